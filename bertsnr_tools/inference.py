@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from .fasta import PIECE, Genome, Piece
+from .fasta import PIECE, Genome, Piece, Record
 from .kmers import encode, reverse_complement, reverse_complement_codes
-from .model import SiteModel, base_probabilities
+from .model import SiteModel, base_probabilities, cls_attention
 from .regions import Interval, is_located_name, parse_record_name
 from .scores import Caller, Site, Tiler, Tiles
 
 BLOCK = 1 << 20  # bases that are scored together
+Score = Callable[[np.ndarray], Iterable[np.ndarray]]
 
 
 class Part(NamedTuple):
@@ -62,6 +63,9 @@ def fasta_parts(pieces: Iterable[Piece]) -> Iterator[Part]:
             held = []
             region = parse_record_name(piece.name, len(sequence))
             yield Part(region, region.start, reverse_complement(sequence) if region.strand == "-" else sequence, True)
+
+
+Sequenced = TypeVar("Sequenced", Part, Record)
 
 
 class Hit(NamedTuple):
@@ -155,12 +159,13 @@ def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequenc
         yield hits
 
 
-def _blocks(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    block: list[Part] = []
+def _blocks(items: Iterable[Sequenced]) -> Iterator[list[Sequenced]]:
+    """Parts or records in groups of about `BLOCK` bases."""
+    block: list[Sequenced] = []
     size = 0
-    for part in parts:
-        block.append(part)
-        size += len(part.sequence)
+    for item in items:
+        block.append(item)
+        size += len(item.sequence)
         if size >= BLOCK:
             yield block
             block, size = [], 0
@@ -169,36 +174,85 @@ def _blocks(parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 
 def _score_block(lane: _Lane, block: list[Part], batch_size: int, precision: str) -> list[tuple[np.ndarray, bool]]:
-    """Tracks of all parts of a block, each (2, any), and whether any window was scored in it."""
+    """Base probabilities on both strands of all parts of a block, each (2, any), and whether any window was scored in it."""
+
+    def both_strands(windows: np.ndarray) -> list[np.ndarray]:
+        forward = base_probabilities(lane.model, windows, batch_size, precision)
+        return [forward, base_probabilities(lane.model, reverse_complement_codes(windows), batch_size, precision)[:, ::-1]]
+
     tiles: list[Tiles] = []
     for part in block:
         tiles.append(lane.tiler.feed(encode(part.sequence), part.last))
         if part.last:
             lane.tiler = lane.new_tiler()
+    return list(zip(_fill(tiles, both_strands, 2, 0), [len(tile.begins) > 0 for tile in tiles]))
+
+
+def _fill(tiles: list[Tiles], score: Score, rows: int, unscored: float) -> list[np.ndarray]:
+    """The tracks that these tiles complete, each shape (rows, any).
+
+    Parameters
+    ----------
+    score : from windows, uint8 shape (n, length), to `rows` arrays of values for each of their bases
+    unscored : value of bases that lie in no window
+    """
     offsets = np.cumsum([0, *(len(tile.codes) for tile in tiles)])
     codes = np.concatenate([tile.codes for tile in tiles])
     begins = np.concatenate([tile.begins + offset for tile, offset in zip(tiles, offsets)])
     owns = np.concatenate([tile.owns + offset for tile, offset in zip(tiles, offsets)])
     lengths = np.concatenate([tile.lengths for tile in tiles])
-    # what earlier windows own at the front of `codes` was given out then; the rest starts at 0, the score of N
-    track = np.zeros((2, len(codes)), dtype=np.float32)
+    # what earlier windows own at the front of `codes` was given out then
+    track = np.full((rows, len(codes)), unscored, dtype=np.float32)
     for length in np.unique(lengths):
         chosen = np.nonzero(lengths == length)[0]
         starts = begins[chosen]
-        rows = np.lib.stride_tricks.sliding_window_view(codes, length)
+        views = np.lib.stride_tricks.sliding_window_view(codes, length)
         for first in range(0, len(chosen), 8192):  # bounds the memory of a block
             some = slice(first, first + 8192)
-            windows = rows[starts[some]]
+            windows = views[starts[some]]
             position = starts[some, None] + np.arange(length)
             owned = (position >= owns[chosen[some], :1]) & (position < owns[chosen[some], 1:])
-            forward = base_probabilities(lane.model, windows, batch_size, precision)
-            reverse = base_probabilities(lane.model, reverse_complement_codes(windows), batch_size, precision)[:, ::-1]
-            track[0, position[owned]] = forward[owned]
-            track[1, position[owned]] = reverse[owned]
-    return [
-        (track[:, offset + tile.start - tile.codes_start : offset + tile.end - tile.codes_start], len(tile.begins) > 0)
-        for tile, offset in zip(tiles, offsets)
-    ]
+            for row, values in enumerate(score(windows)):
+                track[row, position[owned]] = values[owned]
+    return [track[:, offset + tile.start - tile.codes_start : offset + tile.end - tile.codes_start] for tile, offset in zip(tiles, offsets)]
+
+
+def attend(model: SiteModel, records: Iterable[Record], step: int, layer: int, head: int | None, batch_size: int, precision: str) -> Iterator[tuple[Record, np.ndarray]]:
+    """Attention from [CLS] to the bases of every record, in the record's own direction.
+
+    Records longer than the model's window are cut into overlapping ones; a base is looked at in the window in which it lies
+    nearest to the middle.
+
+    Parameters
+    ----------
+    layer, head : as of `model.cls_attention`
+
+    Yields
+    ------
+    each record and its values, float32 shape (n,), NaN where no run of ACGT is as long as a token
+    """
+    return _scored_records(model, records, step, lambda windows: [cls_attention(model, windows, layer, head, batch_size, precision)], 1, np.nan)
+
+
+def call_records(model: SiteModel, records: Iterable[Record], step: int, forward: bool, batch_size: int, precision: str) -> Iterator[tuple[Record, np.ndarray]]:
+    """Base probabilities of every record in its own direction and on the other strand, shape (2, n); 0 in N.
+
+    With `forward`, the other strand is not scored and is 0.
+    """
+
+    def score(windows: np.ndarray) -> Iterator[np.ndarray]:
+        yield base_probabilities(model, windows, batch_size, precision)
+        if not forward:
+            yield base_probabilities(model, reverse_complement_codes(windows), batch_size, precision)[:, ::-1]
+
+    return _scored_records(model, records, step, score, 2, 0)
+
+
+def _scored_records(model: SiteModel, records: Iterable[Record], step: int, score: Score, rows: int, unscored: float) -> Iterator[tuple[Record, np.ndarray]]:
+    for block in _blocks(records):
+        tiles = [Tiler(model.info.window, step, model.info.k).feed(encode(record.sequence), True) for record in block]
+        for record, track in zip(block, _fill(tiles, score, rows, unscored)):
+            yield record, track if rows > 1 else track[0]
 
 
 def _placed(sites: list[Site], part: Part, name: str) -> Iterator[Hit]:

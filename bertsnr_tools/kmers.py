@@ -107,6 +107,26 @@ def base_scores(scores: np.ndarray, k: int) -> np.ndarray:
     return bases
 
 
+def base_means(scores: np.ndarray, k: int) -> np.ndarray:
+    """Token scores to bases: a base gets the mean over the tokens that cover it.
+
+    Parameters
+    ----------
+    scores : floating-point array, shape (..., n - k + 1)
+
+    Returns
+    -------
+    array of the same type, shape (..., n)
+    """
+    *outer, tokens = scores.shape
+    sums = np.zeros((*outer, tokens + k - 1), dtype=scores.dtype)
+    covering = np.zeros(tokens + k - 1, dtype=scores.dtype)
+    for offset in range(k):
+        sums[..., offset : offset + tokens] += scores
+        covering[offset : offset + tokens] += 1
+    return sums / covering
+
+
 def random_numbers(key: np.ndarray, counter: np.ndarray, stream: int) -> np.ndarray:
     """Counter-based random numbers: each depends on its own key, counter and stream alone, not on its place in the array.
 

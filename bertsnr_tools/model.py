@@ -6,7 +6,8 @@ import os
 import pickle
 import warnings
 import zipfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import nn
 
 from . import __version__
 from .errors import DataError, DeviceError
-from .kmers import CLS, PAD, SEP, base_scores, kmer_ids, vocabulary
+from .kmers import CLS, PAD, SEP, base_means, base_scores, kmer_ids, vocabulary
 from .streams import reason, replacing
 
 FORMAT = "bertsnr_tools model"
@@ -52,12 +53,17 @@ def compact_encoder(k: int, window: int) -> dict[str, Any]:
 
 
 def _encoder(config: dict[str, Any]) -> nn.Module:
-    options = {name: value for name, value in config.items() if name != "model_type"}
-    if config.get("model_type") != "modernbert":
-        raise ValueError(f"encoder type is {config.get('model_type')!r}, known is 'modernbert'")
-    from transformers import ModernBertConfig, ModernBertModel
+    options = {name: value for name, value in config.items() if name != "model_type"} | {"attn_implementation": "sdpa"}
+    kind = config.get("model_type")
+    if kind == "modernbert":
+        from transformers import ModernBertConfig, ModernBertModel
 
-    return ModernBertModel(ModernBertConfig(**options, attn_implementation="sdpa"))
+        return ModernBertModel(ModernBertConfig(**options))
+    if kind == "bert":  # DNABERT's
+        from transformers import BertConfig, BertModel
+
+        return BertModel(BertConfig(**options))
+    raise ValueError(f"encoder type is {kind!r}, known are 'modernbert' and 'bert'")
 
 
 @dataclass
@@ -87,12 +93,12 @@ class ModelInfo:
 
 
 class SiteModel(nn.Module):
-    """Encoder, dropout, a sequence head on [CLS] and a token head on every k-mer."""
+    """Encoder, dropout, a sequence head on [CLS] (pooled where the encoder has a pooler) and a token head on every k-mer."""
 
     def __init__(self, info: ModelInfo):
         super().__init__()
         self.info = info
-        self.encoder = _encoder(info.encoder)
+        self.encoder: Any = _encoder(info.encoder)
         self.dropout = nn.Dropout(DROPOUT)
         self.sequence_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.token_head = nn.Linear(info.encoder["hidden_size"], 1)
@@ -108,10 +114,13 @@ class SiteModel(nn.Module):
         -------
         sequence logits (B,), token logits (B, T), both float32
         """
-        hidden = self.encoder(input_ids=ids).last_hidden_state  # (B, T + 2, H)
+        output = self.encoder(input_ids=ids)
+        hidden = output.last_hidden_state  # (B, T + 2, H)
         with torch.autocast(hidden.device.type, enabled=False):  # one rounding of a logit would be seen in the score
             hidden = self.dropout(hidden.float())
-            return _one_output(self.sequence_head, hidden[:, 0]), _one_output(self.token_head, hidden[:, 1:-1])
+            pooled = output.get("pooler_output")
+            first = hidden[:, 0] if pooled is None else self.dropout(pooled.float())
+            return _one_output(self.sequence_head, first), _one_output(self.token_head, hidden[:, 1:-1])
 
     @property
     def device(self) -> torch.device:
@@ -154,20 +163,72 @@ def token_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, pr
     -------
     sequence probabilities (n,), token probabilities (n, L - k + 1), float32
     """
-    k = model.info.k
     sequences = np.empty(len(codes), dtype=np.float32)
-    tokens = np.empty((len(codes), codes.shape[1] - k + 1), dtype=np.float32)
-    model.eval()
+    tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
     with torch.inference_mode(), autocast(model.device, precision):
-        for start in range(0, len(codes), batch_size):
-            batch = slice(start, start + batch_size)
-            ids = token_ids(codes[batch], k)
-            count, fill = len(ids), -(-LEAST_TOKENS // ids.shape[1])
-            if count < fill:
-                ids = ids[torch.arange(fill) % count]
-            logits = model(ids.to(model.device))
-            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in logits)
+        for batch, count, ids in _batches(model, codes, batch_size):
+            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in model(ids))
     return sequences, tokens
+
+
+def _batches(model: SiteModel, codes: np.ndarray, batch_size: int) -> Iterator[tuple[slice, int, torch.Tensor]]:
+    """Rows, their number, and their token ids on the device; a small batch is filled up with repeats of its rows."""
+    model.eval()
+    for start in range(0, len(codes), batch_size):
+        batch = slice(start, start + batch_size)
+        ids = token_ids(codes[batch], model.info.k)
+        count, fill = len(ids), -(-LEAST_TOKENS // ids.shape[1])
+        if count < fill:
+            ids = ids[torch.arange(fill) % count]
+        yield batch, count, ids.to(model.device)
+
+
+def cls_attention(model: SiteModel, codes: np.ndarray, layer: int, head: int | None, batch_size: int, precision: str) -> np.ndarray:
+    """Attention from [CLS] to every base, read in the direction given (Luo et al. 2024, section 2.6).
+
+    Parameters
+    ----------
+    codes : output of `kmers.encode`, shape (n, L), L at least k
+    layer, head : counted from 0, negative from the end; head None sums over all heads
+
+    Returns
+    -------
+    float32, shape (n, L): a base has the mean over the tokens that cover it
+    """
+    tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
+    with _attending(model, precision):
+        for batch, count, ids in _batches(model, codes, batch_size):
+            first = model.encoder(input_ids=ids, output_attentions=True).attentions[layer][:count, :, 0, 1:-1]  # (count, heads, T)
+            tokens[batch] = (first.float().sum(1) if head is None else first[:, head].float()).cpu().numpy()
+    return base_means(tokens, model.info.k)
+
+
+def all_attention(model: SiteModel, codes: np.ndarray, precision: str) -> np.ndarray:
+    """Attention of one sequence, shape (L,), in every layer and head.
+
+    Returns
+    -------
+    float32, shape (layers, heads, T + 2, T + 2): from the token of a row to that of a column; [CLS] is first, [SEP] last
+    """
+    with _attending(model, precision):
+        _, _, ids = next(_batches(model, codes[None], 1))
+        return np.stack([layer[0].float().cpu().numpy() for layer in model.encoder(input_ids=ids, output_attentions=True).attentions])
+
+
+@contextmanager
+def _attending(model: SiteModel, precision: str) -> Iterator[None]:
+    """Inference in which attention weights exist: the fused kernels have none."""
+    model.encoder.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode(), autocast(model.device, precision):
+            yield
+    finally:
+        model.encoder.set_attn_implementation("sdpa")
+
+
+def layers_and_heads(model: SiteModel) -> tuple[int, int]:
+    """How many layers and attention heads the encoder has."""
+    return model.info.encoder["num_hidden_layers"], model.info.encoder["num_attention_heads"]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

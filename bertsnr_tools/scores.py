@@ -122,10 +122,10 @@ def call_sites(track: np.ndarray, threshold: float, shortest: int, gap: int) -> 
     list of Site in order of start, end, strand
     """
     plus, minus = (_strand_sites(scores, strand, threshold, shortest, gap) for scores, strand in zip(track, STRANDS))
-    return sorted(_unbeaten(plus, minus, wins_ties=True) + _unbeaten(minus, plus, wins_ties=False))
+    return sorted(unbeaten(plus, minus, wins_ties=True) + unbeaten(minus, plus, wins_ties=False))
 
 
-def _unbeaten(sites: list[Site], others: list[Site], wins_ties: bool) -> list[Site]:
+def unbeaten(sites: list[Site], others: list[Site], wins_ties: bool) -> list[Site]:
     """The sites that no site of the other strand covers by more than half with a better score. Both lists are in order."""
     ends = [other.end for other in others]
     kept = []

@@ -76,6 +76,25 @@ def check_output(path: str, inputs: Iterable[str | None]) -> None:
             raise UsageError(f"{path}: is an input too; name another output")
 
 
+def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -> None:
+    """`check_output` for several files, which must differ from each other too; None is an output that nobody asked for.
+
+    Raises
+    ------
+    UsageError : a file is named twice.
+    DataError : a folder is not there.
+    """
+    seen: set[str] = set()
+    inputs = list(inputs)
+    for path in outputs:
+        if path is None:
+            continue
+        check_output(path, inputs)
+        if os.path.realpath(path) in seen:
+            raise UsageError(f"{path}: is named for two outputs")
+        seen.add(os.path.realpath(path))
+
+
 @contextmanager
 def open_output(path: str) -> Iterator[_Output]:
     """Open a file, or standard output for "-", for writing.

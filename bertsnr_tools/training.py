@@ -18,7 +18,7 @@ from .metrics import aupr, six_metrics
 from .model import ModelInfo, SiteModel, autocast, compact_encoder, read_checked, token_ids, token_probabilities
 from .shuffle import shuffled_records
 from .streams import replacing
-from .windows import Windows, loci, split_by_locus
+from .windows import Windows, loci, site_width, split_by_locus
 
 CHECKPOINT = "bertsnr_tools checkpoint"
 CHECKPOINT_VERSION = 1
@@ -42,7 +42,7 @@ class Recipe:
     """
 
     epochs: int = 10
-    patience: int = 3
+    patience: int = 10
     batch_size: int = 32
     learning_rate: float = 1e-3
     task_weight: float = 0.15
@@ -54,8 +54,8 @@ class Recipe:
 
 
 def default_epochs(windows: int, batch_size: int) -> int:
-    """The paper's 10 epochs, or for small data as many as make 800 steps, but not more than 40."""
-    return min(40, max(10, -(-800 * batch_size // windows)))
+    """The paper's 10 epochs, or for small data as many as make 4,000 steps, but not more than 30."""
+    return min(30, max(10, -(-4000 * batch_size // windows)))
 
 
 class Data(NamedTuple):
@@ -270,12 +270,6 @@ def new_info(name: str, k: int, positives: Windows) -> ModelInfo:
     """The description of a model with the compact encoder for these windows."""
     window = positives.codes.shape[1]
     return ModelInfo(name, k, window, compact_encoder(k, window), site_width(positives))
-
-
-def site_width(positives: Windows) -> int:
-    """Median width of the sites in bp, runs of labelled bases being sites."""
-    steps = np.diff(positives.labels.astype(np.int8), axis=1, prepend=0, append=0)
-    return int(np.median(np.nonzero(steps == -1)[1] - np.nonzero(steps == 1)[1]))
 
 
 def evaluate(model: SiteModel, windows: Windows, precision: str, batch_size: int = EVALUATION_BATCH) -> dict[str, dict[str, float]]:

@@ -182,19 +182,39 @@ def read_windows(path: str, positive: bool, k: int, length: int | None = None) -
 
 def _labels(record: Record, positive: bool, k: int, path: str) -> np.ndarray:
     labels = np.zeros(len(record.sequence), dtype=np.uint8)
-    fields = [text.removeprefix("site=") for text in record.description.split() if text.startswith("site=")]
-    if positive != bool(fields):
+    sites = labelled_sites(record, path)
+    if positive != bool(sites):
         need = "a positive window needs site=a-b in its header" if positive else "a negative window has no site= in its header"
         raise DataError(f"record {record.name!r}: {need}", path)
+    for start, end in sites:
+        if end - start < k:
+            raise DataError(f"record {record.name!r}: site {start}-{end} is shorter than one token of {k} bp", path)
+        labels[start:end] = 1
+    return labels
+
+
+def labelled_sites(record: Record, path: str) -> list[tuple[int, int]]:
+    """The sites in the header of a window, [start, end) in its own direction; empty without `site=`.
+
+    Raises
+    ------
+    DataError : a site that is none, or not in the window.
+    """
+    fields = [text.removeprefix("site=") for text in record.description.split() if text.startswith("site=")]
+    sites = []
     for span in (span for text in fields for span in text.split(",")):
         match = re.fullmatch(r"(\d+)-(\d+)", span)
         start, end = (int(match[1]), int(match[2])) if match else (0, 0)
-        if not start < end <= len(labels):
-            raise DataError(f"record {record.name!r}: site is {span!r}, needed is a-b with 0 <= a < b <= {len(labels)}", path)
-        if end - start < k:
-            raise DataError(f"record {record.name!r}: site {span} is shorter than one token of {k} bp", path)
-        labels[start:end] = 1
-    return labels
+        if not start < end <= len(record.sequence):
+            raise DataError(f"record {record.name!r}: site is {span!r}, needed is a-b with 0 <= a < b <= {len(record.sequence)}", path)
+        sites.append((start, end))
+    return sites
+
+
+def site_width(positives: Windows) -> int:
+    """Median width of the sites in bp, runs of labelled bases being sites."""
+    steps = np.diff(positives.labels.astype(np.int8), axis=1, prepend=0, append=0)
+    return int(np.median(np.nonzero(steps == -1)[1] - np.nonzero(steps == 1)[1]))
 
 
 def loci(windows: Windows) -> tuple[np.ndarray, list[str]]:

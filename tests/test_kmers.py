@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsnr_tools.kmers import UNK, base_scores, encode, kmer_ids, reverse_complement, reverse_complement_codes, token_labels, vocabulary
+from bertsnr_tools.kmers import UNK, base_means, base_scores, encode, kmer_ids, reverse_complement, reverse_complement_codes, token_labels, vocabulary
 
 DNA = st.text("ACGTN", min_size=1, max_size=60)
 
@@ -55,3 +55,9 @@ def test_a_base_gets_the_best_of_its_tokens(values, k):
     slow = [max(tokens[max(0, i - k + 1) : i + 1]) for i in range(len(tokens) + k - 1)]
     assert base_scores(tokens, k).tolist() == slow
     assert base_scores(np.stack([tokens, tokens]), k).shape == (2, len(slow))
+
+
+def test_a_base_gets_the_mean_of_its_tokens():
+    #  tokens 1 2 6 over bases 0-2, 1-3, 2-4
+    assert base_means(np.array([[1.0, 2.0, 6.0]]), 3).tolist() == [[1.0, 1.5, 3.0, 4.0, 6.0]]
+    assert base_means(np.full((2, 7), 0.25, dtype=np.float32), 4).tolist() == [[0.25] * 10] * 2

@@ -18,17 +18,25 @@ MAY_IMPORT = {
     "fasta": {"errors", "streams", "regions"},
     "shuffle": {"fasta", "kmers"},
     "windows": {"errors", "fasta", "kmers", "regions"},
-    "plots": {"errors", "metrics", "streams"},
+    "motifs": {"errors", "fasta", "kmers", "regions", "scores", "streams"},
+    "comparison": {"errors", "motifs"},
+    "tracks": {"errors", "regions", "streams"},
+    "page": set(),
+    "plots": {"comparison", "errors", "metrics", "motifs", "streams"},
     "model": {"", "errors", "kmers", "streams"},
     "training": {"errors", "kmers", "log", "metrics", "model", "shuffle", "streams", "windows"},
     "inference": {"fasta", "kmers", "model", "regions", "scores"},
 }
 ONLY_IN = {
-    "torch": {"model", "training", "inference", "cli.train", "cli.predict"},
+    "torch": {"model", "training", "inference", "cli.train", "cli.predict", "cli.motifs", "cli.attn"},
     "transformers": {"model"},
     "pysam": {"fasta", "streams"},  # streams: bgzip output
     "matplotlib": {"plots"},
-    "click": {"cli", "cli.options", "cli.windows", "cli.shuffle", "cli.train", "cli.predict"},
+    "logomaker": {"plots"},
+    "memelite": {"comparison"},
+    "pyjaspar": {"comparison"},
+    "pyBigWig": {"tracks"},
+    "click": {"cli", "cli.options", "cli.windows", "cli.shuffle", "cli.train", "cli.predict", "cli.motifs", "cli.attn"},
     "rich": {"log"},
 }
 

@@ -6,8 +6,23 @@ import pytest
 import torch
 
 from bertsnr_tools.errors import DataError, DeviceError
-from bertsnr_tools.kmers import encode
-from bertsnr_tools.model import base_probabilities, choose_device, choose_precision, find_model, load_model, save_model, shipped_models, token_ids, token_probabilities
+from bertsnr_tools.kmers import base_means, encode
+from bertsnr_tools.model import (
+    ModelInfo,
+    SiteModel,
+    all_attention,
+    base_probabilities,
+    choose_device,
+    choose_precision,
+    cls_attention,
+    find_model,
+    layers_and_heads,
+    load_model,
+    save_model,
+    shipped_models,
+    token_ids,
+    token_probabilities,
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +148,45 @@ def test_shipped_models_say_where_they_come_from(name):
     assert info.training["data"]["positives"] > 500
     assert info.training["recipe"]["task_weight"] == 0.15
     assert info.package_version
+
+
+def bert_model(k=4, seed=2):
+    torch.manual_seed(seed)
+    encoder = {"model_type": "bert", "vocab_size": 5 + 4**k, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 128}
+    return SiteModel(ModelInfo("B", k, 60, encoder, 8)).eval()
+
+
+@pytest.mark.parametrize("encoder", ["modernbert", "bert"])
+def test_attention_of_cls_is_the_first_row_of_all(encoder, toy_model):
+    model = toy_model if encoder == "modernbert" else bert_model()
+    codes = np.random.default_rng(1).integers(0, 4, (5, 60)).astype(np.uint8)
+    whole = [all_attention(model, row, "fp32") for row in codes]
+    layers, heads = layers_and_heads(model)
+    tokens = 60 - model.info.k + 3
+    assert whole[0].shape == (layers, heads, tokens, tokens) and np.allclose(whole[0].sum(axis=-1), 1, atol=1e-5)
+    for layer in range(layers):
+        for head in (None, 0, heads - 1):
+            first = np.stack([(w[layer].sum(axis=0) if head is None else w[layer, head])[0, 1:-1] for w in whole])
+            assert np.allclose(cls_attention(model, codes, layer, head, 2, "fp32"), base_means(first, model.info.k), atol=1e-6)
+    # looking does not change what the model says
+    before = token_probabilities(model, codes, 2, "fp32")
+    cls_attention(model, codes, -1, None, 5, "fp32")
+    assert all(np.array_equal(one, other) for one, other in zip(before, token_probabilities(model, codes, 3, "fp32")))
+
+
+def test_bert_is_that_of_transformers(tmp_path):
+    """Sequence head on the pooled [CLS], token head on the last hidden states, of the very encoder."""
+    from transformers import BertConfig, BertModel
+
+    model = bert_model()
+    save_model(str(tmp_path / "b.pt"), model)
+    model = load_model(str(tmp_path / "b.pt"))
+    codes = np.random.default_rng(3).integers(0, 4, (6, 60)).astype(np.uint8)
+    ids = token_ids(codes, 4)
+    other = BertModel(BertConfig(**{key: value for key, value in model.info.encoder.items() if key != "model_type"})).eval()
+    other.load_state_dict({name.removeprefix("encoder."): value for name, value in model.state_dict().items() if name.startswith("encoder.")})
+    with torch.inference_mode():
+        output = other(input_ids=ids)
+        sequence, tokens = model(ids)
+        assert torch.allclose(sequence, model.sequence_head(output.pooler_output)[:, 0], atol=1e-5)
+        assert torch.allclose(tokens, model.token_head(output.last_hidden_state)[:, 1:-1, 0], atol=1e-5)

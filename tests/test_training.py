@@ -8,8 +8,8 @@ import torch
 from bertsnr_tools import training
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.fasta import Record
-from bertsnr_tools.training import Checkpoint, Recipe, cross_validate, default_epochs, digest, fit, new_info, site_width, split_data
-from bertsnr_tools.windows import Windows
+from bertsnr_tools.training import Checkpoint, Recipe, cross_validate, default_epochs, digest, fit, new_info, split_data
+from bertsnr_tools.windows import Windows, site_width
 
 CPU = torch.device("cpu")
 
@@ -174,4 +174,4 @@ def test_cross_validation_tests_every_window_once(checkpoint):
 
 def test_site_width_and_epochs():
     assert site_width(toy_windows(5)) == 7
-    assert default_epochs(16_000, 32) == 10 and default_epochs(2300, 32) == 12 and default_epochs(100, 32) == 40
+    assert default_epochs(16_000, 32) == 10 and default_epochs(6656, 32) == 20 and default_epochs(100, 32) == 30

@@ -38,6 +38,13 @@ def place(tmp_path, toy_model_file):
         "odd.fa": files_genome,
         "odd.fa.fai": b"\xff\xfenothing\n",
         "long.bed": b"chr1\t1000\t1150\n",
+        "edge.bed": b"chr1\t0\t8\ta\n",
+        "m.meme": b"MEME version 4\n\nALPHABET= ACGT\n\nMOTIF a\nletter-probability matrix: w= 1\n1 0 0 0\n\nMOTIF b\nletter-probability matrix: w= 1\n1 0 0 0\n",
+        "none.meme": b"MEME version 4\n\nALPHABET= ACGT\n\n",
+        "plain.fa": b">a\nACGTTGCATGCATTGACCAT\n",
+        "mixed.fa": b">a\nACGTTGCATGCATTGACCAT\n>b\nACGT\n",
+        "overlap.fa": b">c:0-9\nACGTTGCAT\n>c:5-14\nACGTTGCAT\n",
+        "far.fa": b">p\n" + b"ACGTTGCATG" * 60 + b"\n",
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
@@ -112,6 +119,43 @@ CASES = [
     ("predict -m model.pt --device tpu pos.fa", 2, "'tpu' is not auto, cpu, cuda or cuda:N"),
     ("predict -m model.pt --device cuda:77 pos.fa", 1, "device 'cuda:77' is not there"),
     ("predict -m model.pt -o model.pt pos.fa", 2, "model.pt: is an input too"),
+    ("motifs", 2, "Missing argument 'BED|FASTA'"),
+    ("motifs -f genome.fa empty", 1, "empty: holds no sites"),
+    ("motifs -f genome.fa two.bed", 1, "two.bed, line 2: has 2 column(s), BED needs at least 3"),
+    ("motifs -f genome.fa unknown.bed", 1, "unknown.bed, line 1: no sequence named '1' in the genome (it has chr1)"),
+    ("motifs -f genome.fa past.bed", 1, "past.bed, line 1: end 15001 is past the end of chr3 (15000 bp)"),
+    ("motifs -f genome.fa --width 10 edge.bed", 1, "edge.bed: no motif can be made: no instance was found (1 nearer to the end of their sequence"),
+    ("motifs -f genome.fa -m model.pt sites.bed", 2, "sites of a BED file are called already: either -f or -m"),
+    ("motifs plain.fa", 1, "plain.fa: record 'a': a positive window needs site=a-b"),
+    ("motifs mixed.fa", 1, "mixed.fa: record 'a': a positive window needs site=a-b"),
+    ("motifs sites.bed", 1, "sites.bed, line 1: begins with 'c'"),
+    ("motifs -m model.pt -t 0.999999 plain.fa", 1, "plain.fa: no motif can be made: no instance was found"),
+    ("motifs -m model.pt -m model.pt plain.fa", 2, "2 models are named TOY"),
+    ("motifs --width 2 pos.fa", 2, "2 is not in the range"),
+    ("motifs --compare none.meme pos.fa", 1, "none.meme: holds no motif"),
+    ("motifs --compare pos.fa pos.fa", 1, "pos.fa, line 1: begins with '>a::chr1:0-20(+) sit'"),
+    ("motifs --compare gone.meme pos.fa", 1, "gone.meme: No such file or directory"),
+    ("motifs --logo x.gif pos.fa", 2, "x.gif: the name of a picture ends in .png, .pdf, .svg"),
+    ("motifs --instances x.txt pos.fa", 2, "x.txt: the name of an instances file ends in .bed or .fa"),
+    ("motifs -o x.meme --instances x.meme pos.fa", 2, "x.meme: is named for two outputs"),
+    ("motifs -o pos.fa pos.fa", 2, "pos.fa: is an input too"),
+    ("motifs -o /dev/full pos.fa", 1, "/dev/full: No space left on device"),
+    ("attn pos.fa", 2, "Missing option '-m'"),
+    ("attn -m model.pt empty", 1, "empty: is empty, FASTA records are needed"),
+    ("attn -m text.pt pos.fa", 1, "text.pt: is no bertsnr_tools model"),
+    ("attn -m model.pt --head 9 pos.fa", 2, "--head 9: the model TOY has 4"),
+    ("attn -m model.pt -s 101 pos.fa", 2, "-s 101 is longer than the window of TOY, 100 bp"),
+    ("attn -m model.pt --format tsv -o x.tsv mixed.fa", 1, "mixed.fa: record 'b' is 4 bp, the rows of a table need one length, here 20 bp"),
+    ("attn -m model.pt --plot x.png mixed.fa", 1, "mixed.fa: records of several lengths without labelled sites"),
+    ("attn -m model.pt --plot x.doc plain.fa", 2, "x.doc: the name of a picture ends in"),
+    ("attn -m model.pt --html x.html pos.fa", 1, "pos.fa: holds 2 records; --plot-layers, --html and --motif show one"),
+    ("attn -m model.pt --plot-layers x.png far.fa", 1, "far.fa: record 'p' is 600 bp; --plot-layers and --html show up to 500 bp"),
+    ("attn -m model.pt --motif m.meme plain.fa", 2, "--motif is drawn by --plot FILE"),
+    ("attn -m model.pt --plot x.png --motif none.meme plain.fa", 1, "none.meme: holds no motif"),
+    ("attn -m model.pt --plot x.png --motif m.meme plain.fa", 1, "m.meme: holds 2 motifs, and not one alone is named TOY"),
+    ("attn -m model.pt --bigwig x.bw overlap.fa", 1, "x.bw: bigWig holds one value for a base, but c:0-9(+) and c:5-14(+) overlap"),
+    ("attn -m model.pt --bigwig - plain.fa", 2, "a bigWig file cannot be written to standard output"),
+    ("attn -m model.pt --plot x.png --html x.png plain.fa", 2, "x.png: is named for two outputs"),
 ]
 
 
@@ -181,7 +225,7 @@ def modules_of(run_arguments):
 
 
 def test_help_and_what_needs_no_model_start_without_torch(genome):
-    for name in ("", "windows", "shuffle", "train", "predict"):
+    for name in ("", "windows", "shuffle", "train", "predict", "motifs", "attn"):
         assert not modules_of(["bertsnr", *([name] if name else []), "--help"]) & {"torch", "transformers", "numpy", "pysam", "rich"}
     used = modules_of(["bertsnr", "windows", "-f", str(genome), str(DATA / "sites.bed")]) | modules_of(["bertsnr", "shuffle", str(DATA / "region.fa")])
     assert {"numpy", "pysam"} <= used and not used & {"torch", "transformers", "rich", "matplotlib"}

@@ -19,6 +19,8 @@ COMMANDS = {
     "shuffle": "shuffle sequences, keeping their k-mer counts",
     "train": "train a model on windows",
     "predict": "call binding sites with trained models",
+    "motifs": "make motifs of called sites and compare them with known ones",
+    "attn": "show which bases a model attends to",
 }
 
 

@@ -42,6 +42,8 @@ def cores() -> int:
 output = click.option("-o", "--output", default="-", metavar="FILE", help="Write to FILE, whole or not at all; .gz is written as bgzip. - is standard output.")
 fasta = click.option("-f", "--fasta", metavar="FASTA", help="Genome: FASTA, plain or bgzip; its index is made if it is missing.")
 window = click.option("-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Length of a window.")
+threshold = click.option("-t", "--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="P", help="Call bases with a probability above P.  [default: the model's own]")
+step = click.option("-s", "--step", type=click.IntRange(1), metavar="BP", help="Distance of window starts.  [default: half the model's window]")
 seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Seed of all that is random.")
 strict = click.option("--strict", is_flag=True, help="Fail when anything had to be skipped.")
 batch_size = click.option("--batch-size", type=click.IntRange(1, 1_000_000), default=64, metavar="INT", help="Windows on the device at a time; does not change the result.")

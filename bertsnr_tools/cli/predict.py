@@ -14,8 +14,8 @@ from . import options
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
 @click.option("-r", "--region", "regions", multiple=True, metavar="REGION", help="chrom or chrom:from-to, 1-based; may be repeated.")
 @options.output
-@click.option("-t", "--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="P", help="Call bases with a probability above P.  [default: the model's own]")
-@click.option("-s", "--step", type=click.IntRange(1), metavar="BP", help="Distance of window starts.  [default: half the model's window]")
+@options.threshold
+@options.step
 @options.strict
 @options.batch_size
 @options.device

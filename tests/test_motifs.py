@@ -1,0 +1,233 @@
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from bertsnr_tools.errors import DataError
+from bertsnr_tools.fasta import Genome
+from bertsnr_tools.kmers import encode
+from bertsnr_tools.motifs import LETTERS, Motif, Pile, called_instances, instance_starts, jaspar_text, meme_text, needed, read_meme, site_instances, unique_id
+from bertsnr_tools.regions import Interval
+
+# a hand-made motif, and one as it comes from instances
+SHORT = Motif("A_1", np.array([[7, 0, 0, 0], [0, 3, 3, 1], [2, 2, 2, 1]], dtype=float), "short")
+
+
+def random_motif(seed, width, sites):
+    rng = np.random.default_rng(seed)
+    return Motif(f"M{seed}", np.array([rng.multinomial(sites, rng.dirichlet([0.4] * 4)) for _ in range(width)], dtype=float))
+
+
+def first_instance_slowly(calls, width, coverage):
+    """The paper's procedure, step by step: the first unbroken run of good windows, `width` bases around its middle."""
+    left = right = None
+    for start in range(len(calls) - width + 1):
+        good = sum(calls[start : start + width]) * 1000 >= round(coverage * 1000) * width
+        if good:
+            left = start if left is None else left
+            right = start + width
+        elif left is not None:
+            break
+    return None if left is None else (left + right) // 2 - width // 2
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.5, 1.0])
+def test_first_instance_is_that_of_a_slow_reference(coverage):
+    rng = random.Random(3)
+    found = Counter()
+    for _ in range(4000):
+        length, width = rng.randint(1, 60), rng.randint(1, 20)
+        share = rng.choice([0.3, 0.7, 0.9, 0.97])
+        calls = [int(rng.random() < share) for _ in range(length)]
+        if rng.random() < 0.5:  # as a model calls: long runs
+            a, b = sorted(rng.choices(range(length + 1), k=2))
+            calls = [int(a <= i < b) ^ int(rng.random() < 0.03) for i in range(length)]
+        starts = instance_starts(np.array(calls), width, coverage)
+        slow = first_instance_slowly(calls, width, coverage)
+        assert (starts[0] if len(starts) else None) == slow
+        assert all(0 <= start <= length - width for start in starts)
+        found[slow is not None] += 1
+    assert min(found[True], found[False]) > 500
+
+
+def test_every_run_is_an_instance():
+    calls = np.array([int(c) for c in "0111110000011111001111100"])
+    assert instance_starts(calls, 5, 0.8).tolist() == [1, 11, 18]
+    assert instance_starts(calls, 5, 1.0).tolist() == [1, 11, 18]
+    assert instance_starts(calls, 9, 0.7).tolist() == [13]
+
+
+def test_bases_needed():
+    assert [needed(width, 0.8) for width in (1, 5, 10, 11, 15, 19, 35)] == [1, 4, 8, 9, 12, 16, 28]
+    assert needed(10, 0.7) == 7 and needed(3, 0.001) == 1
+
+
+@pytest.mark.parametrize("strand", ["+", "-"])
+def test_instances_of_sites_are_those_of_calls(tmp_path, strand):
+    """A called site alone in its sequence gives what the sliding window finds, on either strand."""
+    rng = random.Random(4)
+    text = "".join(rng.choices("ACGT", k=400))
+    (tmp_path / "g.fa").write_text(f">chr1\n{text}\n>chr2:1001-1400\n{text}\n")
+    genome = Genome(str(tmp_path / "g.fa"))
+    turned = text[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    for _ in range(300):
+        width = rng.randint(3, 25)
+        start = rng.randint(30, 300)
+        end = start + rng.randint(1, 60)
+        calls = np.zeros(400, dtype=int)
+        calls[start:end] = 1
+        starts = instance_starts(calls if strand == "+" else calls[::-1], width, 0.8)
+        for chrom, shift in (("chr1", 0), ("chr2", 1000)):
+            site = Interval(chrom, start + shift, end + shift, "TF", strand)
+            skipped = Counter()
+            instances = list(site_instances([site], genome, "x.bed", {"TF": width}, 0.8, skipped))
+            assert len(instances) + skipped["short"] == 1 and len(instances) == len(starts)
+            for instance in instances:
+                own = int(starts[0])
+                assert instance.sequence.decode() == (text if strand == "+" else turned)[own : own + width]
+                first = own if strand == "+" else 400 - own - width
+                assert (instance.place.start, instance.place.end) == (first + shift, first + width + shift)
+
+
+def test_sites_that_cannot_be_read_are_counted(tmp_path):
+    (tmp_path / "g.fa").write_text(">c\nACGTACGTNACGTACGTACGT\n")
+    genome = Genome(str(tmp_path / "g.fa"))
+    sites = [Interval("c", 0, 3, "TF"), Interval("c", 6, 11, "TF"), Interval("c", 12, 14, "TF"), Interval("c", 12, 17, "TF")]
+    skipped = Counter()
+    assert [i.sequence for i in site_instances(sites, genome, "x", {"TF": 5}, 0.6, skipped)] == [b"TACGT"]
+    assert skipped == {"edge": 1, "n": 1, "short": 1}
+    with pytest.raises(DataError, match="x, line 7: end 30 is past the end of c"):
+        list(site_instances([Interval("c", 20, 30, "TF", "+", 7)], genome, "x", {"TF": 5}, 0.8, skipped))
+    with pytest.raises(DataError, match="x, line 8: no sequence named 'd'"):
+        list(site_instances([Interval("d", 2, 3, "TF", "+", 8)], genome, "x", {"TF": 5}, 0.8, skipped))
+
+
+def test_one_instance_of_two_strands_is_the_better():
+    track = np.zeros((2, 30), dtype=np.float32)
+    track[0, 3:8], track[1, 12:17] = 0.7, 0.9
+    assert called_instances(track, 0.5, 5, 0.8, every=False) == [(12, 17, "-", pytest.approx(0.9))]
+    assert [site[:3] for site in called_instances(track, 0.5, 5, 0.8, every=True)] == [(3, 8, "+"), (12, 17, "-")]
+    track[1, 3:8] = 0.6  # the other strand of a better site
+    assert [site[:3] for site in called_instances(track, 0.5, 5, 0.8, every=True)] == [(3, 8, "+"), (12, 17, "-")]
+    assert called_instances(track[::-1], 0.5, 5, 0.8, every=False)[0][:3] == (3, 8, "-")
+    assert called_instances(track, 0.95, 5, 0.8, every=False) == []
+    # the first run of the reverse strand is its rightmost
+    track = np.zeros((2, 30))
+    track[1, 2:7], track[1, 20:25] = 0.9, 0.8
+    assert called_instances(track, 0.5, 5, 0.8, every=False)[0][:3] == (20, 25, "-")
+
+
+def test_matrices():
+    assert SHORT.width == 3 and SHORT.sites == 7
+    assert SHORT.probs[1].tolist() == [0, 3 / 7, 3 / 7, 1 / 7]
+    assert SHORT.information[0].tolist() == [2, 0, 0, 0]
+    even = Motif("e", np.full((1, 4), 5.0))
+    assert np.allclose(even.information, 0) and np.allclose(even.log_odds, 0)
+    assert SHORT.log_odds[0, 0] == pytest.approx(np.log2(7.25 / 8 / 0.25)) and SHORT.log_odds[0, 1] == pytest.approx(np.log2(0.25 / 8 / 0.25))
+    assert SHORT.reverse_complement().counts[-1].tolist() == [0, 0, 0, 7]
+    pile = Pile(3)
+    for word in ("ACG", "ACT", "TTT"):
+        pile.add(word.encode())
+    assert pile.counts.tolist() == [[2, 0, 0, 1], [0, 2, 0, 1], [0, 0, 1, 2]]
+    assert "".join(LETTERS[c] for c in [0, 3, 1, 2]) == "ATCG" and encode(b"ATCG").tolist() == [0, 1, 2, 3]
+
+
+def test_ids_are_unique_and_plain():
+    taken = []
+    for name in ("CTCF", "a b", "a=b", "a_b", "", "x/y", "CTCF"):
+        taken.append(unique_id(name, taken))
+    assert taken == ["CTCF", "a_b", "a_b-2", "a_b-3", "motif", "x/y", "CTCF-2"]
+
+
+MOTIFS = [SHORT, random_motif(1, 19, 812), random_motif(2, 1, 1), random_motif(3, 34, 3), random_motif(4, 8, 100_003)]
+
+
+def test_meme_round_trip(tmp_path):
+    path = tmp_path / "m.meme"
+    path.write_text(meme_text(MOTIFS))
+    again = read_meme(str(path))
+    assert [(m.id, m.name, m.sites) for m in again] == [(m.id, m.name, m.sites) for m in MOTIFS]
+    for one, other in zip(MOTIFS, again):
+        assert np.array_equal(one.counts, other.counts)
+    assert meme_text(again) == meme_text(MOTIFS)
+    rows = [line.split() for line in path.read_text().splitlines() if line.startswith(" ")]
+    assert len(rows) == sum(m.width for m in MOTIFS)
+    assert all(sum(int(value.replace(".", "")) for value in row) == 10**6 for row in rows)
+
+
+def test_three_other_readers_see_the_same_matrices(tmp_path):
+    import lightmotif
+    from Bio import motifs as biopython
+    from memelite.io import read_meme as memelite
+
+    path = tmp_path / "m.meme"
+    path.write_text(meme_text(MOTIFS))
+    with path.open() as stream:
+        first = biopython.parse(stream, "minimal")
+    second = memelite(str(path))
+    third = list(lightmotif.load(str(path), format="meme"))
+    assert [m.name for m in first] == [m.id for m in MOTIFS]
+    assert list(second) == [f"{m.id} {m.name}".strip() for m in MOTIFS]
+    assert [m.name for m in third] == [m.id for m in MOTIFS]
+    for motif, one, two, three in zip(MOTIFS, first, second.values(), third):
+        written = np.array([[round(v * 1e6) / 1e6 for v in row] for row in motif.probs])
+        assert one.num_occurrences == motif.sites
+        assert np.abs(np.array([one.counts[letter] for letter in LETTERS]).T - motif.counts).max() <= 1  # it rounds shares times sites
+        assert np.abs(two.T - written).max() < 2e-6
+        odds = np.array([list(row) for row in three.pwm])[:, [0, 1, 3, 2]]  # over a background of 0.25, letters A, C, T, G
+        assert np.abs(odds / 4 - written).max() < 2e-6
+
+
+def test_jaspar_is_read_by_biopython(tmp_path):
+    from Bio import motifs as biopython
+
+    path = tmp_path / "m.jaspar"
+    path.write_text(jaspar_text(MOTIFS))
+    with path.open() as stream:
+        read = biopython.parse(stream, "jaspar")
+    for motif, other in zip(MOTIFS, read):
+        assert other.matrix_id == motif.id and np.array_equal(np.array([other.counts[letter] for letter in LETTERS]).T, motif.counts)
+
+
+def test_files_of_other_hands(tmp_path):
+    path = tmp_path / "m.meme"
+    path.write_text(
+        "MEME version 5.5.5\r\n\r\nALPHABET= ACGT\r\n\r\nMOTIF MA1 two words\r\n"
+        "letter-probability matrix: alength= 4 w= 2 nsites= 12.5 E= 1e-3\r\n0.5\t0.5\t0\t0\r\n 0.25 0.25 0.25 0.25\r\n"
+        "URL http://example.org\r\nMOTIF MA2\r\nletter-probability matrix: w=1\r\n1 0 0 0"
+    )
+    one, two = read_meme(str(path))
+    assert (one.id, one.name, one.width, two.id, two.name, two.sites) == ("MA1", "two", 2, "MA2", "", 20)
+    assert np.allclose(one.probs, [[0.5, 0.5, 0, 0], [0.25] * 4])
+
+
+HEAD = "MEME version 4\n\nALPHABET= ACGT\n\n"
+MATRIX = "letter-probability matrix: alength= 4 w= 2 nsites= 3 E= 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "line 1: begins with '', a MEME motif file begins with 'MEME version'"),
+        (">MA1\nA [ 1 ]\n", "line 1: begins with '>MA1'"),
+        (HEAD, "holds no motif"),
+        ("MEME version 4\nALPHABET= ACDEFGHIKLMNPQRSTVWY\n", "line 2: alphabet is 'ACDEFGHIKLMNPQRSTVWY', needed is ACGT"),
+        (HEAD + "MOTIF\n", "line 5: the motif has no name"),
+        (HEAD + MATRIX, "line 5: a matrix stands before the first MOTIF line"),
+        (HEAD + "MOTIF a\nMOTIF b\n", "motif 'a' has no letter-probability matrix"),
+        (HEAD + "MOTIF b\n", "line 5: motif 'b' has no letter-probability matrix"),
+        (HEAD + "MOTIF a\nletter-probability matrix: alength= 4\n", "line 6: motif 'a' has w= ''"),
+        (HEAD + "MOTIF a\nletter-probability matrix: w= 99999999\n", "line 6: motif 'a' has w= '99999999'"),
+        (HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n", "line 8: row 2 of motif 'a' is ''"),
+        (HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n1 0 0\n", "line 8: row 2 of motif 'a' is '1 0 0'"),
+        (HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n1 0 0 nan\n", "line 8: row 2"),
+        (HEAD + "MOTIF a\n" + MATRIX + "0.3 0.1 0.1 0.1\n1 0 0 0\n", "line 7: row 1"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, text, problem):
+    path = tmp_path / "bad.meme"
+    path.write_text(text)
+    with pytest.raises(DataError) as error:
+        read_meme(str(path))
+    assert problem in str(error.value) and "bad.meme" in str(error.value)
