@@ -10,13 +10,72 @@ import numpy as np
 NAMES = ("accuracy", "precision", "recall", "f1", "auc", "aupr")
 
 
-def _cumulative(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """True and false positives at each distinct score, from the highest score down."""
-    order = np.argsort(-scores, kind="stable")
-    labels, scores = labels[order].astype(bool), scores[order]
-    last = np.append(np.nonzero(np.diff(scores))[0], len(scores) - 1)
-    true = np.cumsum(labels)[last]
-    return true, last + 1 - true
+class Ranking:
+    """Labels in the order of falling scores, sorted once for curves and metrics under many weightings.
+
+    Parameters
+    ----------
+    labels : 0/1 array of any shape
+    scores : finite, same shape
+    threshold : scores above it are calls
+    """
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5):
+        labels, scores = labels.ravel(), scores.ravel()
+        self.order = np.argsort(-scores, kind="stable")
+        self._labels, scores = labels[self.order].astype(bool), scores[self.order]
+        self._last = np.append(np.nonzero(np.diff(scores))[0], len(scores) - 1)  # of each distinct score
+        self._calls = int(np.count_nonzero(scores > threshold))
+
+    def cumulative(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """True and false positives at each distinct score, from the highest score down; `weights` count each item that often."""
+        true, every = self._sums(weights)
+        return true[self._last], every[self._last] - true[self._last]
+
+    def _sums(self, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        if weights is None:
+            return np.cumsum(self._labels), np.arange(1, len(self._labels) + 1)
+        weights = weights.ravel()[self.order]
+        return np.cumsum(weights * self._labels), np.cumsum(weights)
+
+    def six_metrics(self, weights: np.ndarray | None = None) -> dict[str, float]:
+        """As the function of this name."""
+        true, every = self._sums(weights)
+        hits, called = (int(sums[self._calls - 1]) if self._calls else 0 for sums in (true, every))
+        positive, total = int(true[-1]), int(every[-1])
+        precision = hits / called if called else 0.0
+        recall = hits / positive if positive else 0.0
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+        right = hits + (total - positive) - (called - hits)
+        values = (right / total, precision, recall, f1, self.auc(weights), self.aupr(weights))
+        return dict(zip(NAMES, values))
+
+    def roc_curve(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """False and true positive rate at each distinct score, from the highest score down, after the point (0, 0)."""
+        true, false = self.cumulative(weights)
+        return np.append(0, false) / false[-1], np.append(0, true) / true[-1]
+
+    def precision_recall_curve(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """As the function of this name."""
+        true, false = self.cumulative(weights)
+        seen = true + false > 0  # with weights, the highest scores may count for nothing
+        true, false = true[seen], false[seen]
+        return np.append(1.0, true / (true + false)), np.append(0.0, true / true[-1])
+
+    def aupr(self, weights: np.ndarray | None = None) -> float:
+        """As the function of this name."""
+        if not self.cumulative(weights)[0][-1]:
+            return float("nan")
+        precision, recall = self.precision_recall_curve(weights)
+        return float(np.trapezoid(precision, recall))
+
+    def auc(self, weights: np.ndarray | None = None) -> float:
+        """As the function of this name."""
+        true, false = self.cumulative(weights)
+        if not true[-1] or not false[-1]:
+            return float("nan")
+        rates = self.roc_curve(weights)
+        return float(np.trapezoid(rates[1], rates[0]))
 
 
 def precision_recall_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -31,24 +90,17 @@ def precision_recall_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.n
     -------
     precision, recall : arrays of equal length; recall never falls
     """
-    true, false = _cumulative(labels, scores)
-    return np.append(1.0, true / (true + false)), np.append(0.0, true / true[-1])
+    return Ranking(labels, scores).precision_recall_curve()
 
 
 def aupr(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the precision-recall curve; nan when no label is 1."""
-    if not labels.any():
-        return float("nan")
-    precision, recall = precision_recall_curve(labels, scores)
-    return float(np.trapezoid(precision, recall))
+    return Ranking(labels, scores).aupr()
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve; nan unless both labels occur."""
-    true, false = _cumulative(labels, scores)
-    if not true[-1] or not false[-1]:
-        return float("nan")
-    return float(np.trapezoid(np.append(0, true) / true[-1], np.append(0, false) / false[-1]))
+    return Ranking(labels, scores).auc()
 
 
 def six_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
@@ -63,11 +115,27 @@ def six_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) 
     -------
     dict with the keys `NAMES`; precision, recall and F1 are 0 where nothing is called or nothing is there.
     """
-    labels, scores = labels.ravel().astype(bool), scores.ravel()
-    calls = scores > threshold
-    hits = int((calls & labels).sum())
-    precision = hits / calls.sum() if calls.any() else 0.0
-    recall = hits / labels.sum() if labels.any() else 0.0
-    f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-    values = (float((calls == labels).mean()), float(precision), float(recall), float(f1), auc(labels, scores), aupr(labels, scores))
-    return dict(zip(NAMES, values))
+    return Ranking(labels, scores, threshold).six_metrics()
+
+
+def bootstrap(labels: np.ndarray, scores: np.ndarray, threshold: float, replicates: int, seed: int) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of the six metrics; whole windows are drawn with replacement, because their bases hang together.
+
+    Parameters
+    ----------
+    labels, scores : shape (n,), or (n, window) for bases
+    replicates : how often n windows are drawn
+
+    Returns
+    -------
+    for each of `NAMES`, low and high; nan where no replicate has a value
+    """
+    ranking = Ranking(labels, scores, threshold)
+    random = np.random.default_rng([seed, 3])
+    drawn = []
+    for _ in range(replicates):
+        weights = np.bincount(random.integers(0, len(labels), len(labels)), minlength=len(labels))
+        drawn.append(list(ranking.six_metrics(np.broadcast_to(weights.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)).values()))
+    values = np.array(drawn)
+    kept = [column[np.isfinite(column)] for column in values.T]
+    return {name: (float(np.quantile(column, 0.025)), float(np.quantile(column, 0.975))) if len(column) else (float("nan"),) * 2 for name, column in zip(NAMES, kept)}

@@ -18,7 +18,8 @@ from torch import nn
 
 from . import __version__
 from .errors import DataError, DeviceError
-from .kmers import CLS, PAD, SEP, base_means, base_scores, kmer_ids, vocabulary
+from .kmers import CLS, PAD, SEP, SPECIAL, base_means, base_scores, kmer_ids, vocabulary
+from .networks import NETWORKS
 from .streams import reason, replacing
 
 FORMAT = "bertsnr_tools model"
@@ -52,7 +53,8 @@ def compact_encoder(k: int, window: int) -> dict[str, Any]:
     }
 
 
-def _encoder(config: dict[str, Any]) -> nn.Module:
+def new_encoder(config: dict[str, Any]) -> nn.Module:
+    """An encoder with random weights, from its configuration."""
     options = {name: value for name, value in config.items() if name != "model_type"} | {"attn_implementation": "sdpa"}
     kind = config.get("model_type")
     if kind == "modernbert":
@@ -98,7 +100,7 @@ class SiteModel(nn.Module):
     def __init__(self, info: ModelInfo):
         super().__init__()
         self.info = info
-        self.encoder: Any = _encoder(info.encoder)
+        self.encoder: Any = new_encoder(info.encoder)
         self.dropout = nn.Dropout(DROPOUT)
         self.sequence_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.token_head = nn.Linear(info.encoder["hidden_size"], 1)
@@ -125,6 +127,50 @@ class SiteModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.token_head.weight.device
+
+
+    def differentiable(self, on: bool) -> None:
+        """Choose the attention for training (on a CPU its backward pass is far faster) or the fused one for all else."""
+        self.encoder.set_attn_implementation("eager" if on else "sdpa")
+
+
+class Baseline(nn.Module):
+    """A published network of `networks` in the place of a `SiteModel`: k is 1, its tokens are the bases.
+
+    The sequence task gets the highest logit of the bases.
+    """
+
+    def __init__(self, info: ModelInfo):
+        super().__init__()
+        self.info = info
+        self.network = NETWORKS[info.encoder["model_type"]](info.window)
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `SiteModel.forward`; a sequence shorter than the window is filled up with nothing."""
+        bases = ids[:, 1:-1]
+        letters = torch.tensor([len(SPECIAL) + code for code in (0, 2, 3, 1)], device=ids.device)  # A, C, G, T
+        one_hot = (bases[:, None, :] == letters[:, None]).float()
+        one_hot = nn.functional.pad(one_hot, (0, max(0, self.info.window - bases.shape[1])))
+        with torch.autocast(ids.device.type, enabled=False):
+            logits = self.network(one_hot[:, None])[:, : bases.shape[1]]
+        return logits.amax(dim=1), logits
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def differentiable(self, on: bool) -> None:
+        """Nothing to choose."""
+
+
+def new_model(info: ModelInfo) -> SiteModel:
+    """A network with random weights of the kind that its encoder's configuration names."""
+    return Baseline(info) if info.encoder.get("model_type") in NETWORKS else SiteModel(info)  # type: ignore[return-value]
+
+
+def baseline_encoder(kind: str) -> dict[str, Any]:
+    """Configuration of a network of `networks`, by its name there."""
+    return {"model_type": kind, "vocab_size": len(vocabulary(1))}
 
 
 def _one_output(head: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
@@ -227,7 +273,14 @@ def _attending(model: SiteModel, precision: str) -> Iterator[None]:
 
 
 def layers_and_heads(model: SiteModel) -> tuple[int, int]:
-    """How many layers and attention heads the encoder has."""
+    """How many layers and attention heads the encoder has.
+
+    Raises
+    ------
+    DataError : it has none.
+    """
+    if "num_attention_heads" not in model.info.encoder:
+        raise DataError(f"the model {model.info.name} is of the kind {model.info.encoder['model_type']}, which has no attention")
     return model.info.encoder["num_hidden_layers"], model.info.encoder["num_attention_heads"]
 
 
@@ -321,12 +374,12 @@ def load_model(path: str, device: torch.device | str = "cpu") -> SiteModel:
     weights = content["weights"]
     try:
         with torch.device("meta"):
-            model = SiteModel(ModelInfo(**{key: content[key] for key in kinds if key != "weights"}))
+            model = new_model(ModelInfo(**{key: content[key] for key in kinds if key != "weights"}))
         expected = {name: weight.shape for name, weight in model.state_dict().items()}
         if {name: weight.shape for name, weight in weights.items()} != expected:
             raise ValueError("the weights do not fit it")
         with torch.device("cpu"):
-            model = SiteModel(model.info)
+            model = new_model(model.info)
         model.load_state_dict(weights)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError) as error:
         raise DataError(f"model configuration cannot be used ({str(error).splitlines()[0]})", path) from error

@@ -9,13 +9,14 @@ import numpy as np
 
 from .comparison import Match
 from .errors import UsageError
-from .metrics import precision_recall_curve
+from .metrics import Ranking, precision_recall_curve
 from .motifs import Motif
 from .streams import replacing
 
 FORMATS = (".png", ".pdf", ".svg")
 BLUE, ORANGE, GREY, PALE, SHADE = "#0072B2", "#D55E00", "#999999", "#E8E8E8", "#F6DFC4"
 LETTER_COLOURS = {"A": "#009E73", "C": "#0072B2", "G": "#E69F00", "T": "#D55E00"}  # told apart with any colour vision (Okabe and Ito)
+LINES = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LETTERS_SHOWN = 250  # bases of a sequence whose letters are legible
 ROWS_SHOWN = 1000  # of a heat map
 
@@ -63,6 +64,42 @@ def plot_training(path: str, title: str, history: list[dict[str, float]], labels
     curve.legend(frameon=False, loc="center left")
     for axes in (loss, area):
         axes.xaxis.set_major_locator(_whole_numbers())
+    _save(figure, path)
+
+
+def plot_curves(path: str, curves: Sequence[tuple[str, Ranking]]) -> None:
+    """ROC and precision-recall curves, a line for each labelled ranking."""
+    figure = _figure()
+    figure.set_size_inches(9.5, max(4, 0.22 * len(curves) + 1))
+    roc, precision_recall = figure.subplots(1, 2)
+    for number, (label, ranking) in enumerate(curves):
+        style = {"color": LINES[number % len(LINES)], "linestyle": ("-", "--", ":", "-.")[number // len(LINES) % 4]}
+        if np.isfinite(ranking.auc()):
+            roc.plot(*ranking.roc_curve(), label=_plain(f"{label}: {ranking.auc():.3f}"), **style)
+        precision, recall = ranking.precision_recall_curve()
+        precision_recall.plot(recall, precision, label=_plain(f"{label}: {ranking.aupr():.3f}"), **style)
+    roc.plot([0, 1], [0, 1], color=GREY, linestyle=":")
+    roc.set(xlabel="false positive rate, bases", ylabel="true positive rate, bases", title="ROC, area")
+    precision_recall.set(xlabel="recall, bases", ylabel="precision, bases", title="precision-recall, area")
+    for axes in (roc, precision_recall):
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.legend(frameon=False, fontsize=7, loc="lower center")
+    _save(figure, path)
+
+
+def plot_matrix(path: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]], what: str) -> None:
+    """A number for every row (model) and column (data set), written on its colour (Luo et al. 2024, Fig. S6)."""
+    figure = _figure()
+    table = np.array(values)
+    figure.set_size_inches(2.8 + 0.75 * len(columns), 1.8 + 0.5 * len(rows))
+    axes = figure.subplots()
+    image = axes.imshow(table, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    axes.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel="data set", ylabel="model")
+    axes.set_xticklabels([_plain(name) for name in columns], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticklabels([_plain(name) for name in rows])
+    for (row, column), value in np.ndenumerate(table):
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black", fontsize=9)
+    figure.colorbar(image, ax=axes, label=what)
     _save(figure, path)
 
 

@@ -15,7 +15,8 @@ from .errors import DataError, UsageError
 from .kmers import base_scores, token_labels
 from .log import logger, progress
 from .metrics import aupr, six_metrics
-from .model import ModelInfo, SiteModel, autocast, compact_encoder, read_checked, token_ids, token_probabilities
+from .model import ModelInfo, SiteModel, autocast, baseline_encoder, compact_encoder, new_model, read_checked, token_ids, token_probabilities
+from .pretrained import Pretrained
 from .shuffle import shuffled_records
 from .streams import replacing
 from .windows import Windows, loci, site_width, split_by_locus
@@ -27,7 +28,7 @@ EVALUATION_BATCH = 64  # small enough for a processor's cache
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are for the compact encoder from scratch.
+    """How to train; the defaults are for the compact encoder from scratch, `PAPER` is what the paper does to a trained one.
 
     Attributes
     ----------
@@ -36,7 +37,7 @@ class Recipe:
     learning_rate, weight_decay, warmup : AdamW; no decay on biases and norms; linear rise over this share of all steps, then
         linear fall to 0
     task_weight : lambda, the share of the sequence task in the loss; 0 trains on the token task alone
-    average : the model kept is the exponential moving average of the weights with this factor for each step
+    average : the model kept is the exponential moving average of the weights with this factor for each step; 0 is none
     seed : of weights, order, dropout and shuffles
     precision : as of `model.choose_precision`
     """
@@ -51,6 +52,9 @@ class Recipe:
     average: float = 0.99
     seed: int = 1
     precision: str = "fp32"
+
+
+PAPER = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "average": 0.0}  # Luo et al. 2024, section 2.4
 
 
 def default_epochs(windows: int, batch_size: int) -> int:
@@ -71,10 +75,11 @@ class Data(NamedTuple):
 
 
 def _shuffles(windows: Windows, key: str) -> Windows:
-    return Windows.unlabelled(list(shuffled_records(windows.records(), seed=_seed(key))))
+    return Windows.unlabelled(list(shuffled_records(windows.records(), seed=seed_of(key))))
 
 
-def _seed(*parts: Any) -> int:
+def seed_of(*parts: Any) -> int:
+    """A seed from anything that has a `repr`."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "little")
 
 
@@ -110,6 +115,45 @@ def split_data(positives: Windows, negatives: Windows | None, chroms: set[str], 
     return Data(train, negatives.take(np.nonzero(~tail)[0]), Windows.joined([validation, negatives.take(np.nonzero(tail)[0])]))
 
 
+class Design(NamedTuple):
+    """What is trained.
+
+    Attributes
+    ----------
+    arch : "bertsnr", or a name in `networks.NETWORKS`
+    k : bases in a token; 1 for the networks
+    pretrained : the encoder of "bertsnr" to begin with; None is the compact one, untrained
+    """
+
+    arch: str = "bertsnr"
+    k: int = 3
+    pretrained: Pretrained | None = None
+
+    def info(self, name: str, positives: Windows) -> ModelInfo:
+        """The description of a model for these windows.
+
+        Raises
+        ------
+        UsageError : the windows have more tokens than the encoder has positions.
+        """
+        window = positives.codes.shape[1]
+        if self.pretrained:
+            most = self.pretrained.config.get("max_position_embeddings", 512)
+            if window - self.k + 3 > most:
+                raise UsageError(f"windows of {window} bp have {window - self.k + 3} tokens, the encoder reads {most}")
+            encoder = self.pretrained.config
+        else:
+            encoder = compact_encoder(self.k, window) if self.arch == "bertsnr" else baseline_encoder(self.arch)
+        return ModelInfo(name, self.k, window, encoder, site_width(positives))
+
+    def model(self, info: ModelInfo) -> SiteModel:
+        """A new model: random weights, but for the encoder where it was trained before."""
+        model = new_model(info)
+        if self.pretrained:
+            model.encoder.load_state_dict(self.pretrained.weights, strict=False)
+        return model
+
+
 class Result(NamedTuple):
     """A trained model, its epochs, and its base probabilities on the validation windows, shape (n, window)."""
 
@@ -118,14 +162,14 @@ class Result(NamedTuple):
     scores: np.ndarray
 
 
-def fit(info: ModelInfo, recipe: Recipe, data: Data, device: torch.device, checkpoint: Checkpoint) -> Result:
+def fit(name: str, design: Design, recipe: Recipe, data: Data, device: torch.device, checkpoint: Checkpoint) -> Result:
     """Train one model; the weights kept are those of the epoch with the best validation AUPR over bases.
 
     After every epoch the checkpoint is written; a run that goes on from it gives the model of an unbroken run, because every
     epoch draws its random numbers from the seed and its own number.
     """
-    torch.manual_seed(_seed(recipe.seed, "weights"))
-    model = SiteModel(info).to(device)
+    torch.manual_seed(seed_of(recipe.seed, "weights"))
+    model = design.model(design.info(name, data.positives)).to(device)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     optimizer = _optimizer(model, recipe)
     history: list[dict[str, float]] = []
@@ -167,11 +211,11 @@ def _rate(recipe: Recipe, done: float) -> float:
 def _train_epoch(model: SiteModel, average: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, recipe: Recipe, windows: Windows, number: int) -> float:
     """One pass over the windows; updates the model and its moving average in place, returns the mean loss."""
     device, k = model.device, model.info.k
-    torch.manual_seed(_seed(recipe.seed, "dropout", number))
+    torch.manual_seed(seed_of(recipe.seed, "dropout", number))
     order = np.random.default_rng([recipe.seed, 2, number]).permutation(len(windows))
     steps = -(-len(windows) // recipe.batch_size)
     model.train()
-    model.encoder.set_attn_implementation("eager")  # on a CPU its backward pass is far faster than that of the fused kernel
+    model.differentiable(True)
     total = torch.zeros((), device=device)
     with progress(f"epoch {number + 1}", len(windows), "windows") as bar:
         for step in range(steps):
@@ -188,12 +232,13 @@ def _train_epoch(model: SiteModel, average: dict[str, torch.Tensor], optimizer: 
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(index)
-            # early on, the average forgets fast: the first weights are noise
-            factor = min(recipe.average, (number * steps + step + 1) / (number * steps + step + 10))
-            for name, value in model.state_dict().items():
-                average[name].lerp_(value, 1 - factor)
+            if recipe.average or step + 1 == steps:
+                # early on, the average forgets fast: the first weights are noise
+                factor = min(recipe.average, (number * steps + step + 1) / (number * steps + step + 10))
+                for name, value in model.state_dict().items():
+                    average[name].lerp_(value, 1 - factor) if value.is_floating_point() else average[name].copy_(value)
             bar.advance(len(index))
-    model.encoder.set_attn_implementation("sdpa")
+    model.differentiable(False)
     return float(total) / len(windows)
 
 
@@ -266,19 +311,13 @@ def digest(*windows: Windows | None, **options: Any) -> str:
     return state.hexdigest()
 
 
-def new_info(name: str, k: int, positives: Windows) -> ModelInfo:
-    """The description of a model with the compact encoder for these windows."""
-    window = positives.codes.shape[1]
-    return ModelInfo(name, k, window, compact_encoder(k, window), site_width(positives))
-
-
 def evaluate(model: SiteModel, windows: Windows, precision: str, batch_size: int = EVALUATION_BATCH) -> dict[str, dict[str, float]]:
     """The paper's six metrics of a model on labelled windows, over bases (`nucleotide`) and windows (`sequence`)."""
     sequences, tokens = token_probabilities(model, windows.codes, batch_size, precision)
     return {"nucleotide": six_metrics(windows.labels, base_scores(tokens, model.info.k)), "sequence": six_metrics(windows.positive, sequences)}
 
 
-def cross_validate(name: str, k: int, recipe: Recipe, positives: Windows, negatives: Windows | None, folds: int, share: float, device: torch.device, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+def cross_validate(name: str, design: Design, recipe: Recipe, positives: Windows, negatives: Windows | None, folds: int, share: float, device: torch.device, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """Train on all folds but one and test on that one, for each fold in turn; folds are made of loci.
 
     Returns
@@ -297,21 +336,21 @@ def cross_validate(name: str, k: int, recipe: Recipe, positives: Windows, negati
         held = positives.take(np.nonzero(head == fold)[0])
         against = negatives.take(np.nonzero(tail == fold)[0]) if negatives else _shuffles(held, f"{recipe.seed} test")
         test = Windows.joined([held, against])
-        model = fit(new_info(name, k, rest), recipe, data, device, checkpoint).model
+        model = fit(name, design, recipe, data, device, checkpoint).model
         checkpoint.folds.append({"fold": fold + 1, "windows": len(test), **evaluate(model, test, recipe.precision)})
         checkpoint.save(None)
         logger.info("fold %d of %d: AUPR %.4f on %d windows", fold + 1, folds, checkpoint.folds[-1]["nucleotide"]["aupr"], len(test))
     return checkpoint.folds
 
 
-def train(name: str, k: int, recipe: Recipe, data: Data, device: torch.device, checkpoint: Checkpoint, sources: dict[str, Any]) -> Result:
+def train(name: str, design: Design, recipe: Recipe, data: Data, device: torch.device, checkpoint: Checkpoint, sources: dict[str, Any]) -> Result:
     """Train the model that is kept and write into its description how it came about.
 
     Parameters
     ----------
     sources : where the data came from, for the model's metadata
     """
-    result = fit(new_info(name, k, data.positives), recipe, data, device, checkpoint)
+    result = fit(name, design, recipe, data, device, checkpoint)
     chroms = sorted(set(loci(data.positives)[1]) - {""})
     counts = {"chroms": chroms, "positives": len(data.positives), "negatives": len(data.negatives or data.positives), "validation": len(data.validation)}
     metrics = evaluate(result.model, data.validation, recipe.precision)

@@ -155,11 +155,12 @@ class Windows:
         return Windows([name for part in parts for name in part.names], np.concatenate([part.codes for part in parts]), np.concatenate([part.labels for part in parts]))
 
 
-def read_windows(path: str, positive: bool, k: int, length: int | None = None) -> Windows:
+def read_windows(path: str, positive: bool | None, k: int, length: int | None = None) -> Windows:
     """Windows from FASTA or "-": positives carry `site=` in the header, negatives do not.
 
     Parameters
     ----------
+    positive : which of the two all must be; None takes both
     k : bases in a token; a shorter site could not be labelled
     length : bases that every window must have; None takes the length of the first
 
@@ -180,10 +181,10 @@ def read_windows(path: str, positive: bool, k: int, length: int | None = None) -
     return Windows(names, np.stack(codes), np.stack(labels))
 
 
-def _labels(record: Record, positive: bool, k: int, path: str) -> np.ndarray:
+def _labels(record: Record, positive: bool | None, k: int, path: str) -> np.ndarray:
     labels = np.zeros(len(record.sequence), dtype=np.uint8)
     sites = labelled_sites(record, path)
-    if positive != bool(sites):
+    if positive is not None and positive != bool(sites):
         need = "a positive window needs site=a-b in its header" if positive else "a negative window has no site= in its header"
         raise DataError(f"record {record.name!r}: {need}", path)
     for start, end in sites:

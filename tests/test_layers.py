@@ -22,21 +22,24 @@ MAY_IMPORT = {
     "comparison": {"errors", "motifs"},
     "tracks": {"errors", "regions", "streams"},
     "page": set(),
+    "networks": set(),
     "plots": {"comparison", "errors", "metrics", "motifs", "streams"},
-    "model": {"", "errors", "kmers", "streams"},
-    "training": {"errors", "kmers", "log", "metrics", "model", "shuffle", "streams", "windows"},
+    "model": {"", "errors", "kmers", "networks", "streams"},
+    "pretrained": {"errors", "kmers", "model", "streams"},
+    "pretraining": {"errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training"},
+    "training": {"pretrained", "errors", "kmers", "log", "metrics", "model", "shuffle", "streams", "windows"},
     "inference": {"fasta", "kmers", "model", "regions", "scores"},
 }
 ONLY_IN = {
-    "torch": {"model", "training", "inference", "cli.train", "cli.predict", "cli.motifs", "cli.attn"},
-    "transformers": {"model"},
+    "torch": {"model", "networks", "pretrained", "pretraining", "training", "inference", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
+    "transformers": {"model", "pretrained", "pretraining"},
     "pysam": {"fasta", "streams"},  # streams: bgzip output
     "matplotlib": {"plots"},
     "logomaker": {"plots"},
     "memelite": {"comparison"},
     "pyjaspar": {"comparison"},
     "pyBigWig": {"tracks"},
-    "click": {"cli", "cli.options", "cli.windows", "cli.shuffle", "cli.train", "cli.predict", "cli.motifs", "cli.attn"},
+    "click": {"cli", "cli.options", "cli.windows", "cli.shuffle", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
     "rich": {"log"},
 }
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from bertsnr_tools.metrics import auc, aupr, precision_recall_curve, six_metrics
+from bertsnr_tools.metrics import NAMES, Ranking, auc, aupr, bootstrap, precision_recall_curve, six_metrics
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -31,3 +31,43 @@ def test_degenerate_input():
     assert auc(np.array([1, 0]), np.array([0.1, 0.1])) == 0.5
     precision, recall = precision_recall_curve(np.array([0, 1]), np.array([0.9, 0.1]))
     assert precision.tolist() == [1, 0, 0.5] and recall.tolist() == [0, 0, 1]
+
+
+def test_weights_count_items_that_often():
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        n = int(rng.integers(2, 40))
+        labels, scores = (rng.random(n) < 0.4).astype(int), rng.random(n).round(1)
+        weights = rng.integers(0, 4, n)
+        if not weights.any():
+            continue
+        ranking, repeated = Ranking(labels, scores), Ranking(np.repeat(labels, weights), np.repeat(scores, weights))
+        assert ranking.six_metrics(weights) == pytest.approx(repeated.six_metrics(), nan_ok=True)
+
+
+def test_roc_curve_is_that_of_scikit_learn():
+    labels, scores = np.array([0, 1, 1, 0, 1]), np.array([0.1, 0.9, 0.4, 0.4, 0.2])
+    false, true, _ = sk.roc_curve(labels, scores, drop_intermediate=False)
+    own = Ranking(labels, scores).roc_curve()
+    assert np.allclose(own[0], false) and np.allclose(own[1], true)
+
+
+def test_bootstrap_intervals():
+    rng = np.random.default_rng(0)
+    labels = np.zeros((200, 20), dtype=int)
+    labels[:100, 5:9] = 1
+    scores = np.clip(labels * 0.4 + rng.random(labels.shape) * 0.7, 0, 1)
+    intervals = bootstrap(labels, scores, 0.5, 300, 1)
+    own = six_metrics(labels, scores)
+    assert set(intervals) == set(NAMES)
+    for name, (low, high) in intervals.items():
+        assert low < own[name] < high and high - low < 0.2
+    assert intervals == bootstrap(labels, scores, 0.5, 300, 1) != bootstrap(labels, scores, 0.5, 300, 2)
+    # a window is drawn as a whole: where all of its bases agree, the interval is that of 200 items, not of 4,000
+    windows = np.repeat((np.arange(200) < 100)[:, None], 20, axis=1).astype(int)
+    noisy = np.repeat((rng.random(200) < 0.8)[:, None], 20, axis=1) ^ (windows == 0)
+    low, high = bootstrap(windows, noisy.astype(float), 0.5, 300, 1)["accuracy"]
+    assert 0.08 < high - low < 0.16
+    # one window of each class: some replicates hold a single class
+    few = bootstrap(np.array([0, 1]), np.array([0.2, 0.8]), 0.5, 50, 1)
+    assert few["auc"] == (1, 1)

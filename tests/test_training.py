@@ -8,7 +8,7 @@ import torch
 from bertsnr_tools import training
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.fasta import Record
-from bertsnr_tools.training import Checkpoint, Recipe, cross_validate, default_epochs, digest, fit, new_info, split_data
+from bertsnr_tools.training import Checkpoint, Design, Recipe, cross_validate, default_epochs, digest, fit, split_data
 from bertsnr_tools.windows import Windows, site_width
 
 CPU = torch.device("cpu")
@@ -48,14 +48,14 @@ def test_a_motif_is_learned_and_one_seed_gives_one_model(checkpoint):
     windows = toy_windows(240)
     data = split_data(windows, None, set(), 0.2, 1)
     recipe = Recipe(epochs=8)
-    first = fit(new_info("toy", 3, windows), recipe, data, CPU, checkpoint)
+    first = fit("toy", Design(), recipe, data, CPU, checkpoint)
     assert first.history[0]["aupr"] < 0.5 < 0.9 < max(row["aupr"] for row in first.history)
     assert first.scores.shape == (len(data.validation), 40)
     checkpoint.fit = None
-    again = fit(new_info("toy", 3, windows), recipe, data, CPU, checkpoint)
+    again = fit("toy", Design(), recipe, data, CPU, checkpoint)
     assert same(first.model, again.model) and first.history == again.history
     checkpoint.fit = None
-    other = fit(new_info("toy", 3, windows), Recipe(epochs=1, seed=2), data, CPU, checkpoint)
+    other = fit("toy", Design(), Recipe(epochs=1, seed=2), data, CPU, checkpoint)
     assert not same(first.model, other.model)
 
 
@@ -68,7 +68,7 @@ def test_a_resumed_run_gives_the_model_of_an_unbroken_one(tmp_path, monkeypatch,
     windows = toy_windows(60)
     negatives = Windows(windows.names, windows.codes[:, ::-1].copy(), windows.labels * 0) if given else None
     data, recipe = split_data(windows, negatives, set(), 0.2, 1), Recipe(epochs=4)
-    whole = fit(new_info("toy", 3, windows), recipe, data, CPU, Checkpoint(str(tmp_path / "a"), "key", False))
+    whole = fit("toy", Design(), recipe, data, CPU, Checkpoint(str(tmp_path / "a"), "key", False))
     save = Checkpoint.save
 
     def save_and_die(self, state):
@@ -78,8 +78,8 @@ def test_a_resumed_run_gives_the_model_of_an_unbroken_one(tmp_path, monkeypatch,
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Checkpoint, "save", save_and_die)
-        fit(new_info("toy", 3, windows), recipe, data, CPU, Checkpoint(str(tmp_path / "b"), "key", False))
-    resumed = fit(new_info("toy", 3, windows), recipe, data, CPU, Checkpoint(str(tmp_path / "b"), "key", True))
+        fit("toy", Design(), recipe, data, CPU, Checkpoint(str(tmp_path / "b"), "key", False))
+    resumed = fit("toy", Design(), recipe, data, CPU, Checkpoint(str(tmp_path / "b"), "key", True))
     assert same(whole.model, resumed.model) and whole.history == resumed.history
 
 
@@ -142,9 +142,9 @@ def test_loss_is_the_weighted_sum_of_both_tasks(toy_model):
 def test_single_task_leaves_the_sequence_head_alone(checkpoint):
     windows = toy_windows(40)
     data = split_data(windows, None, set(), 0.2, 1)
-    torch.manual_seed(training._seed(1, "weights"))
-    fresh = training.SiteModel(new_info("toy", 3, windows))
-    model = fit(new_info("toy", 3, windows), Recipe(epochs=1, task_weight=0.0), data, CPU, checkpoint).model
+    torch.manual_seed(training.seed_of(1, "weights"))
+    fresh = training.SiteModel(Design().info("toy", windows))
+    model = fit("toy", Design(), Recipe(epochs=1, task_weight=0.0), data, CPU, checkpoint).model
     # only weight decay has touched it
     assert torch.allclose(model.sequence_head.weight, fresh.sequence_head.weight, rtol=1e-3)
     assert not torch.allclose(model.token_head.weight, fresh.token_head.weight, rtol=1e-3)
@@ -159,17 +159,17 @@ def test_early_stopping(checkpoint, monkeypatch):
     windows = toy_windows(20)
     data = split_data(windows, None, set(), 0.2, 1)
     monkeypatch.setattr(training, "aupr", lambda labels, scores: 0.5)
-    result = fit(new_info("toy", 3, windows), Recipe(epochs=9, patience=2), data, CPU, checkpoint)
+    result = fit("toy", Design(), Recipe(epochs=9, patience=2), data, CPU, checkpoint)
     assert len(result.history) == 3
 
 
 def test_cross_validation_tests_every_window_once(checkpoint):
     windows = toy_windows(30)
-    folds = cross_validate("toy", 3, Recipe(epochs=1), windows, None, 3, 0.2, CPU, checkpoint)
+    folds = cross_validate("toy", Design(), Recipe(epochs=1), windows, None, 3, 0.2, CPU, checkpoint)
     assert [fold["windows"] for fold in folds] == [20, 20, 20]
     assert all(0 <= fold["nucleotide"]["aupr"] <= 1 and math.isfinite(fold["sequence"]["auc"]) for fold in folds)
     with pytest.raises(UsageError, match="too few for 40 folds"):
-        cross_validate("toy", 3, Recipe(epochs=1), windows, None, 40, 0.2, CPU, checkpoint)
+        cross_validate("toy", Design(), Recipe(epochs=1), windows, None, 40, 0.2, CPU, checkpoint)
 
 
 def test_site_width_and_epochs():

@@ -44,6 +44,7 @@ def place(tmp_path, toy_model_file):
         "plain.fa": b">a\nACGTTGCATGCATTGACCAT\n",
         "mixed.fa": b">a\nACGTTGCATGCATTGACCAT\n>b\nACGT\n",
         "overlap.fa": b">c:0-9\nACGTTGCAT\n>c:5-14\nACGTTGCAT\n",
+        "wide.fa": b">w site=3-9\n" + b"ACGTTGCATG" * 12 + b"\n>v\n" + b"ACGTTGCATG" * 12 + b"\n",
         "far.fa": b">p\n" + b"ACGTTGCATG" * 60 + b"\n",
     }
     for name, content in files.items():
@@ -119,6 +120,24 @@ CASES = [
     ("predict -m model.pt --device tpu pos.fa", 2, "'tpu' is not auto, cpu, cuda or cuda:N"),
     ("predict -m model.pt --device cuda:77 pos.fa", 1, "device 'cuda:77' is not there"),
     ("predict -m model.pt -o model.pt pos.fa", 2, "model.pt: is an input too"),
+    ("train -o x.pt --arch deepsnr -k 4 pos.fa", 2, "--arch deepsnr reads single bases"),
+    ("pretrain pos.fa", 2, "Missing option '-o'"),
+    ("pretrain -o enc -", 2, "neither can be a standard stream"),
+    ("pretrain -o enc empty", 1, "empty: is empty, FASTA records are needed"),
+    ("pretrain -o enc nothere.fa", 1, "nothere.fa: No such file or directory"),
+    ("pretrain -o enc pos.fa", 1, "pos.fa: hold no 100 bases of ACGT in a row"),
+    ("pretrain -o genome.fa pos.fa", 2, "genome.fa: is there already and is no folder of an encoder"),
+    ("pretrain -o pos.fa pos.fa", 2, "pos.fa: is an input too"),
+    ("pretrain -o enc -w 2 genome.fa", 2, "-w 2: the encoder reads 3 to"),
+    ("pretrain -o enc --encoder nothere genome.fa", 1, "nothere: no such folder"),
+    ("evaluate pos.fa", 2, "Missing option '-m'"),
+    ("evaluate -m model.pt", 2, "Missing argument 'FASTA…'"),
+    ("evaluate -m model.pt plain.fa", 1, "plain.fa: holds no window with a site (site=a-b in its header)"),
+    ("evaluate -m model.pt wide.fa", 1, "wide.fa: windows are 120 bp, the model TOY reads 3 to 100 bp"),
+    ("evaluate -m model.pt mixed.fa", 1, "mixed.fa: record 'b' is 4 bp, needed are windows of 20 bp"),
+    ("evaluate -m text.pt pos.fa", 1, "text.pt: is no bertsnr_tools model"),
+    ("evaluate -m model.pt --plot x.doc pos.fa", 2, "x.doc: the name of a picture ends in"),
+    ("evaluate -m model.pt - -", 2, "standard input can be read only once"),
     ("motifs", 2, "Missing argument 'BED|FASTA'"),
     ("motifs -f genome.fa empty", 1, "empty: holds no sites"),
     ("motifs -f genome.fa two.bed", 1, "two.bed, line 2: has 2 column(s), BED needs at least 3"),
@@ -225,7 +244,7 @@ def modules_of(run_arguments):
 
 
 def test_help_and_what_needs_no_model_start_without_torch(genome):
-    for name in ("", "windows", "shuffle", "train", "predict", "motifs", "attn"):
+    for name in ("", "windows", "shuffle", "pretrain", "train", "predict", "evaluate", "motifs", "attn"):
         assert not modules_of(["bertsnr", *([name] if name else []), "--help"]) & {"torch", "transformers", "numpy", "pysam", "rich"}
     used = modules_of(["bertsnr", "windows", "-f", str(genome), str(DATA / "sites.bed")]) | modules_of(["bertsnr", "shuffle", str(DATA / "region.fa")])
     assert {"numpy", "pysam"} <= used and not used & {"torch", "transformers", "rich", "matplotlib"}

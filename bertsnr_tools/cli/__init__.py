@@ -17,8 +17,10 @@ from ..errors import BertsnrError
 COMMANDS = {
     "windows": "cut labelled windows around known sites",
     "shuffle": "shuffle sequences, keeping their k-mer counts",
+    "pretrain": "train an encoder on genome sequence",
     "train": "train a model on windows",
     "predict": "call binding sites with trained models",
+    "evaluate": "measure models on labelled windows",
     "motifs": "make motifs of called sites and compare them with known ones",
     "attn": "show which bases a model attends to",
 }

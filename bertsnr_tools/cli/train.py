@@ -16,11 +16,13 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write the model to FILE; while it is trained, FILE.ckpt holds what --resume needs.")
 @click.option("-n", "--negatives", multiple=True, metavar="FASTA", help="Windows without a site; may be repeated.  [default: new shuffles of the positives in every epoch]")
 @click.option("--name", metavar="TF", help="Name of the transcription factor, column 4 of predictions.  [default: FILE without its ending]")
-@click.option("-k", "--kmer", type=click.IntRange(3, 6), default=3, metavar="INT", help="Bases in a token, 3 to 6.")
+@click.option("--arch", type=click.Choice(["bertsnr", "deepsnr", "d-aednet"]), default="bertsnr", help="Network: BertSNR, or one of those it is compared with.")
+@click.option("--encoder", default="compact", metavar="compact|DIR", help="Encoder: a small new one, or a trained one in DIR, such as DNABERT (config.json, vocab.txt, weights).")
+@click.option("-k", "--kmer", type=click.IntRange(3, 6), metavar="INT", help="Bases in a token, 3 to 6.  [default: 3, or that of DIR]")
 @click.option("--lambda", "task_weight", type=click.FloatRange(0, 1), default=0.15, metavar="L", help="Share of the sequence task in the loss; 0 trains on the token task alone.")
-@click.option("--epochs", type=click.IntRange(1), metavar="INT", help="Passes over the data, at most.  [default: 10, up to 30 for small data]")
-@click.option("--patience", type=click.IntRange(1), default=10, metavar="INT", help="Stop after so many epochs without a better validation AUPR.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, metavar="RATE", help="Highest learning rate.")
+@click.option("--epochs", type=click.IntRange(1), metavar="INT", help="Passes over the data, at most.  [default: 10, up to 30 for small data and the compact encoder]")
+@click.option("--patience", type=click.IntRange(1), metavar="INT", help="Stop after so many epochs without a better validation AUPR.  [default: 10, with DIR 3]")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", help="Highest learning rate.  [default: 0.001, with DIR 0.0002]")
 @click.option("--batch-size", type=click.IntRange(1), default=32, metavar="INT", help="Windows in a training step.")
 @click.option("--val-share", type=click.FloatRange(0, 0.5, min_open=True), default=0.1, metavar="SHARE", help="Share of the loci that is held out for validation.")
 @click.option("--val-chroms", callback=_chroms, metavar="CHROM,…", help="Hold out these chromosomes for validation instead.")
@@ -37,11 +39,13 @@ def train(
     output: str,
     negatives: tuple[str, ...],
     name: str | None,
-    kmer: int,
+    arch: str,
+    encoder: str,
+    kmer: int | None,
     task_weight: float,
     epochs: int | None,
-    patience: int,
-    lr: float,
+    patience: int | None,
+    lr: float | None,
     batch_size: int,
     val_share: float,
     val_chroms: set[str],
@@ -80,6 +84,10 @@ def train(
             check_output(path, [positives, *negatives])
     if plot:
         check_plot(plot)
+    if arch != "bertsnr":
+        if kmer or encoder != "compact":
+            raise UsageError(f"--arch {arch} reads single bases without an encoder: neither -k nor --encoder goes with it")
+        kmer, task_weight = 1, 0.0
     if precision == "fp16":
         raise UsageError("--precision fp16 is for prediction; a model is trained in bf16 or fp32")
     name = name or os.path.basename(output).removesuffix(".pt")
@@ -87,17 +95,23 @@ def train(
         raise UsageError(f"--name {name!r}: a name without white space is needed")
 
     import json
+    from dataclasses import replace
 
     import torch
 
     from .. import __version__, training
     from ..log import logger
     from ..model import choose_device, choose_precision, save_model
+    from ..pretrained import read_pretrained
     from ..streams import open_output
     from ..windows import Windows, read_windows
 
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)
+    pretrained = read_pretrained(encoder) if encoder != "compact" else None
+    if pretrained and kmer not in (None, pretrained.k):
+        raise UsageError(f"-k {kmer}: the encoder in {encoder} reads {pretrained.k}-mers")
+    kmer = pretrained.k if pretrained else kmer or 3
     # a pipe is read first: in `tee pos.fa | bertsnr shuffle - | bertsnr train pos.fa -n -` pos.fa is whole only when the pipe has ended
     kinds: dict[bool, list[Windows]] = {True: [], False: []}
     length = None
@@ -110,13 +124,18 @@ def train(
     data = training.split_data(windows, against, val_chroms, val_share, seed)
     size = len(data.positives) + len(data.negatives or data.positives)
     logger.info("%d windows for training, %d for validation", size, len(data.validation))
-    epochs = epochs or training.default_epochs(size, batch_size)
-    recipe = training.Recipe(epochs, patience, batch_size, lr, task_weight, seed=seed, precision=choose_precision(precision, on))
-    key = training.digest(windows, against, name=name, k=kmer, recipe=recipe, folds=folds, share=val_share, chroms=sorted(val_chroms), version=__version__)
+    recipe = training.Recipe(training.default_epochs(size, batch_size))
+    if pretrained:
+        recipe = replace(recipe, **training.PAPER)
+    wanted = {"epochs": epochs, "patience": patience, "learning_rate": lr}
+    given = {option: value for option, value in wanted.items() if value is not None}
+    recipe = replace(recipe, batch_size=batch_size, task_weight=task_weight, seed=seed, precision=choose_precision(precision, on), **given)
+    design = training.Design(arch, kmer, pretrained)
+    key = training.digest(windows, against, name=name, arch=arch, k=kmer, encoder=pretrained and pretrained.digest(), recipe=recipe, folds=folds, share=val_share, chroms=sorted(val_chroms), version=__version__)
     checkpoint = training.Checkpoint(f"{output}.ckpt", key, resume)
-    tested = training.cross_validate(name, kmer, recipe, windows, against, folds, val_share, on, checkpoint) if folds else []
-    sources = {"positive_windows": positives, "negative_windows": list(negatives), "validation_chroms": sorted(val_chroms)}
-    model, history, scores = training.train(name, kmer, recipe, data, on, checkpoint, sources)
+    tested = training.cross_validate(name, design, recipe, windows, against, folds, val_share, on, checkpoint) if folds else []
+    sources = {"positive_windows": positives, "negative_windows": list(negatives), "validation_chroms": sorted(val_chroms), "encoder": encoder}
+    model, history, scores = training.train(name, design, recipe, data, on, checkpoint, sources)
     if tested:
         model.info.training["folds"] = tested
     save_model(output, model)

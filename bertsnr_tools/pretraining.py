@@ -1,0 +1,284 @@
+"""Pretraining of an encoder as a masked language model over k-mers, the way of DNABERT (Ji et al. 2021, section 2.2)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .errors import DataError, UsageError
+from .fasta import read_pieces
+from .kmers import MASK, OTHER, SPECIAL, encode, reverse_complement_codes, vocabulary
+from .log import logger, progress
+from .model import autocast, compact_encoder, token_ids
+from .pretrained import Pretrained
+from .streams import reason
+from .training import Checkpoint, seed_of
+
+POOL = 16384  # windows among which a batch is drawn
+IGNORED = -100  # target of tokens that are not asked for
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to pretrain.
+
+    Attributes
+    ----------
+    k, window : bases in a token and in a training sequence
+    steps, batch_size : optimizer steps, and windows in each, over all processes
+    learning_rate, weight_decay, warmup : AdamW; linear rise over this share of the steps, then linear fall to 0
+    masked : share of the tokens that the model must tell, in contiguous spans of k
+    seed : of weights, order, strands, masks and dropout
+    precision : as of `model.choose_precision`
+    """
+
+    k: int = 3
+    window: int = 100
+    steps: int = 10_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    masked: float = 0.15
+    seed: int = 1
+    precision: str = "fp32"
+
+
+def windows(paths: Sequence[str], length: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """Once through FASTA files: consecutive windows from a random phase in every record, each on a random strand.
+
+    Windows with letters other than ACGT are left out. A record of any length is read in pieces.
+
+    Yields
+    ------
+    uint8 codes, shape (length,)
+    """
+    random = np.random.default_rng([seed, 4, epoch])
+    for path in paths:
+        rest = np.empty(0, dtype=np.uint8)
+        fresh = True
+        for piece in read_pieces(path):
+            codes = encode(piece.sequence)
+            if fresh:
+                codes = codes[int(random.integers(0, max(1, min(length, len(codes) - length)))) :]
+            rest = np.concatenate([rest, codes])
+            fresh = piece.last
+            whole = rest[: len(rest) // length * length].reshape(-1, length)
+            rest = np.empty(0, dtype=np.uint8) if piece.last else rest[whole.size :]
+            whole = whole[(whole != OTHER).all(axis=1)]
+            turned = random.random(len(whole)) < 0.5
+            whole = np.where(turned[:, None], reverse_complement_codes(whole), whole)
+            yield from whole
+
+
+def batches(paths: Sequence[str], plan: Plan) -> Iterator[np.ndarray]:
+    """Codes of shape (batch_size, window) without end, epoch after epoch, drawn from a pool of windows that is refilled.
+
+    Raises
+    ------
+    DataError : no file holds a window.
+    """
+    random = np.random.default_rng([plan.seed, 5])
+    pool: list[np.ndarray] = []
+    epoch = 0
+    while True:
+        seen = 0
+        for window in windows(paths, plan.window, plan.seed, epoch):
+            seen += 1
+            pool.append(window)
+            if len(pool) >= POOL + plan.batch_size:
+                yield _drawn(pool, plan.batch_size, random)
+        if not seen:
+            raise DataError(f"hold no {plan.window} bases of ACGT in a row", ", ".join(paths))
+        while len(pool) >= max(plan.batch_size, POOL // 2):
+            yield _drawn(pool, plan.batch_size, random)
+        epoch += 1
+
+
+def _drawn(pool: list[np.ndarray], count: int, random: np.random.Generator) -> np.ndarray:
+    """Take windows out of the pool."""
+    for at in range(len(pool) - 1, len(pool) - 1 - count, -1):  # the first steps of a shuffle from the end
+        other = int(random.integers(0, at + 1))
+        pool[at], pool[other] = pool[other], pool[at]
+    drawn = np.stack(pool[-count:])
+    del pool[-count:]
+    return drawn
+
+
+def mask_tokens(ids: np.ndarray, k: int, share: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Hide contiguous spans of k tokens, because a k-mer can be read off its neighbours.
+
+    Parameters
+    ----------
+    ids : token ids, [CLS] first and [SEP] last, shape (B, T + 2)
+    share : of the tokens between that are hidden, on average
+
+    Returns
+    -------
+    input ids: of the hidden, 80 % [MASK], 10 % any k-mer, 10 % as they were; targets: the hidden ids, elsewhere `IGNORED`
+    """
+    inner = ids[:, 1:-1]
+    count = inner.shape[1]
+    # a token is hidden when one of the k starts that reach it is drawn
+    starts = random.random((len(ids), count + k - 1)) < 1 - (1 - share) ** (1 / k)
+    hidden = np.lib.stride_tricks.sliding_window_view(starts, k, axis=1).any(axis=2)
+    targets = np.full(ids.shape, IGNORED, dtype=np.int64)
+    targets[:, 1:-1] = np.where(hidden, inner, IGNORED)
+    fate = random.random(inner.shape)
+    other = random.integers(len(SPECIAL), len(SPECIAL) + 4**k, inner.shape)
+    masked = ids.copy()
+    masked[:, 1:-1] = np.where(hidden & (fate < 0.8), MASK, np.where(hidden & (fate < 0.9), other, inner))
+    return masked, targets
+
+
+def language_model(config: dict[str, Any]) -> nn.Module:
+    """The encoder with a head that tells hidden tokens, with random weights."""
+    options = {name: value for name, value in config.items() if name != "model_type"}
+    if config["model_type"] == "modernbert":
+        from transformers import ModernBertConfig, ModernBertForMaskedLM
+
+        return ModernBertForMaskedLM(ModernBertConfig(**options, attn_implementation="eager"))
+    from transformers import BertConfig, BertForMaskedLM
+
+    return BertForMaskedLM(BertConfig(**options, attn_implementation="eager"))
+
+
+def pretrain(paths: Sequence[str], output: str, plan: Plan, start: Pretrained | None, device: torch.device, checkpoint: Checkpoint, every: int = 500) -> list[dict[str, float]]:
+    """Train and write a folder that `pretrained.read_pretrained` reads. Under `torchrun`, processes share every batch.
+
+    Parameters
+    ----------
+    paths : FASTA files, read once for each epoch
+    output : the folder; an existing one is replaced whole
+    start : an encoder to go on with
+    every : steps between two lines of the report, and between two checkpoints
+
+    Returns
+    -------
+    for every so many steps: step, mean loss, share of hidden tokens told right
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    torch.manual_seed(seed_of(plan.seed, "weights"))
+    config = start.config if start else compact_encoder(plan.k, plan.window)
+    model = language_model(config).to(device)
+    if start:
+        model.base_model.load_state_dict(start.weights, strict=False)
+    groups = [{"params": [p for p in model.parameters() if (p.ndim > 1) == many], "weight_decay": plan.weight_decay * many} for many in (True, False)]
+    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    history: list[dict[str, float]] = []
+    done = 0
+    if checkpoint.fit:
+        model.load_state_dict(checkpoint.fit["model"])
+        optimizer.load_state_dict(checkpoint.fit["optimizer"])
+        history, done = checkpoint.fit["history"], checkpoint.fit["step"]
+    with _processes(world, device):
+        # in a function of its own, so that nothing of the group is left when it ends
+        _train(nn.parallel.DistributedDataParallel(model) if world > 1 else model, model, optimizer, paths, plan, rank, world, history, done, checkpoint, every)
+    if rank == 0:
+        _write(output, model, plan)
+    return history
+
+
+def _train(parallel: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer, paths: Sequence[str], plan: Plan, rank: int, world: int, history: list[dict[str, float]], done: int, checkpoint: Checkpoint, every: int) -> None:
+    """The steps that are left; `history` grows, and process 0 writes checkpoints."""
+    device = next(model.parameters()).device
+    stream = batches(paths, plan)
+    for _ in range(done):
+        next(stream)
+    totals = torch.zeros(3, dtype=torch.float64)
+    with progress("pretraining", plan.steps, "steps") as bar:
+        bar.advance(done)
+        for step in range(done, plan.steps):
+            ids = token_ids(next(stream), plan.k).numpy()
+            masked, targets = (torch.from_numpy(array[rank::world]).to(device) for array in mask_tokens(ids, plan.k, plan.masked, np.random.default_rng([plan.seed, 6, step])))
+            totals += _step(parallel, optimizer, plan, step, rank, masked, targets)
+            bar.advance(1)
+            if (step + 1) % every == 0 or step + 1 == plan.steps:
+                loss, right, hidden = totals.tolist()
+                history.append({"step": step + 1, "loss": loss / max(1, hidden), "accuracy": right / max(1, hidden)})
+                totals.zero_()
+                if rank == 0:
+                    logger.info("step %s of %s: loss %.4f, %.1f %% of the hidden tokens right", f"{step + 1:,}", f"{plan.steps:,}", history[-1]["loss"], 100 * history[-1]["accuracy"])
+                    checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "step": step + 1})
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, step: int, rank: int, masked: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """One optimizer step; returns summed loss, tokens told right, hidden tokens."""
+    torch.manual_seed(seed_of(plan.seed, "dropout", step, rank))
+    model.train()
+    behind = (step + 1) / plan.steps
+    for group in optimizer.param_groups:
+        group["lr"] = plan.learning_rate * min(behind / plan.warmup if plan.warmup else 1.0, (1 - step / plan.steps) / (1 - plan.warmup))
+    with autocast(masked.device, plan.precision):
+        logits = model(input_ids=masked).logits
+    hidden = targets != IGNORED
+    chosen, wanted = logits[hidden].float(), targets[hidden]
+    loss = nn.functional.cross_entropy(chosen, wanted) if len(wanted) else logits.sum() * 0
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return torch.tensor([float(loss.detach()) * len(wanted), float((chosen.argmax(1) == wanted).sum()), len(wanted)], dtype=torch.float64)
+
+
+def _processes(world: int, device: torch.device):
+    """Join the processes that `torchrun` started, for as long as the block lasts."""
+    if world == 1:
+        return nullcontext()
+
+    class _Group:
+        def __enter__(self):
+            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+        def __exit__(self, kind, *error):
+            if kind is None:
+                torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+
+    return _Group()
+
+
+def _write(output: str, model: nn.Module, plan: Plan) -> None:
+    """Make the folder under a temporary name, then put it in the place of an old one."""
+    target = os.path.realpath(output)
+    temporary, old = f"{target}.{os.getpid()}.tmp", f"{target}.{os.getpid()}.old"
+    try:
+        os.makedirs(temporary)
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        model.save_pretrained(temporary)
+        with open(os.path.join(temporary, "vocab.txt"), "w") as stream:
+            stream.write("\n".join(vocabulary(plan.k)) + "\n")
+        with open(os.path.join(temporary, "pretraining.json"), "w") as stream:
+            json.dump(asdict(plan), stream, indent=2)
+        if os.path.exists(target):
+            os.replace(target, old)
+        os.replace(temporary, target)
+    except OSError as error:
+        if os.path.exists(old) and not os.path.exists(target):
+            os.replace(old, target)
+        raise DataError(reason(error), output) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_folder(output: str) -> None:
+    """Refuse to write over what is not an encoder's folder.
+
+    Raises
+    ------
+    UsageError : `output` is a file, or a folder without config.json that is not empty.
+    """
+    if os.path.isfile(output) or os.path.isdir(output) and os.listdir(output) and not os.path.exists(os.path.join(output, "config.json")):
+        raise UsageError(f"{output}: is there already and is no folder of an encoder")

@@ -1,0 +1,111 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from bertsnr_tools import pretraining
+from bertsnr_tools.kmers import CLS, MASK, SEP, reverse_complement_codes
+from bertsnr_tools.model import token_ids
+from bertsnr_tools.pretrained import read_pretrained
+from bertsnr_tools.pretraining import IGNORED, Plan, batches, mask_tokens, windows
+from conftest import BIN, DATA
+
+GENOME = str(DATA / "genome.fa")
+
+
+def test_windows_cover_the_sequence_once(tmp_path, monkeypatch):
+    from bertsnr_tools import fasta
+
+    rng = np.random.default_rng(0)
+    text = rng.choice(np.frombuffer(b"ACGT", dtype=np.uint8), 5000).tobytes()
+    path = tmp_path / "a.fa"
+    path.write_bytes(b">r\n" + text[:3000] + b"N" + text[3001:] + b"\n>short\nACGT\n")
+    found = list(windows([str(path)], 50, 1, 0))
+    assert 96 <= len(found) <= 99  # one at each end may be cut, one holds the N
+    places = []
+    for codes in found:
+        letters = b"ATCG"
+        own, other = (bytes(letters[c] for c in turn) for turn in (codes, reverse_complement_codes(codes)))
+        assert (own in text) != (other in text)
+        places.append(text.find(own if own in text else other))
+    assert len(set(places)) == len(places) and len({place % 50 for place in places}) == 1
+    again = list(windows([str(path)], 50, 1, 0))
+    assert np.array_equal(found, again) and not np.array_equal(found[:90], list(windows([str(path)], 50, 1, 1))[:90])
+    # how the file is read does not matter, once a piece is longer than a window
+    monkeypatch.setattr(fasta, "PIECE", 700)
+    assert abs(len(list(windows([str(path)], 50, 1, 0))) - len(found)) <= 1
+
+
+def test_batches_go_on_for_ever_and_alike(monkeypatch):
+    monkeypatch.setattr(pretraining, "POOL", 300)
+    plan = Plan(window=60, batch_size=32)
+    one, other = batches([GENOME], plan), batches([GENOME], plan)
+    for _ in range(120):  # several epochs of 85 kb
+        batch = next(one)
+        assert batch.shape == (32, 60) and batch.max() < 4 and np.array_equal(batch, next(other))
+
+
+@pytest.mark.parametrize("k", [3, 6])
+def test_masks_are_spans_of_the_right_share(k):
+    rng = np.random.default_rng(1)
+    ids = token_ids(rng.integers(0, 4, (400, 100)).astype(np.uint8), k).numpy()
+    masked, targets = mask_tokens(ids, k, 0.15, rng)
+    hidden = targets != IGNORED
+    assert not hidden[:, [0, -1]].any() and (masked[:, 0] == CLS).all() and (masked[:, -1] == SEP).all()
+    assert abs(hidden[:, 1:-1].mean() - 0.15) < 0.01
+    assert np.array_equal(targets[hidden], ids[hidden]) and np.array_equal(masked[~hidden], ids[~hidden])
+    runs = np.diff(np.nonzero(np.diff(hidden[:, 1:-1].astype(int), axis=1, prepend=0, append=0).ravel())[0])[::2]
+    inside = [run for run in runs.tolist()]
+    assert np.quantile(inside, 0.2) >= min(k, 3)
+    fate = masked[hidden]
+    assert abs((fate == MASK).mean() - 0.8) < 0.02 and abs((fate == ids[hidden]).mean() - 0.1) < 0.02
+
+
+def test_pretraining_learns_and_its_folder_is_read(run_here, tmp_path):
+    """A sequence with a strong rule: the loss falls well below that of guessing, ln 64."""
+    (tmp_path / "g.fa").write_text(">r\n" + "ACGGTCATTG" * 6000 + "\n")
+    outcome = run_here("pretrain", "--steps", 120, "--every", 40, "--lr", 0.003, "--batch-size", 16, "-w", 40, "--json", "r.json", "-o", "enc", "g.fa")
+    assert outcome.status == 0, outcome.err
+    history = json.loads((tmp_path / "r.json").read_text())["history"]
+    assert [row["step"] for row in history] == [40, 80, 120] and history[-1]["loss"] < 1.5 < history[0]["loss"] and history[-1]["accuracy"] > 0.6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["enc", "g.fa", "r.json"]
+    pretrained = read_pretrained(str(tmp_path / "enc"))
+    assert pretrained.k == 3 and pretrained.config["num_hidden_layers"] == 4
+    # going on with it begins where it ended
+    outcome = run_here("pretrain", "--steps", 5, "--batch-size", 16, "-w", 40, "--lr", 1e-6, "--encoder", "enc", "--json", "s.json", "-o", "more", "g.fa")
+    assert outcome.status == 0, outcome.err
+
+
+def test_a_broken_run_goes_on_to_the_same_encoder(run_here, tmp_path, monkeypatch):
+    arguments = ["--steps", 6, "--every", 2, "--batch-size", 4, "-w", 60, "--precision", "fp32"]
+    assert run_here("pretrain", *arguments, "-o", "whole", GENOME).status == 0
+    step, count = pretraining._step, []
+
+    def killed(*values):
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        return step(*values)
+
+    monkeypatch.setattr(pretraining, "_step", killed)
+    assert run_here("pretrain", *arguments, "-o", "broken", GENOME).status == 130
+    assert not (tmp_path / "broken").exists() and (tmp_path / "broken.ckpt").exists()
+    monkeypatch.setattr(pretraining, "_step", step)
+    assert run_here("pretrain", *arguments, "--resume", "-o", "broken", GENOME).status == 0
+    one, other = (read_pretrained(str(tmp_path / name)).weights for name in ("whole", "broken"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_two_processes_share_the_work(tmp_path):
+    """Under torchrun, the encoder of two processes is that of one, but for rounding."""
+    line = [BIN / "bertsnr-pretrain", "--steps", "4", "--batch-size", "8", "-w", "60", "--precision", "fp32", "--device", "cpu", "-@", "1", "--lr", "1e-4"]
+    subprocess.run([*line, "-o", tmp_path / "one", GENOME], check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
+    done = subprocess.run([*torchrun, *line, "-o", tmp_path / "two", GENOME], capture_output=True, text=True, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    one, two = (read_pretrained(str(tmp_path / name)).weights for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], atol=2e-3) for name in one)
