@@ -3,8 +3,7 @@
 
     python benchmarks/attention_ratio.py DATA
 
-Windows: the positive ones of the published test fifths; for CTCF, which has none, windows around the sites of
-`sites/CTCF.bed.gz` on chromosomes that the model was not trained on. Attention is what `bertsnr attn` writes: from [CLS], last layer, all heads.
+Windows: the positive ones of the published test fifths; for CTCF, which has none, those of `motif_match.py`. Attention is what `bertsnr attn` writes: from [CLS], last layer, all heads.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python benchmarks/motif_match.py DATA OUT [TF …]
 
 For each data set `bertsnr train` gets the published training windows, `bertsnr motifs -m` the published test windows (their
-first fifth, shuffles included), and `--compare jaspar` names the most similar of JASPAR's vertebrate matrices. A match is
+first fifth, shuffles included), and `--compare` names the most similar of JASPAR's vertebrate matrices, in the release given. A match is
 right when it is the factor's own matrix or one of a factor of the same JASPAR family. CTCF has no published windows: the shipped model
-reads windows around the sites of `sites/CTCF.bed.gz` on the chromosomes that it was not trained on. The other shipped factors are trained anew, because the
+reads windows around sites of the kind that it was trained on (motif hits in a peak), on the chromosomes that were left out. The other shipped factors are trained anew, because the
 shipped models have seen most of the test windows. What is in OUT already is not made again.
 """
 
@@ -16,11 +16,13 @@ import argparse
 import gzip
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from bertsnr_tools.fasta import fasta_text
+from bertsnr_tools.regions import read_bed
 from published import published_split
 from published_windows import write_positives
 
@@ -39,9 +41,12 @@ def prepare(data: Path, out: Path, tf: str) -> tuple[str, Path]:
     model, test = out / f"{tf}.pt", out / f"{tf}.test.fa"
     if tf == "CTCF":
         sites = out / "CTCF.bed"
-        with gzip.open(data / "sites" / "CTCF.bed.gz", "rt") as stream:
-            sites.write_text("".join(line for line in stream if line.split("\t")[0] in HELD))
-        bertsnr("windows", "-q", "-f", data / "genome" / "hg38.sparse.fa.gz", "-o", test, sites)
+        peaks = [read_bed(str(path)) for path in sorted((data / "peaks").glob("encode_awg.*.ctcf.hg19.bed.gz"))]
+        within = Counter((peak.chrom, base) for file in peaks for peak in file if peak.chrom in HELD for base in range(peak.start, peak.end))
+        with gzip.open(data / "peaks" / "jaspar2018_MA0139.1_scan.hg19.bed.gz", "rt") as stream:
+            rows = [line.split("\t") for line in stream]
+        sites.write_text("".join("\t".join(row) for row in rows if all((row[0], base) in within for base in (int(row[1]), int(row[2]) - 1))))
+        bertsnr("windows", "-q", "-f", data / "genome" / "hg19.sparse.fa.gz", "-o", test, sites)
         return "CTCF", test
     train, windows = published_split(data, tf)
     test.write_bytes(b"".join(fasta_text(record.name, "", record.sequence) for record in windows.records()))
@@ -51,11 +56,11 @@ def prepare(data: Path, out: Path, tf: str) -> tuple[str, Path]:
     return str(model), test
 
 
-def families() -> dict[str, tuple[str, set[str]]]:
-    """Name in upper case and families of each JASPAR matrix."""
+def families(release: str) -> dict[str, tuple[str, set[str]]]:
+    """Name in upper case and families of each matrix of a JASPAR release."""
     from pyjaspar import jaspardb
 
-    return {record.matrix_id: (record.name.upper(), set(record.tf_family or [])) for record in jaspardb().fetch_motifs(collection="CORE", tax_group=["vertebrates"])}
+    return {record.matrix_id: (record.name.upper(), set(record.tf_family or [])) for record in jaspardb(release=release.upper()).fetch_motifs(collection="CORE", tax_group=["vertebrates"])}
 
 
 def main() -> None:
@@ -63,15 +68,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("tf", nargs="*", default=[*SHIPPED, *TEN])
+    parser.add_argument("--release", default="jaspar2026")
     arguments = parser.parse_args()
     arguments.out.mkdir(exist_ok=True)
-    known = families()
+    known = families(arguments.release)
     print("factor", "instances", "width", "best match", "its factor", "p", "verdict", sep="\t")
     right = 0
     for tf in arguments.tf:
         model, test = prepare(arguments.data, arguments.out, tf)
         meme = arguments.out / f"{tf}.meme"
-        table = bertsnr("motifs", "-m", model, "--forward", "-o", meme, "--compare", "jaspar", "--logo", arguments.out / f"{tf}.png", test)
+        table = bertsnr("motifs", "-m", model, "--forward", "-o", meme, "--compare", arguments.release, "--logo", arguments.out / f"{tf}.png", test)
         lines = [line.split("\t") for line in table.splitlines()[1:]]
         head = next(line for line in meme.read_text().splitlines() if line.startswith("letter"))
         sites, width = head.split("nsites= ")[1].split()[0], head.split("w= ")[1].split()[0]

@@ -5,6 +5,7 @@ The p-values are memelite's; E- and q-values are computed here.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -41,28 +42,36 @@ class Match(NamedTuple):
 
 
 def check_comparison(targets: str) -> None:
-    """Find out before the work begins whether motifs can be compared with `targets`, a file or "jaspar".
+    """Find out before the work begins whether motifs can be compared with `targets`, a file, "jaspar" or "jaspar" and a year.
 
     Raises
     ------
-    UsageError : a library is not installed.
+    UsageError : a library is not installed, or has no such release.
     """
     try:
         import memelite  # noqa: F401
     except ImportError as error:
         raise UsageError("comparing motifs needs memelite: pip install 'bertsnr_tools[motifs]'") from error
-    if targets == "jaspar":
+    if is_jaspar(targets):
         try:
-            import pyjaspar  # noqa: F401
+            from pyjaspar import jaspar_releases
         except ImportError as error:
             raise UsageError("--compare jaspar needs pyjaspar: pip install 'bertsnr_tools[jaspar]', or give a MEME file") from error
+        if targets != "jaspar" and targets.upper() not in jaspar_releases:
+            raise UsageError(f"--compare {targets}: pyjaspar has {', '.join(sorted(name.lower() for name in jaspar_releases))}")
 
 
-def jaspar_motifs() -> list[Motif]:
-    """The vertebrate CORE matrices of the newest JASPAR that pyjaspar carries; read from disk, in the order of their ids."""
+def is_jaspar(targets: str) -> bool:
+    """Whether `targets` means JASPAR rather than a file."""
+    return bool(re.fullmatch(r"jaspar(\d{4})?", targets))
+
+
+def jaspar_motifs(targets: str = "jaspar") -> list[Motif]:
+    """The vertebrate CORE matrices of a JASPAR release that pyjaspar carries, by default the newest; from disk, in the order of their ids."""
     from pyjaspar import jaspardb
 
-    records = jaspardb().fetch_motifs(collection="CORE", tax_group=["vertebrates"])
+    database = jaspardb() if targets == "jaspar" else jaspardb(release=targets.upper())
+    records = database.fetch_motifs(collection="CORE", tax_group=["vertebrates"])
     motifs = [Motif(record.matrix_id, np.array([record.counts[letter] for letter in "ACGT"], dtype=float).T, record.name) for record in records]
     return sorted(motifs, key=lambda motif: motif.id)
 

@@ -56,3 +56,5 @@ def test_jaspar_is_there_offline():
     assert len(motifs) > 800 and list(motifs) == sorted(motifs)
     ctcf = [motif for motif in motifs.values() if motif.name == "CTCF"]
     assert ctcf and any("GGGGGC" in "".join("ACGT"[i] for i in (turn.counts.argmax(axis=1))) for motif in ctcf for turn in (motif, motif.reverse_complement()))
+    old = [motif.id for motif in jaspar_motifs("jaspar2018")]
+    assert "MA0139.1" in old and len(old) < len(motifs)

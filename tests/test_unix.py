@@ -154,6 +154,7 @@ CASES = [
     ("motifs --compare none.meme pos.fa", 1, "none.meme: holds no motif"),
     ("motifs --compare pos.fa pos.fa", 1, "pos.fa, line 1: begins with '>a::chr1:0-20(+) sit'"),
     ("motifs --compare gone.meme pos.fa", 1, "gone.meme: No such file or directory"),
+    ("motifs --compare jaspar1999 pos.fa", 2, "--compare jaspar1999: pyjaspar has jaspar2014, "),
     ("motifs --logo x.gif pos.fa", 2, "x.gif: the name of a picture ends in .png, .pdf, .svg"),
     ("motifs --instances x.txt pos.fa", 2, "x.txt: the name of an instances file ends in .bed or .fa"),
     ("motifs -o x.meme --instances x.meme pos.fa", 2, "x.meme: is named for two outputs"),

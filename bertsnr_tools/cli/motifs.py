@@ -28,7 +28,7 @@ LARGEST_Q = 0.5  # of the matches that are listed, as in the MEME suite's tomtom
 @click.option("--format", "form", type=click.Choice(["meme", "jaspar"]), default="meme", help="Shares (MEME) or counts (JASPAR).")
 @click.option("--instances", metavar="FILE", help="Write the instances too: FILE.bed or FILE.fa, .gz if wanted.")
 @click.option("--logo", metavar="FILE", help="Draw the motifs: FILE.png, .pdf or .svg; with --compare, over their best matches.")
-@click.option("--compare", metavar="MEME|jaspar", help="Print a table of similar motifs: those of a MEME file, or of JASPAR's vertebrates.")
+@click.option("--compare", metavar="MEME|jaspar|jasparYEAR", help="Print a table of similar motifs: of a MEME file, or of the vertebrates in JASPAR's newest or another release.")
 @options.strict
 @options.batch_size
 @options.device
@@ -67,7 +67,7 @@ def motifs(
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -b promoters.bed | bertsnr motifs -f hg38.fa - > out.meme
       bertsnr motifs -m CTCF --logo ctcf.png --compare jaspar -o ctcf.meme peaks.fa
     """
-    from ..comparison import check_comparison, jaspar_motifs
+    from ..comparison import check_comparison, is_jaspar, jaspar_motifs
     from ..comparison import compare as compared
     from ..errors import DataError, UsageError
     from ..fasta import fasta_text
@@ -79,14 +79,14 @@ def motifs(
     if fasta and models:
         raise UsageError("sites of a BED file are called already: either -f or -m")
     output = output or (None if compare else "-")
-    check_outputs([output, instances, logo], [source, fasta, compare, *models])
+    check_outputs([output, instances, logo], [source, fasta, compare if compare and not is_jaspar(compare) else None, *models])
     if instances and not instances.removesuffix(".gz").endswith((".bed", ".fa", ".fasta")):
         raise UsageError(f"{instances}: the name of an instances file ends in .bed or .fa, with .gz or without")
     if logo:
         check_plot(logo, logos=True)
     if compare:
         check_comparison(compare)
-    known = read_meme(compare) if compare and compare != "jaspar" else []
+    known = read_meme(compare) if compare and not is_jaspar(compare) else []
 
     skipped: Counter[str] = Counter()
     if fasta:
@@ -133,7 +133,7 @@ def motifs(
             stream.write((meme_text if form == "meme" else jaspar_text)(made).encode())
     matches = []
     if compare:
-        known = known or jaspar_motifs()
+        known = known or jaspar_motifs(compare)
         if len(known) < 50:
             logger.warning("%s: %d motifs are few to compare with, the p-values depend on which they are", compare, len(known))
         matches = [[match for match in row if match.q <= LARGEST_Q] for row in compared(made, known)]
