@@ -29,7 +29,7 @@ def page_options(name):
 
 def help_options(name):
     entries = {}
-    context = click.Context(command(name))
+    context = command(name).make_context(name, [], resilient_parsing=True)
     for option in command(name).get_params(context):
         if isinstance(option, click.Option):
             metavar = "" if option.is_flag else option.make_metavar(context).strip("[]")
