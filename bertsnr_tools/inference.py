@@ -9,9 +9,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from .errors import UsageError
 from .fasta import PIECE, Genome, Piece, Record
 from .kmers import encode, reverse_complement, reverse_complement_codes
-from .model import SiteModel, base_probabilities, cls_attention
+from .model import ModelInfo, SiteModel, base_probabilities, cls_attention
 from .regions import Interval, is_located_name, parse_record_name
 from .scores import Caller, Site, Tiler, Tiles
 
@@ -120,9 +121,16 @@ def shortest_site(width: int, k: int) -> int:
     return max(k, (width + 1) // 2)
 
 
-def default_step(window: int) -> int:
-    """Distance of window starts: half a window, so that a base is never nearer to a border than a quarter window."""
-    return max(1, window // 2)
+def window_step(asked: int | None, info: ModelInfo) -> int:
+    """Distance of window starts: as asked for, else half a window, so that a base is never nearer to a border than a quarter window.
+
+    Raises
+    ------
+    UsageError : it is longer than the window, so that bases would be left out.
+    """
+    if asked and asked > info.window:
+        raise UsageError(f"-s {asked} is longer than the window of {info.name}, {info.window} bp")
+    return asked or max(1, info.window // 2)
 
 
 def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequence[float], steps: Sequence[int], batch_size: int, precision: str, tally: Tally) -> Iterator[list[Hit]]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -230,21 +230,18 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, step: 
     return torch.tensor([float(loss.detach()) * len(wanted), float((chosen.argmax(1) == wanted).sum()), len(wanted)], dtype=torch.float64)
 
 
-def _processes(world: int, device: torch.device):
+@contextmanager
+def _processes(world: int, device: torch.device) -> Iterator[None]:
     """Join the processes that `torchrun` started, for as long as the block lasts."""
     if world == 1:
-        return nullcontext()
-
-    class _Group:
-        def __enter__(self):
-            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-
-        def __exit__(self, kind, *error):
-            if kind is None:
-                torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
-
-    return _Group()
+        yield
+        return
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+        torch.distributed.barrier()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def _write(output: str, model: nn.Module, plan: Plan) -> None:

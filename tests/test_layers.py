@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "pretrained": {"errors", "kmers", "model", "streams"},
     "pretraining": {"errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training"},
     "training": {"pretrained", "errors", "kmers", "log", "metrics", "model", "shuffle", "streams", "windows"},
-    "inference": {"fasta", "kmers", "model", "regions", "scores"},
+    "inference": {"errors", "fasta", "kmers", "model", "regions", "scores"},
 }
 ONLY_IN = {
     "torch": {"model", "networks", "pretrained", "pretraining", "training", "inference", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},

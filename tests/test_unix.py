@@ -150,6 +150,7 @@ CASES = [
     ("motifs sites.bed", 1, "sites.bed, line 1: begins with 'c'"),
     ("motifs -m model.pt -t 0.999999 plain.fa", 1, "plain.fa: no motif can be made: no instance was found"),
     ("motifs -m model.pt -m model.pt plain.fa", 2, "2 models are named TOY"),
+    ("motifs -m model.pt -s 101 plain.fa", 2, "-s 101 is longer than the window of TOY, 100 bp"),
     ("motifs --width 2 pos.fa", 2, "2 is not in the range"),
     ("motifs --compare none.meme pos.fa", 1, "none.meme: holds no motif"),
     ("motifs --compare pos.fa pos.fa", 1, "pos.fa, line 1: begins with '>a::chr1:0-20(+) sit'"),

@@ -87,7 +87,7 @@ def attn(
 
     from ..errors import DataError
     from ..fasta import read_records
-    from ..inference import attend, default_step
+    from ..inference import attend, window_step
     from ..log import progress
     from ..model import choose_device, choose_precision, find_model, layers_and_heads, load_model
     from ..motifs import read_meme
@@ -102,9 +102,7 @@ def attn(
     for name, value, most in zip(("--layer", "--head"), (layer, head), numbers):
         if value and value > most:
             raise UsageError(f"{name} {value}: the model {loaded.info.name} has {most}")
-    step = step or default_step(loaded.info.window)
-    if step > loaded.info.window:
-        raise UsageError(f"-s {step} is longer than the window of {loaded.info.name}, {loaded.info.window} bp")
+    step = window_step(step, loaded.info)
     arithmetic = choose_precision(precision, on)
 
     scored = attend(loaded, read_records(sequences), step, layer - 1 if layer else -1, head - 1 if head else None, batch_size, arithmetic)

@@ -67,7 +67,7 @@ def motifs(
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -b promoters.bed | bertsnr motifs -f hg38.fa - > out.meme
       bertsnr motifs -m CTCF --logo ctcf.png --compare jaspar -o ctcf.meme peaks.fa
     """
-    from ..comparison import check_comparison, is_jaspar, jaspar_motifs
+    from ..comparison import FEW_TARGETS, check_comparison, is_jaspar, jaspar_motifs
     from ..comparison import compare as compared
     from ..errors import DataError, UsageError
     from ..fasta import fasta_text
@@ -96,7 +96,7 @@ def motifs(
     else:
         names, found = _of_labels(source, width, coverage, every, skipped)
 
-    as_bed = bool(instances) and ".bed" in os.path.basename(instances or "")[-7:]
+    as_bed = (instances or "").removesuffix(".gz").endswith(".bed")
 
     def text(instance: Instance) -> bytes:
         place = instance.place
@@ -134,7 +134,7 @@ def motifs(
     matches = []
     if compare:
         known = known or jaspar_motifs(compare)
-        if len(known) < 50:
+        if len(known) < FEW_TARGETS:
             logger.warning("%s: %d motifs are few to compare with, the p-values depend on which they are", compare, len(known))
         matches = [[match for match in row if match.q <= LARGEST_Q] for row in compared(made, known)]
         with open_output("-") as stream:
@@ -173,7 +173,7 @@ def _of_models(path: str, models: tuple[str, ...], width: int | None, coverage: 
 
     from ..errors import UsageError
     from ..fasta import read_records
-    from ..inference import call_records, default_step
+    from ..inference import call_records, window_step
     from ..model import choose_device, choose_precision, find_model, load_model
     from ..motifs import called_instances
 
@@ -181,6 +181,7 @@ def _of_models(path: str, models: tuple[str, ...], width: int | None, coverage: 
     on = choose_device(device)
     loaded = [load_model(find_model(name), on) for name in models]
     names = [model.info.name for model in loaded]
+    steps = [window_step(step, model.info) for model in loaded]
     for name, count in Counter(names).items():
         if count > 1:
             raise UsageError(f"{count} models are named {name}: their motifs could not be told apart")
@@ -188,8 +189,8 @@ def _of_models(path: str, models: tuple[str, ...], width: int | None, coverage: 
     def found() -> Iterator:
         copies = itertools.tee(read_records(path), len(loaded))
         lanes = [
-            call_records(model, records, step or default_step(model.info.window), forward, batch_size, choose_precision(precision, on))
-            for model, records in zip(loaded, copies)
+            call_records(model, records, distance, forward, batch_size, choose_precision(precision, on))
+            for model, records, distance in zip(loaded, copies, steps)
         ]
         for scored in zip(*lanes):
             for model, (record, track) in zip(loaded, scored):

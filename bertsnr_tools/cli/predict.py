@@ -63,17 +63,14 @@ def predict(
     import torch
 
     from ..fasta import Genome, read_pieces
-    from ..inference import Tally, default_step, fasta_parts, genome_parts, scan
+    from ..inference import Tally, fasta_parts, genome_parts, scan, window_step
     from ..model import choose_device, choose_precision, find_model, load_model
     from ..regions import Interval, parse_region, read_bed
 
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)
     loaded = [load_model(find_model(name), on) for name in models]
-    steps = [step or default_step(model.info.window) for model in loaded]
-    for model, distance in zip(loaded, steps):
-        if distance > model.info.window:
-            raise UsageError(f"-s {distance} is longer than the window of {model.info.name}, {model.info.window} bp")
+    steps = [window_step(step, model.info) for model in loaded]
     thresholds = [threshold or model.info.threshold for model in loaded]
 
     total = None
