@@ -227,7 +227,9 @@ def test_streams(place, command):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_runs_leave_nothing_behind(place, number, status):
-    process = subprocess.Popen([BIN / "bertsnr-shuffle", "-o", place / "out.fa", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    # a suite that runs in the background of a script inherits that SIGINT is ignored; the command shall not
+    heard = {"preexec_fn": lambda: signal.signal(number, signal.SIG_DFL)}
+    process = subprocess.Popen([BIN / "bertsnr-shuffle", "-o", place / "out.fa", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, **heard)
     process.stdin.write(b">a\n" + b"ACGTAGCTAGCA\n" * 200_000)
     process.stdin.flush()
     deadline = time.time() + 60
