@@ -18,7 +18,6 @@ import numpy as np
 
 from motif_match import SHIPPED, prepare
 from published import published_split
-from published_windows import write_positives
 
 from bertsnr_tools.windows import read_windows
 
@@ -35,7 +34,7 @@ def main() -> None:
                 _, path = prepare(data, Path(scratch), tf)
             else:
                 test = published_split(data, tf).test
-                write_positives(path, test.take(np.arange(0, len(test), 2)))
+                path.write_bytes(b"".join(fasta(test.take(np.arange(0, len(test), 2)))))
             line = [sys.executable, "-c", "from bertsnr_tools.cli import main; main('attn')", "-m", tf, "--format", "tsv", path]
             rows = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[1:]
             attention = np.array([row.split("\t")[1:] for row in rows], dtype=float)

@@ -23,8 +23,7 @@ import numpy as np
 
 from bertsnr_tools.fasta import fasta_text
 from bertsnr_tools.regions import read_bed
-from published import published_split
-from published_windows import write_positives
+from published import fasta, published_split
 
 SHIPPED = ("CTCF", "CDX2", "GATA3", "SRF", "YY1")
 TEN = ("AR", "EHF", "HIF1A", "IRF1", "KLF4", "MEF2A", "RUNX2", "SIX1", "TP53", "ZBTB33")
@@ -51,7 +50,7 @@ def prepare(data: Path, out: Path, tf: str) -> tuple[str, Path]:
     train, windows = published_split(data, tf)
     test.write_bytes(b"".join(fasta_text(record.name, "", record.sequence) for record in windows.records()))
     if not model.exists():
-        write_positives(out / f"{tf}.fa", train.take(np.arange(0, len(train), 2)))
+        (out / f"{tf}.fa").write_bytes(b"".join(fasta(train.take(np.arange(0, len(train), 2)))))
         bertsnr("train", "--resume", "-o", model, out / f"{tf}.fa")
     return str(model), test
 

@@ -56,7 +56,7 @@ def check_comparison(targets: str) -> None:
         try:
             from pyjaspar import jaspar_releases
         except ImportError as error:
-            raise UsageError("--compare jaspar needs pyjaspar: pip install 'bertsnr_tools[jaspar]', or give a MEME file") from error
+            raise UsageError("--compare jaspar needs pyjaspar: pip install 'bertsnr_tools[jaspar]', or give a MEME or JASPAR file") from error
         if targets != "jaspar" and targets.upper() not in jaspar_releases:
             raise UsageError(f"--compare {targets}: pyjaspar has {', '.join(sorted(name.lower() for name in jaspar_releases))}")
 

@@ -258,6 +258,58 @@ def jaspar_text(motifs: Sequence[Motif]) -> str:
     return "".join(parts)
 
 
+def is_motif_file(path: str) -> bool:
+    """Whether a file begins as motifs in the MEME or JASPAR format do.
+
+    Raises
+    ------
+    DataError : it cannot be read.
+    """
+    with open_input(path) as stream:
+        return stream.peek(4)[:4].startswith((b"MEME", b">"))  # type: ignore[attr-defined]
+
+
+def read_motifs(path: str) -> list[Motif]:
+    """The motifs of a file in the JASPAR format, if it begins with ">", else of a MEME file; see `read_jaspar` and `read_meme`."""
+    if path == "-":
+        return read_meme(path)
+    with open_input(path) as stream:
+        jaspar = stream.peek(1)[:1] == b">"  # type: ignore[attr-defined]
+    return read_jaspar(path) if jaspar else read_meme(path)
+
+
+def read_jaspar(path: str) -> list[Motif]:
+    """The motifs of a file in the JASPAR format: after ">id name" a row of counts for each of A, C, G, T, with its letter and brackets or without.
+
+    Raises
+    ------
+    DataError : no motif, or one whose rows are no counts, of different lengths, not four or in another order, or without any
+        instance at a position.
+    """
+    motifs: list[Motif] = []
+    with open_input(path) as stream:
+        lines = ((number, text) for number, text in text_lines(stream, path) if text.strip())
+        for number, text in lines:
+            title = text[1:].split(None, 1)
+            if not text.startswith(">") or not title:
+                raise DataError(f"is {text.strip()[:40]!r}, needed is '>' with the id of a motif", path, number)
+            rows: list[list[float]] = []
+            for letter in LETTERS:
+                number, text = next(lines, (number + 1, ""))
+                found = re.fullmatch(rf"(?:{letter}\s*)?\[?((?:\s*\d+(?:\.\d+)?(?=[\s\]]|$))+)\s*\]?\s*", text)
+                row = [float(value) for value in found[1].split()] if found else []
+                if not row or rows and len(row) != len(rows[0]):
+                    raise DataError(f"row {letter} of motif {title[0]!r} is {text.strip()[:40]!r}, needed are {len(rows[0]) if rows else 'its'} counts", path, number)
+                rows.append(row)
+            counts = np.array(rows).T
+            if not counts.any(axis=1).all():
+                raise DataError(f"motif {title[0]!r} has a position without any count", path, number)
+            motifs.append(Motif(title[0], counts, title[1].strip() if len(title) > 1 else ""))
+    if not motifs:
+        raise DataError("holds no motif", path)
+    return motifs
+
+
 def read_meme(path: str) -> list[Motif]:
     """The motifs of a MEME file ("-" is standard input); counts are shares times `nsites`, to whole numbers where they were.
 

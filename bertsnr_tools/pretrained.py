@@ -13,7 +13,7 @@ import torch
 
 from .errors import DataError
 from .kmers import vocabulary
-from .model import new_encoder
+from .model import SHIPPED, new_encoder
 from .streams import reason
 
 PREFIXES = {"bert": "bert.", "modernbert": "model."}  # of the encoder's weights in a model with a language-modelling head
@@ -40,6 +40,12 @@ class Pretrained(NamedTuple):
         for name, value in self.weights.items():
             state.update(name.encode() + value.numpy().tobytes())
         return state.hexdigest()
+
+
+def shipped_encoder(k: int) -> Pretrained | None:
+    """The compact encoder that comes with the package, trained on the sites of many factors; None for a k that has none."""
+    folder = SHIPPED / f"encoder{k}"
+    return read_pretrained(str(folder)) if folder.is_dir() else None
 
 
 def read_pretrained(folder: str) -> Pretrained:

@@ -1,11 +1,12 @@
-"""Pretraining of an encoder as a masked language model over k-mers, the way of DNABERT (Ji et al. 2021, section 2.2)."""
+"""Pretraining of an encoder: as a masked language model over k-mers, the way of DNABERT (Ji et al. 2021, section 2.2), or on the
+labelled sites of many transcription factors at once."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,15 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from .errors import DataError, UsageError
 from .fasta import read_pieces
-from .kmers import MASK, OTHER, SPECIAL, encode, reverse_complement_codes, vocabulary
+from .kmers import MASK, OTHER, SPECIAL, encode, reverse_complement_codes, token_labels, vocabulary
 from .log import logger, progress
-from .model import autocast, compact_encoder, token_ids
+from .model import DROPOUT, autocast, compact_encoder, new_encoder, token_ids
 from .pretrained import Pretrained
 from .streams import reason
-from .training import Checkpoint, seed_of
+from .training import Checkpoint, Recipe, seed_of, shuffles
+from .windows import Windows
 
 POOL = 16384  # windows among which a batch is drawn
 IGNORED = -100  # target of tokens that are not asked for
@@ -152,82 +155,164 @@ def language_model(config: dict[str, Any]) -> nn.Module:
     return BertForMaskedLM(BertConfig(**options, attn_implementation="eager"))
 
 
-def pretrain(paths: Sequence[str], output: str, plan: Plan, start: Pretrained | None, device: torch.device, checkpoint: Checkpoint, every: int = 500) -> list[dict[str, float]]:
-    """Train and write a folder that `pretrained.read_pretrained` reads. Under `torchrun`, processes share every batch.
+class MaskedTokens:
+    """The task of a masked language model.
 
     Parameters
     ----------
     paths : FASTA files, read once for each epoch
+    done : steps that are behind
+    """
+
+    def __init__(self, paths: Sequence[str], plan: Plan, done: int):
+        self._plan = plan
+        self._stream = batches(paths, plan)
+        for _ in range(done):
+            next(self._stream)
+
+    @staticmethod
+    def model(config: dict[str, Any]) -> nn.Module:
+        """A network with random weights for the task."""
+        return language_model(config)
+
+    def batch(self, step: int) -> tuple[np.ndarray, ...]:
+        """What `loss` gets after the model, one row for each window."""
+        plan = self._plan
+        return mask_tokens(token_ids(next(self._stream), plan.k).numpy(), plan.k, plan.masked, np.random.default_rng([plan.seed, 6, step]))
+
+    @staticmethod
+    def loss(model: nn.Module, masked: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+        """Mean loss, tokens told right, tokens asked for."""
+        logits = model(input_ids=masked).logits
+        hidden = targets != IGNORED
+        chosen, wanted = logits[hidden].float(), targets[hidden]
+        loss = nn.functional.cross_entropy(chosen, wanted) if len(wanted) else logits.sum() * 0
+        return loss, int((chosen.argmax(1) == wanted).sum()), len(wanted)
+
+
+class ManySites(nn.Module):
+    """An encoder with the two heads of a `SiteModel` for each of several data sets."""
+
+    def __init__(self, config: dict[str, Any], count: int):
+        super().__init__()
+        self.encoder: Any = new_encoder(config)
+        self.encoder.set_attn_implementation("eager")
+        self.dropout = nn.Dropout(DROPOUT)
+        self.sequence_head = nn.Linear(config["hidden_size"], count)
+        self.token_head = nn.Linear(config["hidden_size"], count)
+
+    def forward(self, ids: torch.Tensor, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of sequences (B,) and tokens (B, T) for ids of shape (B, T + 2) and data set numbers (B,)."""
+        hidden = self.dropout(self.encoder(input_ids=ids).last_hidden_state.float())
+        sequences = (hidden[:, 0] * self.sequence_head.weight[which]).sum(-1) + self.sequence_head.bias[which]
+        tokens = (hidden[:, 1:-1] * self.token_head.weight[which][:, None]).sum(-1) + self.token_head.bias[which][:, None]
+        return sequences, tokens
+
+
+class SitesOfMany:
+    """The two tasks of BertSNR on several data sets at once: one encoder learns what they share, each has heads of its own.
+
+    Every step has as many windows of each data set, on average, and a shuffle of each window.
+
+    Parameters
+    ----------
+    sets : positive windows
+    """
+
+    def __init__(self, sets: Sequence[Windows], plan: Plan):
+        self._sets, self._plan = sets, plan
+
+    def model(self, config: dict[str, Any]) -> nn.Module:
+        """As `MaskedTokens.model`."""
+        return ManySites(config, len(self._sets))
+
+    def batch(self, step: int) -> tuple[np.ndarray, ...]:
+        """As `MaskedTokens.batch`."""
+        plan = self._plan
+        random = np.random.default_rng([plan.seed, 7, step])
+        which = random.integers(0, len(self._sets), -(-plan.batch_size // 2))
+        drawn = Windows.joined([self._sets[number].take(random.integers(0, len(self._sets[number]), 1)) for number in which])
+        every = Windows.joined([drawn, shuffles(drawn, f"{plan.seed} step {step}")])
+        return token_ids(every.codes, plan.k).numpy(), token_labels(every.labels, plan.k).astype(np.float32), every.positive.astype(np.float32), np.tile(which, 2)
+
+    @staticmethod
+    def loss(model: nn.Module, ids: torch.Tensor, tokens: torch.Tensor, positive: torch.Tensor, which: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+        """As `MaskedTokens.loss`, of the labels of tokens."""
+        sequence_logits, token_logits = model(ids, which)
+        share = Recipe.task_weight
+        loss = share * binary_cross_entropy_with_logits(sequence_logits, positive) + (1 - share) * binary_cross_entropy_with_logits(token_logits, tokens)
+        return loss, int(((token_logits > 0) == (tokens > 0)).sum()), tokens.numel()
+
+
+def pretrain(task: Callable[[int], MaskedTokens | SitesOfMany], output: str, plan: Plan, start: Pretrained | None, device: torch.device, checkpoint: Checkpoint, every: int = 500) -> list[dict[str, float]]:
+    """Train and write a folder that `pretrained.read_pretrained` reads. Under `torchrun`, processes share every batch.
+
+    Parameters
+    ----------
+    task : what is learned, made for the number of steps that are behind
     output : the folder; an existing one is replaced whole
     start : an encoder to go on with
     every : steps between two lines of the report, and between two checkpoints
 
     Returns
     -------
-    for every so many steps: step, mean loss, share of hidden tokens told right
+    for every so many steps: step, mean loss, share of tokens told right
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     torch.manual_seed(seed_of(plan.seed, "weights"))
-    config = start.config if start else compact_encoder(plan.k, plan.window)
-    model = language_model(config).to(device)
+    history: list[dict[str, float]] = checkpoint.fit["history"] if checkpoint.fit else []
+    done = checkpoint.fit["step"] if checkpoint.fit else 0
+    work = task(done)
+    model = work.model(start.config if start else compact_encoder(plan.k, plan.window)).to(device)
+    encoder = model.encoder if isinstance(model, ManySites) else model.base_model
     if start:
-        model.base_model.load_state_dict(start.weights, strict=False)
+        encoder.load_state_dict(start.weights, strict=False)
     groups = [{"params": [p for p in model.parameters() if (p.ndim > 1) == many], "weight_decay": plan.weight_decay * many} for many in (True, False)]
     optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
-    history: list[dict[str, float]] = []
-    done = 0
     if checkpoint.fit:
         model.load_state_dict(checkpoint.fit["model"])
         optimizer.load_state_dict(checkpoint.fit["optimizer"])
-        history, done = checkpoint.fit["history"], checkpoint.fit["step"]
     with _processes(world, device):
         # in a function of its own, so that nothing of the group is left when it ends
-        _train(nn.parallel.DistributedDataParallel(model) if world > 1 else model, model, optimizer, paths, plan, rank, world, history, done, checkpoint, every)
+        _train(nn.parallel.DistributedDataParallel(model) if world > 1 else model, model, optimizer, work, plan, rank, world, history, done, checkpoint, every)
     if rank == 0:
-        _write(output, model, plan)
+        _write(output, encoder if isinstance(model, ManySites) else model, plan)
     return history
 
 
-def _train(parallel: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer, paths: Sequence[str], plan: Plan, rank: int, world: int, history: list[dict[str, float]], done: int, checkpoint: Checkpoint, every: int) -> None:
+def _train(parallel: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer, task: MaskedTokens | SitesOfMany, plan: Plan, rank: int, world: int, history: list[dict[str, float]], done: int, checkpoint: Checkpoint, every: int) -> None:
     """The steps that are left; `history` grows, and process 0 writes checkpoints."""
     device = next(model.parameters()).device
-    stream = batches(paths, plan)
-    for _ in range(done):
-        next(stream)
     totals = torch.zeros(3, dtype=torch.float64)
     with progress("pretraining", plan.steps, "steps") as bar:
         bar.advance(done)
         for step in range(done, plan.steps):
-            ids = token_ids(next(stream), plan.k).numpy()
-            masked, targets = (torch.from_numpy(array[rank::world]).to(device) for array in mask_tokens(ids, plan.k, plan.masked, np.random.default_rng([plan.seed, 6, step])))
-            totals += _step(parallel, optimizer, plan, step, rank, masked, targets)
+            own = [torch.from_numpy(array[rank::world]).to(device) for array in task.batch(step)]
+            totals += _step(parallel, optimizer, plan, step, rank, task, own)
             bar.advance(1)
             if (step + 1) % every == 0 or step + 1 == plan.steps:
-                loss, right, hidden = totals.tolist()
-                history.append({"step": step + 1, "loss": loss / max(1, hidden), "accuracy": right / max(1, hidden)})
+                loss, right, asked = totals.tolist()
+                history.append({"step": step + 1, "loss": loss / max(1, asked), "accuracy": right / max(1, asked)})
                 totals.zero_()
                 if rank == 0:
-                    logger.info("step %s of %s: loss %.4f, %.1f %% of the hidden tokens right", f"{step + 1:,}", f"{plan.steps:,}", history[-1]["loss"], 100 * history[-1]["accuracy"])
+                    logger.info("step %s of %s: loss %.4f, %.1f %% of the tokens right", f"{step + 1:,}", f"{plan.steps:,}", history[-1]["loss"], 100 * history[-1]["accuracy"])
                     checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "step": step + 1})
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, step: int, rank: int, masked: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """One optimizer step; returns summed loss, tokens told right, hidden tokens."""
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, step: int, rank: int, task: MaskedTokens | SitesOfMany, batch: list[torch.Tensor]) -> torch.Tensor:
+    """One optimizer step; returns summed loss, tokens told right, tokens asked for."""
     torch.manual_seed(seed_of(plan.seed, "dropout", step, rank))
     model.train()
     behind = (step + 1) / plan.steps
     for group in optimizer.param_groups:
         group["lr"] = plan.learning_rate * min(behind / plan.warmup if plan.warmup else 1.0, (1 - step / plan.steps) / (1 - plan.warmup))
-    with autocast(masked.device, plan.precision):
-        logits = model(input_ids=masked).logits
-    hidden = targets != IGNORED
-    chosen, wanted = logits[hidden].float(), targets[hidden]
-    loss = nn.functional.cross_entropy(chosen, wanted) if len(wanted) else logits.sum() * 0
+    with autocast(batch[0].device, plan.precision):
+        loss, right, asked = task.loss(model, *batch)
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return torch.tensor([float(loss.detach()) * len(wanted), float((chosen.argmax(1) == wanted).sum()), len(wanted)], dtype=torch.float64)
+    return torch.tensor([float(loss.detach()) * asked, right, asked], dtype=torch.float64)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ EVALUATION_BATCH = 64  # small enough for a processor's cache
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are for the compact encoder from scratch, `PAPER` is what the paper does to a trained one.
+    """How to train; the defaults are for the compact encoder, `PAPER` is what the paper does to a large one.
 
     Attributes
     ----------
@@ -37,6 +37,7 @@ class Recipe:
     learning_rate, weight_decay, warmup : AdamW; no decay on biases and norms; linear rise over this share of all steps, then
         linear fall to 0
     task_weight : lambda, the share of the sequence task in the loss; 0 trains on the token task alone
+    transplant : share of the positive windows whose sites are set into new surroundings in every epoch, see `transplanted`
     average : the model kept is the exponential moving average of the weights with this factor for each step; 0 is none
     seed : of weights, order, dropout and shuffles
     precision : as of `model.choose_precision`
@@ -49,17 +50,19 @@ class Recipe:
     task_weight: float = 0.15
     weight_decay: float = 0.01
     warmup: float = 0.1
+    transplant: float = 0.5
     average: float = 0.99
     seed: int = 1
     precision: str = "fp32"
 
 
-PAPER = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "average": 0.0}  # Luo et al. 2024, section 2.4
+PAPER = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "transplant": 0.0, "average": 0.0}  # Luo et al. 2024, section 2.4
 
 
-def default_epochs(windows: int, batch_size: int) -> int:
-    """The paper's 10 epochs, or for small data as many as make 4,000 steps, but not more than 30."""
-    return min(30, max(10, -(-4000 * batch_size // windows)))
+def default_epochs(windows: int, batch_size: int, trained: bool) -> int:
+    """As many as make 4,000 steps, at least 10 and at most 30; of an encoder that knows sites already, 1,000 steps, 5 to 40."""
+    steps, least, most = (1000, 5, 40) if trained else (4000, 10, 30)
+    return min(most, max(least, -(-steps * batch_size // windows)))
 
 
 class Data(NamedTuple):
@@ -69,13 +72,37 @@ class Data(NamedTuple):
     negatives: Windows | None
     validation: Windows
 
-    def epoch(self, number: int, seed: int) -> Windows:
-        """The windows of one epoch, not yet in random order."""
-        return Windows.joined([self.positives, self.negatives or _shuffles(self.positives, f"{seed} epoch {number}")])
+    def epoch(self, number: int, seed: int, transplant: float = 0.0) -> Windows:
+        """The windows of one epoch, not yet in random order; `transplant` as in `Recipe`."""
+        positives = transplanted(self.positives, transplant, f"{seed} transplant {number}") if transplant else self.positives
+        return Windows.joined([positives, self.negatives or shuffles(self.positives, f"{seed} epoch {number}")])
 
 
-def _shuffles(windows: Windows, key: str) -> Windows:
+def shuffles(windows: Windows, key: str) -> Windows:
+    """A dinucleotide shuffle of each window, random by `key`."""
     return Windows.unlabelled(list(shuffled_records(windows.records(), seed=seed_of(key))))
+
+
+def transplanted(windows: Windows, share: float, key: str) -> Windows:
+    """Positive windows, about `share` of them with their sites in the shuffle of another window, where that one has its sites.
+
+    So a few hundred sites make many thousand windows, in which nothing but the site tells a positive from a negative. A window
+    can take the place of those whose sites have the same widths and distances.
+    """
+    random = np.random.default_rng(seed_of(key))
+    first = windows.labels.argmax(axis=1)
+    after = windows.labels.shape[1] - windows.labels[:, ::-1].argmax(axis=1)
+    alike: dict[bytes, list[int]] = {}
+    for row, (start, end) in enumerate(zip(first, after)):
+        alike.setdefault(windows.labels[row, start:end].tobytes(), []).append(row)
+    codes, labels = windows.codes.copy(), windows.labels.copy()
+    chosen = np.nonzero(random.random(len(windows)) < share)[0]
+    group = [alike[windows.labels[row, first[row] : after[row]].tobytes()] for row in chosen]
+    others = [rows[int(random.integers(len(rows)))] for rows in group]
+    codes[chosen], labels[chosen] = shuffles(windows.take(np.array(others, dtype=int)), key).codes, windows.labels[others]
+    for row, other in zip(chosen, others):
+        codes[row, first[other] : after[other]] = windows.codes[row, first[row] : after[row]]
+    return Windows(windows.names, codes, labels)
 
 
 def seed_of(*parts: Any) -> int:
@@ -109,7 +136,7 @@ def split_data(positives: Windows, negatives: Windows | None, chroms: set[str], 
     train = positives.take(np.nonzero(~head)[0])
     validation = positives.take(np.nonzero(head)[0])
     if negatives is None:
-        return Data(train, None, Windows.joined([validation, _shuffles(validation, f"{seed} validation")]))
+        return Data(train, None, Windows.joined([validation, shuffles(validation, f"{seed} validation")]))
     if not tail.any() or tail.all():
         raise UsageError("the negative windows cannot be divided into training and validation as the positive ones are")
     return Data(train, negatives.take(np.nonzero(~tail)[0]), Windows.joined([validation, negatives.take(np.nonzero(tail)[0])]))
@@ -122,7 +149,7 @@ class Design(NamedTuple):
     ----------
     arch : "bertsnr", or a name in `networks.NETWORKS`
     k : bases in a token; 1 for the networks
-    pretrained : the encoder of "bertsnr" to begin with; None is the compact one, untrained
+    pretrained : the encoder of "bertsnr" to begin with; None is the compact one with random weights
     """
 
     arch: str = "bertsnr"
@@ -134,10 +161,12 @@ class Design(NamedTuple):
 
         Raises
         ------
-        UsageError : the windows have more tokens than the encoder has positions.
+        UsageError : the windows have more tokens than the encoder has learned positions for.
         """
         window = positives.codes.shape[1]
-        if self.pretrained:
+        if self.pretrained and self.pretrained.config["model_type"] == "modernbert":
+            encoder = self.pretrained.config | {"max_position_embeddings": window + 2}  # rotary positions have no end
+        elif self.pretrained:
             most = self.pretrained.config.get("max_position_embeddings", 512)
             if window - self.k + 3 > most:
                 raise UsageError(f"windows of {window} bp have {window - self.k + 3} tokens, the encoder reads {most}")
@@ -181,7 +210,7 @@ def fit(name: str, design: Design, recipe: Recipe, data: Data, device: torch.dev
         average = {name: value.to(device) for name, value in average.items()}
     while len(history) < recipe.epochs and len(history) - best["epoch"] < recipe.patience:
         number = len(history)
-        windows = data.epoch(number, recipe.seed)
+        windows = data.epoch(number, recipe.seed, recipe.transplant)
         loss = _train_epoch(model, average, optimizer, recipe, windows, number)
         scores, measured = _validate(model, average, recipe, data.validation)
         history.append({"epoch": number + 1, "loss": loss, **measured})
@@ -334,7 +363,7 @@ def cross_validate(name: str, design: Design, recipe: Recipe, positives: Windows
         rest = positives.take(np.nonzero(head != fold)[0])
         data = split_data(rest, negatives and negatives.take(np.nonzero(tail != fold)[0]), set(), share, recipe.seed)
         held = positives.take(np.nonzero(head == fold)[0])
-        against = negatives.take(np.nonzero(tail == fold)[0]) if negatives else _shuffles(held, f"{recipe.seed} test")
+        against = negatives.take(np.nonzero(tail == fold)[0]) if negatives else shuffles(held, f"{recipe.seed} test")
         test = Windows.joined([held, against])
         model = fit(name, design, recipe, data, device, checkpoint).model
         checkpoint.folds.append({"fold": fold + 1, "windows": len(test), **evaluate(model, test, recipe.precision)})

@@ -100,6 +100,42 @@ def test_a_broken_run_goes_on_to_the_same_encoder(run_here, tmp_path, monkeypatc
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def windows_of(motif, path, seed):
+    rng = np.random.default_rng(seed)
+    with path.open("w") as stream:
+        for number in range(200):
+            letters = rng.choice(list("ACGT"), 60)
+            at = int(rng.integers(0, 60 - len(motif)))
+            letters[at : at + len(motif)] = list(motif)
+            stream.write(f">{motif}{number} site={at}-{at + len(motif)}\n{''.join(letters)}\n")
+
+
+def test_sites_of_many_are_learned_together_each_by_its_own_heads(run_here, tmp_path):
+    for seed, motif in enumerate(["GATTACAGG", "CCTGGAATT"]):
+        windows_of(motif, tmp_path / f"{motif}.fa", seed)
+    line = ["pretrain", "--task", "sites", "--every", 50, "--lr", 0.003, "--batch-size", 16, "--json", "r.json", "GATTACAGG.fa", "CCTGGAATT.fa"]
+    outcome = run_here(*line, "--steps", 200, "-o", "enc")
+    assert outcome.status == 0, outcome.err
+    history = json.loads((tmp_path / "r.json").read_text())["history"]
+    assert history[-1]["loss"] < 0.1  # to guess by the frequency of labels costs 0.3
+    pretrained = read_pretrained(str(tmp_path / "enc"))
+    assert pretrained.k == 3 and pretrained.config["max_position_embeddings"] == 62  # the window is that of the files
+    # other windows of a factor that it knows: a model that begins with it is far ahead after an epoch
+    windows_of("CCTGGAATT", tmp_path / "new.fa", 9)
+    scores = {}
+    for encoder in ("enc", "new"):
+        assert run_here("train", "--encoder", encoder, "--epochs", 1, "--lr", 0.001, "--transplant", 0, "--json", "t.json", "-o", "t.pt", "new.fa").status == 0
+        scores[encoder] = json.loads((tmp_path / "t.json").read_text())["history"][-1]["aupr"]
+    assert scores["enc"] > scores["new"] + 0.2, scores
+
+
+def test_files_of_sites_must_be_windows_of_one_length(run_here, tmp_path):
+    windows_of("GATTACAGG", tmp_path / "a.fa", 1)
+    (tmp_path / "b.fa").write_text(">x site=1-9\n" + "ACGT" * 10 + "\n")
+    outcome = run_here("pretrain", "--task", "sites", "-o", "enc", "a.fa", "b.fa")
+    assert outcome.status == 1 and "b.fa: record 'x' is 40 bp, needed are windows of 60 bp" in outcome.err and not (tmp_path / "enc").exists()
+
+
 def test_two_processes_share_the_work(tmp_path):
     """Under torchrun, the encoder of two processes is that of one, but for rounding."""
     line = [BIN / "bertsnr-pretrain", "--steps", "4", "--batch-size", "8", "-w", "60", "--precision", "fp32", "--device", "cpu", "-@", "1", "--lr", "1e-4"]

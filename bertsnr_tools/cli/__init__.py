@@ -17,7 +17,7 @@ from ..errors import BertsnrError
 COMMANDS = {
     "windows": "cut labelled windows around known sites",
     "shuffle": "shuffle sequences, keeping their k-mer counts",
-    "pretrain": "train an encoder on genome sequence",
+    "pretrain": "train an encoder that models begin with",
     "train": "train a model on windows",
     "predict": "call binding sites with trained models",
     "evaluate": "measure models on labelled windows",

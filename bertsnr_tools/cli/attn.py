@@ -89,7 +89,8 @@ def attn(
     from ..fasta import read_records
     from ..inference import attend, window_step
     from ..log import progress
-    from ..model import choose_device, choose_precision, find_model, layers_and_heads, load_model
+    from ..matching import load_models
+    from ..model import choose_device, choose_precision, layers_and_heads
     from ..motifs import read_meme
     from ..streams import open_output
     from ..tracks import write_bigwig
@@ -97,7 +98,7 @@ def attn(
     known = read_meme(motif) if motif else []
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)
-    loaded = load_model(find_model(model), on)
+    loaded = load_models([model], on)[0]
     numbers = layers_and_heads(loaded)
     for name, value, most in zip(("--layer", "--head"), (layer, head), numbers):
         if value and value > most:

@@ -11,7 +11,7 @@ from . import options
 
 @options.command
 @click.argument("data", nargs=-1, required=True, metavar="FASTA…")
-@click.option("-m", "--model", "models", multiple=True, required=True, metavar="MODEL", help="Model file, or the name of a shipped model; repeat to compare several.")
+@click.option("-m", "--model", "models", multiple=True, required=True, metavar="MODEL", help="Model file, name of a shipped model, or matrices (MEME, JASPAR); repeat to compare several.")
 @options.output
 @click.option("--bootstrap", type=click.IntRange(0, 100_000), default=0, metavar="INT", help="Add 95 % intervals from so many resamplings of the windows.")
 @click.option("--json", "report", metavar="FILE", help="Write the metrics to FILE as JSON too.")
@@ -31,7 +31,7 @@ def evaluate(
     report: str | None,
     plot: str | None,
     heatmap: str | None,
-    threshold: float | None,
+    threshold: tuple[str, float] | None,
     seed: int,
     batch_size: int,
     device: str,
@@ -65,15 +65,17 @@ def evaluate(
 
     from ..kmers import base_scores
     from ..log import logger, progress
+    from ..matching import base_threshold, load_models
     from ..metrics import NAMES, Ranking
     from ..metrics import bootstrap as intervals
-    from ..model import choose_device, choose_precision, find_model, load_model, token_probabilities
+    from ..model import choose_device, choose_precision, token_probabilities
     from ..plots import plot_curves, plot_matrix
     from ..windows import read_windows
 
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)
-    loaded = [load_model(find_model(name), on) for name in models]
+    loaded = load_models(models, on)
+    cuts = [base_threshold(threshold, model) for model in loaded]
     rows: list[dict] = []
     curves: list[tuple[str, Ranking]] = []
     with progress("evaluating", len(data) * len(loaded), "data sets") as bar:
@@ -84,12 +86,11 @@ def evaluate(
                 raise DataError("holds no window with a site (site=a-b in its header): nothing can be measured", path)
             if windows.positive.all():
                 logger.warning("%s: no window is without a site, so the metrics over windows say little", path)
-            for model in loaded:
+            for model, cut in zip(loaded, cuts):
                 length = windows.codes.shape[1]
                 if not model.info.k <= length <= model.info.window:
                     raise DataError(f"windows are {length} bp, the model {model.info.name} reads {model.info.k} to {model.info.window} bp", path)
                 sequences, tokens = token_probabilities(model, windows.codes, batch_size, choose_precision(precision, on))
-                cut = threshold or model.info.threshold
                 row = {"model": model.info.name, "data": name, "windows": len(windows), "with_sites": int(windows.positive.sum())}
                 for level, labels, scores in (("nucleotide", windows.labels, base_scores(tokens, model.info.k)), ("sequence", windows.positive, sequences)):
                     ranking = Ranking(labels, scores, cut)

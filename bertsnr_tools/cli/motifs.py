@@ -17,7 +17,7 @@ LARGEST_Q = 0.5  # of the matches that are listed, as in the MEME suite's tomtom
 @options.command
 @click.argument("source", metavar="BED|FASTA")
 @options.fasta
-@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model that calls the bases of FASTA; repeat for several motifs.")
+@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model, or matrices, that call the bases of FASTA; repeat for several motifs.")
 @click.option("-o", "--output", metavar="FILE", help="Write the motifs to FILE.  [default: standard output, which --compare takes for its table]")
 @click.option("--width", type=click.IntRange(3, 1000), metavar="BP", help="Width of the motifs.  [default: the median site: of the model's training, of the name in BED, or of the labels]")
 @click.option("--coverage", type=click.FloatRange(0, 1, min_open=True), default=0.8, metavar="SHARE", help="Share of an instance that must be called.")
@@ -28,7 +28,7 @@ LARGEST_Q = 0.5  # of the matches that are listed, as in the MEME suite's tomtom
 @click.option("--format", "form", type=click.Choice(["meme", "jaspar"]), default="meme", help="Shares (MEME) or counts (JASPAR).")
 @click.option("--instances", metavar="FILE", help="Write the instances too: FILE.bed or FILE.fa, .gz if wanted.")
 @click.option("--logo", metavar="FILE", help="Draw the motifs: FILE.png, .pdf or .svg; with --compare, over their best matches.")
-@click.option("--compare", metavar="MEME|jaspar|jasparYEAR", help="Print a table of similar motifs: of a MEME file, or of the vertebrates in JASPAR's newest or another release.")
+@click.option("--compare", metavar="FILE|jaspar|jasparYEAR", help="Print a table of similar motifs: of a MEME or JASPAR file, or of the vertebrates in JASPAR's newest or another release.")
 @options.strict
 @options.batch_size
 @options.device
@@ -43,7 +43,7 @@ def motifs(
     coverage: float,
     every: bool,
     forward: bool,
-    threshold: float | None,
+    threshold: tuple[str, float] | None,
     step: int | None,
     form: str,
     instances: str | None,
@@ -72,7 +72,7 @@ def motifs(
     from ..errors import DataError, UsageError
     from ..fasta import fasta_text
     from ..log import logger
-    from ..motifs import SKIPPED, Instance, Motif, Pile, jaspar_text, meme_text, read_meme, unique_id
+    from ..motifs import SKIPPED, Instance, Motif, Pile, jaspar_text, meme_text, read_motifs, unique_id
     from ..plots import check_plot, plot_logos
     from ..streams import check_outputs, open_output
 
@@ -86,7 +86,7 @@ def motifs(
         check_plot(logo, logos=True)
     if compare:
         check_comparison(compare)
-    known = read_meme(compare) if compare and not is_jaspar(compare) else []
+    known = read_motifs(compare) if compare and not is_jaspar(compare) else []
 
     skipped: Counter[str] = Counter()
     if fasta:
@@ -167,19 +167,21 @@ def _of_sites(bed: str, fasta: str, width: int | None, coverage: float, skipped:
     return widths, site_instances(sites, genome, bed, widths, coverage, skipped)
 
 
-def _of_models(path: str, models: tuple[str, ...], width: int | None, coverage: float, every: bool, forward: bool, threshold: float | None, step: int | None, batch_size: int, device: str, precision: str, threads: int | None, skipped: Counter[str]):
+def _of_models(path: str, models: tuple[str, ...], width: int | None, coverage: float, every: bool, forward: bool, threshold: tuple[str, float] | None, step: int | None, batch_size: int, device: str, precision: str, threads: int | None, skipped: Counter[str]):
     """As `_of_sites`, from FASTA whose bases the models call."""
     import torch
 
     from ..errors import UsageError
     from ..fasta import read_records
     from ..inference import call_records, window_step
-    from ..model import choose_device, choose_precision, find_model, load_model
+    from ..matching import base_threshold, load_models
+    from ..model import choose_device, choose_precision
     from ..motifs import called_instances
 
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)
-    loaded = [load_model(find_model(name), on) for name in models]
+    loaded = load_models(models, on)
+    cuts = [base_threshold(threshold, model) for model in loaded]
     names = [model.info.name for model in loaded]
     steps = [window_step(step, model.info) for model in loaded]
     for name, count in Counter(names).items():
@@ -193,8 +195,8 @@ def _of_models(path: str, models: tuple[str, ...], width: int | None, coverage: 
             for model, records, distance in zip(loaded, copies, steps)
         ]
         for scored in zip(*lanes):
-            for model, (record, track) in zip(loaded, scored):
-                sites = called_instances(track, threshold or model.info.threshold, width or model.info.site_width, coverage, every)
+            for model, cut, (record, track) in zip(loaded, cuts, scored):
+                sites = called_instances(track, cut, width or model.info.site_width, coverage, every)
                 yield from _placed(record, sites, model.info.name, skipped)
 
     return {model.info.name: width or model.info.site_width for model in loaded}, found()

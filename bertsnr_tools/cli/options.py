@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -39,10 +40,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Threshold(click.ParamType):
+    """A probability, or `p=` or `score=` and a number, for `matching.base_threshold`."""
+
+    name = "threshold"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        kind, equals, number = value.rpartition("=")
+        try:
+            wanted = float(number)
+        except ValueError:
+            wanted = math.nan
+        if kind == "score" and math.isfinite(wanted) or kind in ("", "p") and (kind == "p") == bool(equals) and 0 < wanted < 1:
+            return kind or "probability", wanted
+        self.fail(f"{value!r} is not a number between 0 and 1, p= with one, or score= with a number", parameter, context)
+
+
 output = click.option("-o", "--output", default="-", metavar="FILE", help="Write to FILE, whole or not at all; .gz is written as bgzip. - is standard output.")
 fasta = click.option("-f", "--fasta", metavar="FASTA", help="Genome: FASTA, plain or bgzip; its index is made if it is missing.")
 window = click.option("-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Length of a window.")
-threshold = click.option("-t", "--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="P", help="Call bases with a probability above P.  [default: the model's own]")
+threshold = click.option("-t", "--threshold", type=Threshold(), metavar="P|p=P|score=BITS", help="Call bases with a probability above P; of matrices, matches with a p-value below or a score above that given.  [default: the model's own]")
 step = click.option("-s", "--step", type=click.IntRange(1), metavar="BP", help="Distance of window starts.  [default: half the model's window]")
 seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Seed of all that is random.")
 strict = click.option("--strict", is_flag=True, help="Fail when anything had to be skipped.")

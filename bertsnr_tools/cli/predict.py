@@ -9,7 +9,7 @@ from . import options
 
 @options.command
 @click.argument("sequences", required=False, metavar="[FASTA]")
-@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model file, or the name of a shipped model; repeat to scan with several.")
+@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model file, name of a shipped model, or matrices (MEME, JASPAR); repeat to scan with several.")
 @options.fasta
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
 @click.option("-r", "--region", "regions", multiple=True, metavar="REGION", help="chrom or chrom:from-to, 1-based; may be repeated.")
@@ -28,7 +28,7 @@ def predict(
     bed: str | None,
     regions: tuple[str, ...],
     output: str,
-    threshold: float | None,
+    threshold: tuple[str, float] | None,
     step: int | None,
     strict: bool,
     batch_size: int,
@@ -64,14 +64,15 @@ def predict(
 
     from ..fasta import Genome, read_pieces
     from ..inference import Tally, fasta_parts, genome_parts, scan, window_step
-    from ..model import choose_device, choose_precision, find_model, load_model
+    from ..matching import base_threshold, load_models
+    from ..model import choose_device, choose_precision
     from ..regions import Interval, parse_region, read_bed
 
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)
-    loaded = [load_model(find_model(name), on) for name in models]
+    loaded = load_models(models, on)
     steps = [window_step(step, model.info) for model in loaded]
-    thresholds = [threshold or model.info.threshold for model in loaded]
+    thresholds = [base_threshold(threshold, model) for model in loaded]
 
     total = None
     if fasta is None:

@@ -12,7 +12,8 @@ from . import options
 @options.command
 @click.argument("sequences", nargs=-1, required=True, metavar="FASTA…")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Write the encoder to DIR; while it is trained, DIR.ckpt holds what --resume needs.")
-@click.option("--encoder", default="compact", metavar="compact|DIR", help="Encoder: a small new one, or a trained one to go on with.")
+@click.option("--task", type=click.Choice(["mask", "sites"]), default="mask", help="Learn to tell hidden k-mers, or to find the sites of several factors: one FASTA of windows for each.")
+@click.option("--encoder", default="new", metavar="new|DIR", help="Encoder: a small one with random weights, or that in DIR, to go on with.")
 @click.option("-k", "--kmer", type=click.IntRange(3, 6), metavar="INT", help="Bases in a token, 3 to 6.  [default: 3, or that of DIR]")
 @options.window
 @click.option("--steps", type=click.IntRange(1), default=10_000, metavar="INT", help="Training steps.")
@@ -29,6 +30,7 @@ from . import options
 def pretrain(
     sequences: tuple[str, ...],
     output: str,
+    task: str,
     encoder: str,
     kmer: int | None,
     window: int,
@@ -44,14 +46,17 @@ def pretrain(
     precision: str,
     threads: int | None,
 ) -> None:
-    """Train an encoder to tell hidden k-mers from their surroundings.
+    """Train an encoder that many models can begin with.
 
-    FASTA, plain or gzip, is read again for every pass: windows in a random order, each on a random strand, those with letters
-    other than ACGT left out. DIR is what `bertsnr train --encoder` reads. Under torchrun, processes share every step.
+    It learns to tell hidden k-mers from their surroundings: FASTA, plain or gzip, is read again for every pass, windows in a
+    random order, each on a random strand, those with letters other than ACGT left out. With --task sites it learns the
+    sites of several factors together, from windows as `bertsnr windows` writes them and their shuffles. DIR is what `bertsnr
+    train --encoder` reads. Under torchrun, processes share every step.
 
     \b
     Example:
       bertsnr pretrain -o encoder/ --steps 50000 --resume hg38.fa
+      bertsnr pretrain --task sites -o encoder/ AR.fa CDX2.fa GATA3.fa
       bertsnr train --encoder encoder/ -o MYTF.pt pos.fa
     """
     from ..errors import UsageError
@@ -71,25 +76,31 @@ def pretrain(
     from .. import __version__
     from ..model import choose_device, choose_precision
     from ..pretrained import read_pretrained
-    from ..pretraining import Plan, check_folder
+    from ..pretraining import MaskedTokens, Plan, SitesOfMany, check_folder
     from ..pretraining import pretrain as run
     from ..streams import open_output
     from ..training import Checkpoint, digest
+    from ..windows import Windows, read_windows
 
     check_folder(output)
     torch.set_num_threads(threads or options.cores())
     on = choose_device(f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ and torch.cuda.is_available() and device != "cpu" else device)
-    start = read_pretrained(encoder) if encoder != "compact" else None
+    start = read_pretrained(encoder) if encoder != "new" else None
     if start and kmer not in (None, start.k):
         raise UsageError(f"-k {kmer}: the encoder in {encoder} reads {start.k}-mers")
     kmer = start.k if start else kmer or 3
-    most = start.config.get("max_position_embeddings", 512) if start else window + 2
+    most = start.config.get("max_position_embeddings", 512) if start else 100_002
+    sets: list[Windows] = []
+    if task == "sites":
+        for path in sequences:
+            sets.append(read_windows(path, True, kmer, window if sets else None))
+            window = sets[0].codes.shape[1]
     if not kmer <= window <= most + kmer - 3:
         raise UsageError(f"-w {window}: the encoder reads {kmer} to {most + kmer - 3} bp")
     plan = Plan(kmer, window, steps, batch_size, lr, masked=masked, seed=seed, precision=choose_precision(precision, on))
     sizes = [(path, os.path.getsize(path) if os.path.exists(path) else 0) for path in sequences]
-    checkpoint = Checkpoint(f"{output}.ckpt", digest(plan=plan, encoder=start and start.digest(), files=sizes, version=__version__), resume)
-    history = run(sequences, output, plan, start, on, checkpoint, every)
+    checkpoint = Checkpoint(f"{output}.ckpt", digest(*sets, task=task, plan=plan, encoder=start and start.digest(), files=sizes, version=__version__), resume)
+    history = run(lambda done: SitesOfMany(sets, plan) if sets else MaskedTokens(sequences, plan, done), output, plan, start, on, checkpoint, every)
     if os.environ.get("RANK", "0") == "0":
         if report:
             with open_output(report) as stream:

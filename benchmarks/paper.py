@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""The paper's comparison on its published windows: BertSNR with two tasks and with one, k = 3 to 6, two networks, and a matrix.
+
+    python benchmarks/paper.py run DATA TABLE [--variants a,b] [TF …]
+    python benchmarks/paper.py report TABLE FIGURES
+
+For each data set the first fifth of the lines is the test part, as published; nothing of it is seen before the end. A tenth of
+the loci of the rest is the validation part: by it every network is stopped and its epoch chosen, and the start of those that
+have several. All networks learn from the same positives and the same fresh shuffles, with half of the sites transplanted in
+every epoch. `run` adds a line to TABLE as soon as a variant is measured on a data set and does not measure it again; several runs
+may share a table. A training that was interrupted goes on from TABLE.<TF>.<variant>.ckpt. `report` prints the tables and draws
+the paper's figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from bertsnr_tools import training
+from bertsnr_tools.cli.options import cores
+from bertsnr_tools.matching import Matrix
+from bertsnr_tools.metrics import NAMES
+from bertsnr_tools.motifs import Motif, Pile
+from bertsnr_tools.pretrained import shipped_encoder
+from bertsnr_tools.windows import Windows, site_width
+from published import published_split
+
+SETS = (
+    "NR1H4 TEAD2 ZNF85 ZNF528 STAT1STAT2 ZBTB33 KLF4 HIF1A E2F1 RUNX2 SIX1 TP53 IRF1 EHF MEF2A CDX2 E2F4 TFDP1 SRF E2F6 STAT1 GATA3 YY1 AR"
+).split()  # fmt: skip
+SMALL = SETS[:6]  # fewer than 1,000 sites, which are to come near the larger ones
+LEVELS = ("nucleotide", "sequence")
+
+
+class Variant(NamedTuple):
+    """How one column of the tables is made.
+
+    The best on validation of so many `starts` is measured; a start that never takes off (validation AUPR below 0.5, which DeepSNR
+    knows well) does not count, but no more than four times as many are tried.
+    """
+
+    arch: str = "bertsnr"
+    k: int = 3
+    trained: bool = True
+    starts: int = 1
+    options: dict = {}
+
+
+VARIANTS = {
+    "default": Variant(),
+    "D-AEDNet": Variant("d-aednet", 1, False, 1, {"task_weight": 0.0}),
+    "DeepSNR": Variant("deepsnr", 1, False, 2, {"task_weight": 0.0, "epochs": 100, "patience": 20}),
+    "Matching": Variant("matrix", 1),
+    "new": Variant(trained=False),
+    "new-single": Variant(trained=False, options={"task_weight": 0.0}),
+    "new-k4": Variant(k=4, trained=False),
+    "new-k5": Variant(k=5, trained=False),
+    "new-k6": Variant(k=6, trained=False),
+    "new-plain": Variant(trained=False, options={"transplant": 0.0}),
+    "plain": Variant(options={"transplant": 0.0}),
+}
+COLUMNS = ["data", "sites", "variant", "epochs", "seconds", "validation", *(f"{level}_{name}" for level in LEVELS for name in NAMES)]
+
+
+def matrix(name: str, positives: Windows) -> Matrix:
+    """The PWM of the labelled sites."""
+    width = site_width(positives)
+    pile = Pile(width)
+    for record, row in zip(positives.records(), positives.labels):
+        start = int(row.argmax())
+        if row.sum() == width:
+            pile.add(record.sequence[start : start + width])
+    return Matrix(Motif(name, pile.counts))
+
+
+def trained(tf: str, variant: Variant, positives: Windows, checkpoint: str) -> tuple[training.SiteModel, float, int]:
+    """The model that is measured, its validation AUPR, and its epochs."""
+    results: list[tuple[float, int, training.SiteModel]] = []
+    seed = 0
+    while seed < 4 * variant.starts and sum(result[0] > 0.5 for result in results) < variant.starts:
+        seed += 1
+        data = training.split_data(positives, None, set(), 0.1, 1)
+        encoder = shipped_encoder(variant.k) if variant.trained else None
+        recipe = training.Recipe(training.default_epochs(2 * len(data.positives), 32, encoder is not None), seed=seed, precision="bf16")
+        recipe = replace(recipe, **variant.options)
+        kept = training.Checkpoint(f"{checkpoint}.{seed}.ckpt", training.digest(data.positives, recipe=recipe, k=variant.k, encoder=encoder and encoder.digest()), True)
+        result = training.fit(tf, training.Design(variant.arch, variant.k, encoder), recipe, data, torch.device("cpu"), kept)
+        results.append((max(row["aupr"] for row in result.history), len(result.history), result.model))
+        kept.remove()
+    best, epochs, model = max(results, key=lambda result: result[0])
+    return model, best, epochs
+
+
+def measure(data: Path, tf: str, name: str, checkpoint: str) -> dict[str, str]:
+    """A line of the table."""
+    train, test = published_split(data, tf)
+    positives = train.take(np.arange(0, len(train), 2))
+    start = time.time()
+    if VARIANTS[name].arch == "matrix":
+        model, best, epochs = matrix(tf, positives), float("nan"), 0
+    else:
+        model, best, epochs = trained(tf, VARIANTS[name], positives, checkpoint)
+    seconds = time.time() - start
+    metrics = training.evaluate(model, test, "fp32")
+    values = [f"{metrics[level][metric]:.4f}" for level in LEVELS for metric in NAMES]
+    return dict(zip(COLUMNS, [tf, str(len(positives) + len(test) // 2), name, str(epochs), f"{seconds:.0f}", f"{best:.4f}", *values]))
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The lines that are there."""
+    if not path.exists():
+        path.write_text("\t".join(COLUMNS) + "\n")
+    with path.open() as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def run(data: Path, table: Path, names: list[str], sets: list[str]) -> None:
+    """Measure what is missing."""
+    for name in names:
+        for tf in sets:
+            if any(row["data"] == tf and row["variant"] == name for row in read_table(table)):
+                continue
+            row = measure(data, tf, name, f"{table}.{tf}.{name}")
+            with table.open("a") as stream:  # one short line: whole even when two runs share the table
+                stream.write("\t".join(row[column] for column in COLUMNS) + "\n")
+            print(tf, name, row["nucleotide_aupr"], sep="\t", flush=True)
+
+
+def paired(rows: dict[tuple[str, str], dict[str, str]], one: str, other: str, metric: str) -> str:
+    """What a paired comparison over the data sets says."""
+    from scipy.stats import wilcoxon
+
+    both = [tf for tf in SETS if (tf, one) in rows and (tf, other) in rows]
+    differences = np.array([float(rows[tf, one][metric]) - float(rows[tf, other][metric]) for tf in both])
+    p = wilcoxon(differences).pvalue if np.any(differences) else 1.0
+    return f"{one}\t{other}\t{metric}\t{len(both)}\t{differences.mean():+.4f}\t{np.median(differences):+.4f}\t{np.sum(differences > 0)}\t{p:.2g}"
+
+
+def report(table: Path, figures: Path) -> None:
+    """Print AUPR by data set, means, and paired comparisons; draw the figures."""
+    rows = {(row["data"], row["variant"]): row for row in read_table(table)}
+    names = [name for name in VARIANTS if any(key[1] == name for key in rows)]
+    print("data", "sites", *names, sep="\t")
+    for tf in SETS:
+        here = [rows.get((tf, name)) for name in names]
+        if any(here):
+            print(tf, next(row["sites"] for row in here if row), *(row["nucleotide_aupr"] if row else "-" for row in here), sep="\t")
+    for title, chosen in (("mean", SETS), ("mean of the small", SMALL), ("mean of the others", SETS[len(SMALL) :])):
+        values = [[float(rows[tf, name]["nucleotide_aupr"]) for tf in chosen if (tf, name) in rows] for name in names]
+        print(title, *(len(values[:1]) and [max(map(len, values))]), *(f"{np.mean(part):.4f} ({len(part)})" if part else "-" for part in values), sep="\t")
+    print("\none\tother\tmetric\tsets\tmean difference\tmedian\tone is better\tWilcoxon p")
+    pairs = [("new", "new-single"), ("new", "new-k4"), ("new", "new-k5"), ("new", "new-k6"), ("default", "new"), ("new", "new-plain"), ("default", "D-AEDNet")]
+    for one, other in pairs:
+        if one in names and other in names:
+            for metric in ("nucleotide_aupr", "nucleotide_f1", "sequence_aupr"):
+                print(paired(rows, one, other, metric))
+    figures.mkdir(exist_ok=True)
+    violins(rows, names, figures / "violins.png")
+    if "new-single" in names:
+        scatter(rows, figures / "tasks.png")
+
+
+def violins(rows: dict[tuple[str, str], dict[str, str]], names: list[str], path: Path) -> None:
+    """The six metrics over bases, one violin for each variant (as the paper's Fig. 2)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((12, 7), layout="constrained")
+    for axes, metric in zip(figure.subplots(2, 3).flat, NAMES):
+        values = [[float(rows[tf, name][f"nucleotide_{metric}"]) for tf in SETS if (tf, name) in rows] for name in names]
+        axes.violinplot(values, showmedians=True)
+        axes.set_xticks(range(1, len(names) + 1), names, rotation=60, ha="right")
+        axes.set_ylabel(metric)
+    figure.savefig(path, dpi=100)
+
+
+def scatter(rows: dict[tuple[str, str], dict[str, str]], path: Path) -> None:
+    """Two tasks against one, a point for each data set (as the paper's Fig. 3)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((12, 7), layout="constrained")
+    both = [tf for tf in SETS if (tf, "new") in rows and (tf, "new-single") in rows]
+    for axes, metric in zip(figure.subplots(2, 3).flat, NAMES):
+        one, other = ([float(rows[tf, name][f"nucleotide_{metric}"]) for tf in both] for name in ("new", "new-single"))
+        ends = [min(one + other), max(one + other)]
+        axes.plot(ends, ends, color="grey", linewidth=0.8)
+        axes.scatter(other, one, s=12)
+        axes.set_title(metric)
+        axes.set_xlabel("token task alone")
+        axes.set_ylabel("two tasks")
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runner = commands.add_parser("run")
+    runner.add_argument("data", type=Path)
+    runner.add_argument("table", type=Path)
+    runner.add_argument("--variants", default=",".join(VARIANTS), type=lambda text: text.split(","))
+    runner.add_argument("sets", nargs="*", default=SETS)
+    reporter = commands.add_parser("report")
+    reporter.add_argument("table", type=Path)
+    reporter.add_argument("figures", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "report":
+        report(arguments.table, arguments.figures)
+        return
+    torch.set_num_threads(cores())
+    run(arguments.data, arguments.table, arguments.variants, arguments.sets)
+
+
+if __name__ == "__main__":
+    main()

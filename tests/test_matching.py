@@ -1,0 +1,150 @@
+import logging
+
+import numpy as np
+import pytest
+
+from bertsnr_tools.errors import DataError, UsageError
+from bertsnr_tools.kmers import encode, reverse_complement
+from bertsnr_tools.matching import Matrix, base_threshold, load_models
+from bertsnr_tools.model import token_probabilities
+from bertsnr_tools.motifs import LETTERS, Motif, jaspar_text, meme_text, read_jaspar, read_motifs
+
+COUNTS = np.array([[30, 1, 0, 2], [0, 25, 4, 4], [1, 1, 30, 1], [20, 0, 13, 0], [3, 3, 3, 24], [0, 0, 33, 0], [33, 0, 0, 0]], dtype=float)
+MOTIF = Motif("M1", COUNTS, "ONE")
+
+
+def slow_scores(sequence: bytes, motif: Motif) -> list[float]:
+    odds = motif.log_odds
+    return [sum(odds[i, LETTERS.index(chr(letter))] for i, letter in enumerate(sequence[a : a + motif.width])) for a in range(len(sequence) - motif.width + 1)]
+
+
+def slow_p(motif: Motif, score: float) -> float:
+    """The share of all words that score as high, by counting them."""
+    words = np.zeros(1)
+    for row in motif.log_odds:
+        words = (words[:, None] + row).ravel()
+    return float((words >= score - 1e-6).mean())
+
+
+def random_sequence(length: int, seed: int) -> bytes:
+    return bytes(np.random.default_rng(seed).choice(list(b"ACGT"), length).tolist())
+
+
+def test_bases_have_the_p_value_of_the_best_match_that_covers_them():
+    sequence = random_sequence(300, 1)
+    scores = slow_scores(sequence, MOTIF)
+    _, bases = token_probabilities(Matrix(MOTIF), encode(sequence)[None], 64, "fp32")
+    for base in range(300):
+        covering = scores[max(0, base - MOTIF.width + 1) : base + 1]
+        x = -np.log10(slow_p(MOTIF, max(covering)))
+        assert bases[0, base] == pytest.approx(x / (4 + x), abs=0.01)
+
+
+def test_a_sequence_has_its_best_match_and_rows_do_not_touch():
+    matrix = Matrix(MOTIF)
+    rows = [random_sequence(50, seed) for seed in range(9)]
+    sequences, bases = token_probabilities(matrix, np.stack([encode(row) for row in rows]), 4, "fp32")
+    for row, sequence, values in zip(rows, sequences, bases):
+        alone, own = token_probabilities(matrix, encode(row)[None], 4, "fp32")
+        assert sequence == values.max() == alone[0] and np.array_equal(values, own[0])
+
+
+def test_sequences_too_short_and_with_n():
+    matrix = Matrix(MOTIF)
+    sequences, bases = token_probabilities(matrix, encode(b"ACGA")[None], 64, "fp32")
+    assert sequences[0] == 0 and not bases.any()
+    best = bytes(ord(LETTERS[i]) for i in COUNTS.argmax(axis=1))
+    _, bases = token_probabilities(matrix, encode(best + b"N" + best[:-1] + b"N")[None], 64, "fp32")
+    assert (bases[0, : MOTIF.width] > 0.5).all() and bases[0, MOTIF.width :].max() < 0.1
+
+
+@pytest.mark.parametrize("p", [1e-2, 1e-3, 1e-4])
+def test_threshold_by_p_value_calls_the_matches_that_lightmotif_calls(p):
+    import lightmotif
+
+    sequence = random_sequence(100_000, 5)
+    pwm = lightmotif.ScoringMatrix(dict(zip(LETTERS, MOTIF.log_odds.T.tolist())))
+    hits = [hit.position for hit in lightmotif.scan(pwm, lightmotif.stripe(sequence.decode()), threshold=pwm.score(p))]
+    assert hits
+    covered = np.zeros(len(sequence), dtype=bool)
+    for start in hits:
+        covered[start : start + MOTIF.width] = True
+    matrix = Matrix(MOTIF)
+    _, bases = token_probabilities(matrix, encode(sequence)[None], 64, "fp32")
+    assert np.array_equal(bases[0] > base_threshold(("p", p), matrix), covered)
+    assert covered.mean() == pytest.approx(p * MOTIF.width, rel=0.5)
+    if p == 1e-4:
+        assert base_threshold(None, matrix) == base_threshold(("p", p), matrix)
+
+
+def test_threshold_by_score_keeps_the_matches_with_that_score():
+    sequence = random_sequence(3000, 6)
+    scores = np.array(slow_scores(sequence, MOTIF))
+    matrix = Matrix(MOTIF)
+    _, bases = token_probabilities(matrix, encode(sequence)[None], 64, "fp32")
+    for cut in np.sort(scores)[[-1, -3, -10]]:
+        starts = np.nonzero(scores >= cut - 1e-6)[0]
+        covered = np.isin(np.arange(3000), (starts[:, None] + np.arange(MOTIF.width)).ravel())
+        assert np.array_equal(bases[0] > base_threshold(("score", cut), matrix), covered)
+
+
+def test_scores_that_nothing_reaches_are_told(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "propagate", True)
+    short = Matrix(Motif("S", COUNTS[:4]))
+    assert base_threshold(None, short) == 1  # one of 256 words is no less frequent than 0.004
+    assert "even the best match does not reach p=0.0001" in caplog.text
+    assert base_threshold(("score", 99.0), short) == 1 and base_threshold(("probability", 0.25), short) == 0.25
+
+
+def test_every_motif_of_a_file_is_a_model(tmp_path):
+    motifs = [MOTIF, Motif("M2", COUNTS[:5])]
+    for name, text in (("m.meme", meme_text(motifs)), ("m.txt", jaspar_text(motifs))):
+        (tmp_path / name).write_text(text)
+        models = load_models([str(tmp_path / name), "CTCF"], "cpu")
+        assert [model.info.name for model in models] == ["ONE", "M2", "CTCF"]
+        assert [model.info.site_width for model in models[:2]] == [7, 5]
+        with pytest.raises(UsageError, match="is for matrices; CTCF needs a probability"):
+            base_threshold(("p", 1e-4), models[2])
+
+
+def test_predict_finds_the_same_on_both_strands(tmp_path, run):
+    (tmp_path / "m.jaspar").write_text(jaspar_text([MOTIF]))
+    best = bytes(ord(LETTERS[i]) for i in COUNTS.argmax(axis=1))
+    sequence = b"T" * 900 + best + b"T" * 300 + reverse_complement(best) + b"T" * 2000 + best
+    (tmp_path / "s.fa").write_bytes(b">s\n" + sequence + b"\n")
+    result = run("predict", "-m", tmp_path / "m.jaspar", tmp_path / "s.fa")
+    assert result.status == 0, result.err
+    rows = [line.split("\t") for line in result.out.splitlines()]
+    starts = [900, 1207, 3214]
+    assert [(int(row[1]), int(row[2]), row[3], row[5]) for row in rows] == [(a, a + 7, "ONE", strand) for a, strand in zip(starts, "+-+")]
+    assert run("predict", "-m", tmp_path / "m.jaspar", "-t", "score=99", tmp_path / "s.fa").out == ""
+
+
+def test_jaspar_files_are_read_with_letters_and_without(tmp_path):
+    path = tmp_path / "m.jaspar"
+    path.write_text(jaspar_text([MOTIF, Motif("M2", COUNTS[:5])]))
+    for again, motif in zip(read_motifs(str(path)), [MOTIF, Motif("M2", COUNTS[:5], "M2")]):
+        assert (again.id, again.name) == (motif.id, motif.name) and np.array_equal(again.counts, motif.counts)
+    path.write_text(">MA1 a name\r\n1 2\r\n3 4.5\r\n5 6\r\n7 8\r\n\r\n")
+    (one,) = read_jaspar(str(path))
+    assert (one.id, one.name) == ("MA1", "a name") and one.counts.tolist() == [[1, 3, 5, 7], [2, 4.5, 6, 8]]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (">\n", "line 1: is '>', needed is '>' with the id"),
+        (">M\nA [ 1 2 ]\nC [ 1 2 ]\nG [ 1 2 ]\n", "line 5: row T of motif 'M' is '', needed are 2 counts"),
+        (">M\nA [ 1 2 ]\nG [ 1 2 ]\n", "line 3: row C of motif 'M' is 'G [ 1 2 ]'"),
+        (">M\nA [ 1 2 ]\nC [ 1 2 3 ]\n", "line 3: row C of motif 'M' is 'C [ 1 2 3 ]', needed are 2 counts"),
+        (">M\nA [ 1 -2 ]\n", "line 2: row A of motif 'M' is 'A [ 1 -2 ]', needed are its counts"),
+        (">M\n1 0\n0 0\n0 0\n0 0\n", "line 5: motif 'M' has a position without any count"),
+        (">M\n1\n1\n1\n1\nrest\n", "line 6: is 'rest', needed is '>'"),
+    ],
+)
+def test_bad_jaspar_files_are_refused(tmp_path, text, problem):
+    path = tmp_path / "bad.jaspar"
+    path.write_text(text)
+    with pytest.raises(DataError) as error:
+        read_jaspar(str(path))
+    assert problem in str(error.value) and "bad.jaspar" in str(error.value)
