@@ -3,19 +3,23 @@
 
     python benchmarks/paper.py run DATA TABLE [--variants a,b] [TF …]
     python benchmarks/paper.py report TABLE FIGURES
+    python benchmarks/paper.py cross DATA TABLE FIGURE TF TF …
 
 For each data set the first fifth of the lines is the test part, as published; nothing of it is seen before the end. A tenth of
 the loci of the rest is the validation part: by it every network is stopped and its epoch chosen, and the start of those that
 have several. All networks learn from the same positives and the same fresh shuffles, with half of the sites transplanted in
 every epoch. `run` adds a line to TABLE as soon as a variant is measured on a data set and does not measure it again; several runs
-may share a table. A training that was interrupted goes on from TABLE.<TF>.<variant>.ckpt. `report` prints the tables and draws
-the paper's figures.
+may share a table. A training that was interrupted goes on from TABLE.<TF>.<variant>.ckpt. Models are kept as TABLE.<TF>.<variant>.pt. `report`
+prints the tables and draws the paper's figures; `cross` tests the default models of some factors on each other's test parts.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +32,11 @@ from bertsnr_tools import training
 from bertsnr_tools.cli.options import cores
 from bertsnr_tools.matching import Matrix
 from bertsnr_tools.metrics import NAMES
+from bertsnr_tools.model import save_model
 from bertsnr_tools.motifs import Motif, Pile
 from bertsnr_tools.pretrained import shipped_encoder
 from bertsnr_tools.windows import Windows, site_width
-from published import published_split
+from published import fasta, published_split
 
 SETS = (
     "NR1H4 TEAD2 ZNF85 ZNF528 STAT1STAT2 ZBTB33 KLF4 HIF1A E2F1 RUNX2 SIX1 TP53 IRF1 EHF MEF2A CDX2 E2F4 TFDP1 SRF E2F6 STAT1 GATA3 YY1 AR"
@@ -108,6 +113,7 @@ def measure(data: Path, tf: str, name: str, checkpoint: str) -> dict[str, str]:
         model, best, epochs = matrix(tf, positives), float("nan"), 0
     else:
         model, best, epochs = trained(tf, VARIANTS[name], positives, checkpoint)
+        save_model(f"{checkpoint}.pt", model)
     seconds = time.time() - start
     metrics = training.evaluate(model, test, "fp32")
     values = [f"{metrics[level][metric]:.4f}" for level in LEVELS for metric in NAMES]
@@ -198,6 +204,21 @@ def scatter(rows: dict[tuple[str, str], dict[str, str]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def cross(data: Path, table: Path, figure: Path, sets: list[str]) -> None:
+    """AUPR of every model on every data set, by `bertsnr evaluate`."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{tf}.fa" for tf in sets]
+        for tf, path in zip(sets, files):
+            path.write_bytes(b"".join(fasta(published_split(data, tf).test)))
+        models = [word for tf in sets for word in ("-m", f"{table}.{tf}.default.pt")]
+        command = [sys.executable, "-c", "from bertsnr_tools.cli import main; main('evaluate')", *models, "--heatmap", figure, *files]
+        lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    rows = {(row["model"], row["data"]): row["nucleotide_aupr"] for row in csv.DictReader(lines, delimiter="\t")}
+    print("model", *sets, sep="\t")
+    for tf in sets:
+        print(tf, *(rows[tf, other] for other in sets), sep="\t")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -209,7 +230,14 @@ def main() -> None:
     reporter = commands.add_parser("report")
     reporter.add_argument("table", type=Path)
     reporter.add_argument("figures", type=Path)
+    crosser = commands.add_parser("cross")
+    for name in ("data", "table", "figure"):
+        crosser.add_argument(name, type=Path)
+    crosser.add_argument("sets", nargs="+")
     arguments = parser.parse_args()
+    if arguments.command == "cross":
+        cross(arguments.data, arguments.table, arguments.figure, arguments.sets)
+        return
     if arguments.command == "report":
         report(arguments.table, arguments.figures)
         return

@@ -339,6 +339,7 @@ def _write(output: str, model: nn.Module, plan: Plan) -> None:
 
         logging.disable_progress_bar()
         model.save_pretrained(temporary)
+        shutil.copymode(os.path.join(temporary, "config.json"), os.path.join(temporary, "model.safetensors"))  # which its library makes private
         with open(os.path.join(temporary, "vocab.txt"), "w") as stream:
             stream.write("\n".join(vocabulary(plan.k)) + "\n")
         with open(os.path.join(temporary, "pretraining.json"), "w") as stream:

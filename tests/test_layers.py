@@ -23,19 +23,21 @@ MAY_IMPORT = {
     "tracks": {"errors", "regions", "streams"},
     "page": set(),
     "networks": set(),
+    "matching": {"errors", "kmers", "log", "model", "motifs"},
     "plots": {"comparison", "errors", "metrics", "motifs", "streams"},
     "model": {"", "errors", "kmers", "networks", "streams"},
     "pretrained": {"errors", "kmers", "model", "streams"},
-    "pretraining": {"errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training"},
+    "pretraining": {"errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training", "windows"},
     "training": {"pretrained", "errors", "kmers", "log", "metrics", "model", "shuffle", "streams", "windows"},
     "inference": {"errors", "fasta", "kmers", "model", "regions", "scores"},
 }
 ONLY_IN = {
-    "torch": {"model", "networks", "pretrained", "pretraining", "training", "inference", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
+    "torch": {"matching", "model", "networks", "pretrained", "pretraining", "training", "inference", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
     "transformers": {"model", "pretrained", "pretraining"},
     "pysam": {"fasta", "streams"},  # streams: bgzip output
     "matplotlib": {"plots"},
     "logomaker": {"plots"},
+    "lightmotif": {"matching"},
     "memelite": {"comparison"},
     "pyjaspar": {"comparison"},
     "pyBigWig": {"tracks"},

@@ -161,3 +161,20 @@ def test_fine_tuning_from_the_command_line(run_here, tmp_path):
     ):
         bad = run_here("train", *options, "-o", "V.pt", "pos.fa")
         assert bad.status == status and problem in bad.err and not (tmp_path / "V.pt").exists()
+
+
+def test_the_shipped_encoder_is_read_and_used(run_here, tmp_path):
+    """`train` begins with it by default, for windows of any length, and `--encoder new` does not."""
+    from bertsnr_tools.pretrained import shipped_encoder
+
+    known = shipped_encoder(3)
+    assert known.k == 3 and shipped_encoder(6) is None
+    (tmp_path / "p.fa").write_text("".join(f">w{i} site=50-60\n{'ACGTTGCA' * 25}\n" for i in range(12)))
+    distance = {}
+    for encoder in ("compact", "new"):
+        outcome = run_here("train", "--encoder", encoder, "--epochs", 1, "--lr", 1e-6, "-o", "m.pt", "p.fa")
+        assert outcome.status == 0, outcome.err
+        model = load_model(str(tmp_path / "m.pt"))
+        assert model.info.window == 200 and model.info.training["data"]["encoder"] == encoder
+        distance[encoder] = max(float((model.encoder.state_dict()[name] - value).abs().max()) for name, value in known.weights.items())
+    assert distance["compact"] < 1e-3 < distance["new"]

@@ -73,6 +73,7 @@ def test_pretraining_learns_and_its_folder_is_read(run_here, tmp_path):
     history = json.loads((tmp_path / "r.json").read_text())["history"]
     assert [row["step"] for row in history] == [40, 80, 120] and history[-1]["loss"] < 1.5 < history[0]["loss"] and history[-1]["accuracy"] > 0.6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["enc", "g.fa", "r.json"]
+    assert len({path.stat().st_mode for path in (tmp_path / "enc").iterdir()}) == 1  # whoever may read one may read all
     pretrained = read_pretrained(str(tmp_path / "enc"))
     assert pretrained.k == 3 and pretrained.config["num_hidden_layers"] == 4
     # going on with it begins where it ended
