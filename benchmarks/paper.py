@@ -7,8 +7,8 @@
 
 For each data set the first fifth of the lines is the test part, as published; nothing of it is seen before the end. A tenth of
 the loci of the rest is the validation part: by it every network is stopped and its epoch chosen, and the start of those that
-have several. All networks learn from the same positives and the same fresh shuffles, with half of the sites transplanted in
-every epoch. `run` adds a line to TABLE as soon as a variant is measured on a data set and does not measure it again; several runs
+have several. All networks learn from the same positives, of which some swap their sites in every epoch, and the same
+fresh shuffles. `run` adds a line to TABLE as soon as a variant is measured on a data set and does not measure it again; several runs
 may share a table. A training that was interrupted goes on from TABLE.<TF>.<variant>.ckpt. Models are kept as TABLE.<TF>.<variant>.pt. `report`
 prints the tables and draws the paper's figures; `cross` tests the default models of some factors on each other's test parts.
 """
@@ -69,8 +69,8 @@ VARIANTS = {
     "new-k4": Variant(k=4, trained=False),
     "new-k5": Variant(k=5, trained=False),
     "new-k6": Variant(k=6, trained=False),
-    "new-plain": Variant(trained=False, options={"transplant": 0.0}),
-    "plain": Variant(options={"transplant": 0.0}),
+    "new-plain": Variant(trained=False, options={"swap": 0.0}),
+    "plain": Variant(options={"swap": 0.0}),
 }
 COLUMNS = ["data", "sites", "variant", "epochs", "seconds", "validation", *(f"{level}_{name}" for level in LEVELS for name in NAMES)]
 
@@ -94,7 +94,7 @@ def trained(tf: str, variant: Variant, positives: Windows, checkpoint: str) -> t
         seed += 1
         data = training.split_data(positives, None, set(), 0.1, 1)
         encoder = shipped_encoder(variant.k) if variant.trained else None
-        recipe = training.Recipe(training.default_epochs(2 * len(data.positives), 32, encoder is not None), seed=seed, precision="bf16")
+        recipe = training.Recipe(training.default_epochs(2 * len(data.positives), 32, encoder is not None), swap=training.default_swap(len(data.positives)), seed=seed, precision="bf16")
         recipe = replace(recipe, **variant.options)
         kept = training.Checkpoint(f"{checkpoint}.{seed}.ckpt", training.digest(data.positives, recipe=recipe, k=variant.k, encoder=encoder and encoder.digest()), True)
         result = training.fit(tf, training.Design(variant.arch, variant.k, encoder), recipe, data, torch.device("cpu"), kept)

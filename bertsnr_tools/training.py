@@ -37,7 +37,7 @@ class Recipe:
     learning_rate, weight_decay, warmup : AdamW; no decay on biases and norms; linear rise over this share of all steps, then
         linear fall to 0
     task_weight : lambda, the share of the sequence task in the loss; 0 trains on the token task alone
-    transplant : share of the positive windows whose sites are set into new surroundings in every epoch, see `transplanted`
+    swap : share of the positive windows that get the site of another in every epoch, see `swapped`
     average : the model kept is the exponential moving average of the weights with this factor for each step; 0 is none
     seed : of weights, order, dropout and shuffles
     precision : as of `model.choose_precision`
@@ -50,18 +50,18 @@ class Recipe:
     task_weight: float = 0.15
     weight_decay: float = 0.01
     warmup: float = 0.1
-    transplant: float = 0.5
+    swap: float = 0.0
     average: float = 0.99
     seed: int = 1
     precision: str = "fp32"
 
 
-PAPER = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "transplant": 0.0, "average": 0.0}  # Luo et al. 2024, section 2.4
+PAPER = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "average": 0.0}  # Luo et al. 2024, section 2.4
 
 
 def default_epochs(windows: int, batch_size: int, trained: bool) -> int:
-    """As many as make 4,000 steps, at least 10 and at most 30; of an encoder that knows sites already, 1,000 steps, 5 to 40."""
-    steps, least, most = (1000, 5, 40) if trained else (4000, 10, 30)
+    """As many as make 4,000 steps, at least 10 and at most 30; of an encoder that knows sites already, 1,500 steps, 8 to 40."""
+    steps, least, most = (1500, 8, 40) if trained else (4000, 10, 30)
     return min(most, max(least, -(-steps * batch_size // windows)))
 
 
@@ -72,9 +72,9 @@ class Data(NamedTuple):
     negatives: Windows | None
     validation: Windows
 
-    def epoch(self, number: int, seed: int, transplant: float = 0.0) -> Windows:
-        """The windows of one epoch, not yet in random order; `transplant` as in `Recipe`."""
-        positives = transplanted(self.positives, transplant, f"{seed} transplant {number}") if transplant else self.positives
+    def epoch(self, number: int, seed: int, swap: float = 0.0) -> Windows:
+        """The windows of one epoch, not yet in random order; `swap` as in `Recipe`."""
+        positives = swapped(self.positives, swap, f"{seed} swap {number}") if swap else self.positives
         return Windows.joined([positives, self.negatives or shuffles(self.positives, f"{seed} epoch {number}")])
 
 
@@ -83,11 +83,11 @@ def shuffles(windows: Windows, key: str) -> Windows:
     return Windows.unlabelled(list(shuffled_records(windows.records(), seed=seed_of(key))))
 
 
-def transplanted(windows: Windows, share: float, key: str) -> Windows:
-    """Positive windows, about `share` of them with their sites in the shuffle of another window, where that one has its sites.
+def swapped(windows: Windows, share: float, key: str) -> Windows:
+    """Positive windows, about `share` of them with the site of another in the place of their own.
 
-    So a few hundred sites make many thousand windows, in which nothing but the site tells a positive from a negative. A window
-    can take the place of those whose sites have the same widths and distances.
+    So a few hundred sites make many thousand windows, and the surroundings of a site do not give it away. Sites are swapped between
+    windows whose sites have the same widths and distances.
     """
     random = np.random.default_rng(seed_of(key))
     first = windows.labels.argmax(axis=1)
@@ -95,14 +95,17 @@ def transplanted(windows: Windows, share: float, key: str) -> Windows:
     alike: dict[bytes, list[int]] = {}
     for row, (start, end) in enumerate(zip(first, after)):
         alike.setdefault(windows.labels[row, start:end].tobytes(), []).append(row)
-    codes, labels = windows.codes.copy(), windows.labels.copy()
-    chosen = np.nonzero(random.random(len(windows)) < share)[0]
-    group = [alike[windows.labels[row, first[row] : after[row]].tobytes()] for row in chosen]
-    others = [rows[int(random.integers(len(rows)))] for rows in group]
-    codes[chosen], labels[chosen] = shuffles(windows.take(np.array(others, dtype=int)), key).codes, windows.labels[others]
-    for row, other in zip(chosen, others):
-        codes[row, first[other] : after[other]] = windows.codes[row, first[row] : after[row]]
-    return Windows(windows.names, codes, labels)
+    codes = windows.codes.copy()
+    for row in np.nonzero(random.random(len(windows)) < share)[0]:
+        others = alike[windows.labels[row, first[row] : after[row]].tobytes()]
+        other = others[int(random.integers(len(others)))]
+        codes[row, first[row] : after[row]] = windows.codes[other, first[other] : after[other]]
+    return Windows(windows.names, codes, windows.labels)
+
+
+def default_swap(positives: int) -> float:
+    """Half of the windows where sites are few; the more there are, the less it is needed."""
+    return min(0.5, 500 / positives)
 
 
 def seed_of(*parts: Any) -> int:
@@ -210,7 +213,7 @@ def fit(name: str, design: Design, recipe: Recipe, data: Data, device: torch.dev
         average = {name: value.to(device) for name, value in average.items()}
     while len(history) < recipe.epochs and len(history) - best["epoch"] < recipe.patience:
         number = len(history)
-        windows = data.epoch(number, recipe.seed, recipe.transplant)
+        windows = data.epoch(number, recipe.seed, recipe.swap)
         loss = _train_epoch(model, average, optimizer, recipe, windows, number)
         scores, measured = _validate(model, average, recipe, data.validation)
         history.append({"epoch": number + 1, "loss": loss, **measured})

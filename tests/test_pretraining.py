@@ -125,7 +125,7 @@ def test_sites_of_many_are_learned_together_each_by_its_own_heads(run_here, tmp_
     windows_of("CCTGGAATT", tmp_path / "new.fa", 9)
     scores = {}
     for encoder in ("enc", "new"):
-        assert run_here("train", "--encoder", encoder, "--epochs", 1, "--lr", 0.001, "--transplant", 0, "--json", "t.json", "-o", "t.pt", "new.fa").status == 0
+        assert run_here("train", "--encoder", encoder, "--epochs", 1, "--lr", 0.001, "--swap", 0, "--json", "t.json", "-o", "t.pt", "new.fa").status == 0
         scores[encoder] = json.loads((tmp_path / "t.json").read_text())["history"][-1]["aupr"]
     assert scores["enc"] > scores["new"] + 0.2, scores
 

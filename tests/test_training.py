@@ -131,40 +131,43 @@ def test_each_epoch_has_new_shuffles_but_one_validation_set():
     assert not first.labels[half:].any() and (np.sort(first.codes[half:], axis=1) == np.sort(first.codes[:half], axis=1)).all()
 
 
-def test_transplanted_sites_are_whole_and_where_others_had_theirs():
+def test_swapped_sites_stay_in_their_places_and_nothing_else_changes():
     windows = toy_windows(300)
-    again = training.transplanted(windows, 0.5, "x")
-    assert again.names == windows.names and np.array_equal(again.codes, training.transplanted(windows, 0.5, "x").codes)
-    site = windows.codes[0][windows.labels[0] == 1]
-    assert (again.codes[again.labels == 1].reshape(300, -1) == site).all()
-    new = (again.codes != windows.codes).any(axis=1)
-    assert 0.4 < new.mean() < 0.6 and np.array_equal(again.labels[~new], windows.labels[~new])
-    places = {row.tobytes() for row in windows.labels}
-    assert {row.tobytes() for row in again.labels} <= places and (again.labels[new] != windows.labels[new]).any()
-    assert (training.transplanted(windows, 1, "x").codes != training.transplanted(windows, 1, "y").codes).any()
+    rows = np.arange(300)
+    windows.codes[windows.labels == 1] = np.repeat(rows % 4, 7)  # sites that can be told apart
+    again = training.swapped(windows, 0.5, "x")
+    assert again.names == windows.names and np.array_equal(again.codes, training.swapped(windows, 0.5, "x").codes)
+    assert np.array_equal(again.labels, windows.labels) and np.array_equal(again.codes[again.labels == 0], windows.codes[windows.labels == 0])
+    sites = again.codes[again.labels == 1].reshape(300, 7)
+    assert (sites == sites[:, :1]).all()
+    assert 0.3 < (sites[:, 0] != rows % 4).mean() < 0.45  # of those chosen, a quarter gets a site like its own
+    assert (training.swapped(windows, 1, "x").codes != training.swapped(windows, 1, "y").codes).any()
 
 
-def test_transplants_keep_to_sites_of_their_own_shape():
-    """Windows with one site and with two; a site with the width of no other stays at its place, in its own window's shuffle."""
+def test_sites_are_swapped_with_those_of_their_own_shape():
+    """Windows with one site and with two; a site with the width of no other stays as it is."""
     windows = toy_windows(41)
     windows.labels[1:40:2, :] = 0
     windows.labels[1:40:2, 3:8] = windows.labels[1:40:2, 20:23] = 1
     windows.labels[40] = 0
     windows.labels[40, 5:16] = 1
-    again = training.transplanted(windows, 1, "x")
-    shape = [row.sum() for row in windows.labels]
-    assert [row.sum() for row in again.labels] == shape and np.array_equal(again.labels[40], windows.labels[40])
-    for old, new, before, after in zip(windows.codes, again.codes, windows.labels, again.labels):
-        assert np.array_equal(old[before == 1], new[after == 1])
-    assert (again.codes[40, 16:] != windows.codes[40, 16:]).any()
+    again = training.swapped(windows, 1, "x")
+    assert np.array_equal(again.codes[40], windows.codes[40])
+    pairs = {row[3:23].tobytes() for row in windows.codes[1:40:2]}
+    assert all(row[3:23].tobytes() in pairs for row in again.codes[1:40:2]) and (again.codes[1:40:2] != windows.codes[1:40:2]).any()
+    site = windows.codes[0][windows.labels[0] == 1]
+    assert all((row[label == 1] == site).all() for row, label in zip(again.codes[:40:2], again.labels[:40:2]))
 
 
-def test_every_epoch_transplants_anew():
-    data = split_data(toy_windows(60), None, set(), 0.1, 1)
+def test_every_epoch_swaps_anew():
+    windows = toy_windows(60)
+    windows.codes[windows.labels == 1] = np.repeat(np.arange(60) % 4, 7)
+    data = split_data(windows, None, set(), 0.1, 1)
     first, second = (data.epoch(number, 1, 0.5) for number in (0, 1))
     half = len(data.positives)
     assert (first.codes[:half] != second.codes[:half]).any() and (first.codes[:half] != data.positives.codes).any()
     assert np.array_equal(data.epoch(0, 1, 0.5).codes, first.codes) and first.labels[:half].any(axis=1).all()
+    assert [training.default_swap(count) for count in (400, 1000, 5000)] == [0.5, 0.5, 0.1]
 
 
 def test_loss_is_the_weighted_sum_of_both_tasks(toy_model):
@@ -211,4 +214,4 @@ def test_cross_validation_tests_every_window_once(checkpoint):
 def test_site_width_and_epochs():
     assert site_width(toy_windows(5)) == 7
     assert [default_epochs(windows, 32, False) for windows in (16_000, 6656, 100)] == [10, 20, 30]
-    assert [default_epochs(windows, 32, True) for windows in (16_000, 3200, 100)] == [5, 10, 40]
+    assert [default_epochs(windows, 32, True) for windows in (16_000, 3200, 100)] == [8, 15, 40]

@@ -20,10 +20,10 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--encoder", default="compact", metavar="compact|new|DIR", help="Encoder: a small one that knows many factors' sites (for k = 3), the same with random weights, or that in DIR, such as DNABERT (config.json, vocab.txt, weights).")
 @click.option("-k", "--kmer", type=click.IntRange(3, 6), metavar="INT", help="Bases in a token, 3 to 6.  [default: 3, or that of DIR]")
 @click.option("--lambda", "task_weight", type=click.FloatRange(0, 1), default=0.15, metavar="L", help="Share of the sequence task in the loss; 0 trains on the token task alone.")
-@click.option("--epochs", type=click.IntRange(1), metavar="INT", help="Passes over the data, at most.  [default: as many as make 1,000 steps, 5 to 40; from random weights 4,000 steps, 10 to 30; with DIR 10]")
+@click.option("--epochs", type=click.IntRange(1), metavar="INT", help="Passes over the data, at most.  [default: as many as make 1,500 steps, 8 to 40; from random weights 4,000 steps, 10 to 30; with DIR 10]")
 @click.option("--patience", type=click.IntRange(1), metavar="INT", help="Stop after so many epochs without a better validation AUPR.  [default: 10, with DIR 3]")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", help="Highest learning rate.  [default: 0.001, with DIR 0.0002]")
-@click.option("--transplant", type=click.FloatRange(0, 1), metavar="SHARE", help="In every epoch, set the sites of this share of the positives into shuffles of others.  [default: 0.5, with DIR 0]")
+@click.option("--swap", type=click.FloatRange(0, 1), metavar="SHARE", help="In every epoch, give this share of the positives the sites of others.  [default: 0.5, less from 1,000 positives on, with DIR 0]")
 @click.option("--batch-size", type=click.IntRange(1), default=32, metavar="INT", help="Windows in a training step.")
 @click.option("--val-share", type=click.FloatRange(0, 0.5, min_open=True), default=0.1, metavar="SHARE", help="Share of the loci that is held out for validation.")
 @click.option("--val-chroms", callback=_chroms, metavar="CHROM,…", help="Hold out these chromosomes for validation instead.")
@@ -47,7 +47,7 @@ def train(
     epochs: int | None,
     patience: int | None,
     lr: float | None,
-    transplant: float | None,
+    swap: float | None,
     batch_size: int,
     val_share: float,
     val_chroms: set[str],
@@ -129,10 +129,10 @@ def train(
     data = training.split_data(windows, against, val_chroms, val_share, seed)
     size = len(data.positives) + len(data.negatives or data.positives)
     logger.info("%d windows for training, %d for validation", size, len(data.validation))
-    recipe = training.Recipe(training.default_epochs(size, batch_size, pretrained is not None))
+    recipe = training.Recipe(training.default_epochs(size, batch_size, pretrained is not None), swap=training.default_swap(len(data.positives)))
     if not own:
-        recipe = replace(recipe, **training.PAPER)
-    wanted = {"epochs": epochs, "patience": patience, "learning_rate": lr, "transplant": transplant}
+        recipe = training.Recipe(**training.PAPER)
+    wanted = {"epochs": epochs, "patience": patience, "learning_rate": lr, "swap": swap}
     given = {option: value for option, value in wanted.items() if value is not None}
     recipe = replace(recipe, batch_size=batch_size, task_weight=task_weight, seed=seed, precision=choose_precision(precision, on), **given)
     design = training.Design(arch, kmer, pretrained)

@@ -21,11 +21,11 @@ zcat "$data"/peaks/jaspar2018_MA0139.1_scan.hg19.bed.gz | bedtools intersect -u 
 bertsnr windows -f "$data"/genome/hg19.sparse.fa.gz CTCF.sites.bed > CTCF.windows.fa
 # longer training leans on what surrounds a site: at the default threshold it calls fewer of the sites in peaks on real sequence (chr17
 # 15 for 19, chr20 22 for 26), and fewer of those planted in random sequence
-bertsnr train --encoder new --transplant 0 -o CTCF.pt --epochs 10 --patience 3 --json CTCF.json --resume CTCF.windows.fa
+bertsnr train --encoder new --swap 0 -o CTCF.pt --epochs 10 --patience 3 --json CTCF.json --resume CTCF.windows.fa
 
 for tf in CDX2 GATA3 SRF YY1; do
     zcat "$data/sites/$tf.bed.gz" | awk -v held="$held" '$1 !~ held' > $tf.sites.bed
     build=$(awk 'NR == 1 { print substr($4, 1, 4) }' $tf.sites.bed)
     bertsnr windows -f "$data/genome/$build.sparse.fa.gz" $tf.sites.bed > $tf.windows.fa
-    bertsnr train --encoder new --transplant 0 -o $tf.pt --json $tf.json --resume $tf.windows.fa
+    bertsnr train --encoder new --swap 0 -o $tf.pt --json $tf.json --resume $tf.windows.fa
 done
