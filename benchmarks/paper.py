@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The paper's comparison on its published windows: BertSNR with two tasks and with one, k = 3 to 6, two networks, and a matrix.
 
-    python benchmarks/paper.py run DATA TABLE [--variants a,b] [TF …]
+    python benchmarks/paper.py run DATA TABLE [--variants a,b] [--sets TF,TF]
     python benchmarks/paper.py report TABLE FIGURES
     python benchmarks/paper.py cross DATA TABLE FIGURE TF TF …
 
@@ -225,8 +225,8 @@ def main() -> None:
     runner = commands.add_parser("run")
     runner.add_argument("data", type=Path)
     runner.add_argument("table", type=Path)
-    runner.add_argument("--variants", default=",".join(VARIANTS), type=lambda text: text.split(","))
-    runner.add_argument("sets", nargs="*", default=SETS)
+    runner.add_argument("--variants", default=list(VARIANTS), type=lambda text: text.split(","))
+    runner.add_argument("--sets", default=SETS, type=lambda text: text.split(","))
     reporter = commands.add_parser("report")
     reporter.add_argument("table", type=Path)
     reporter.add_argument("figures", type=Path)
