@@ -51,7 +51,7 @@ def prepare(data: Path, out: Path, tf: str) -> tuple[str, Path]:
     test.write_bytes(b"".join(fasta_text(record.name, "", record.sequence) for record in windows.records()))
     if not model.exists():
         (out / f"{tf}.fa").write_bytes(b"".join(fasta(train.take(np.arange(0, len(train), 2)))))
-        bertsnr("train", "--resume", "-o", model, out / f"{tf}.fa")
+        bertsnr("train", "--encoder", "new", "--swap", 0, "--resume", "-o", model, out / f"{tf}.fa")
     return str(model), test
 
 

@@ -161,7 +161,7 @@ def report(table: Path, figures: Path) -> None:
             print(tf, next(row["sites"] for row in here if row), *(row["nucleotide_aupr"] if row else "-" for row in here), sep="\t")
     for title, chosen in (("mean", SETS), ("mean of the small", SMALL), ("mean of the others", SETS[len(SMALL) :])):
         values = [[float(rows[tf, name]["nucleotide_aupr"]) for tf in chosen if (tf, name) in rows] for name in names]
-        print(title, *(len(values[:1]) and [max(map(len, values))]), *(f"{np.mean(part):.4f} ({len(part)})" if part else "-" for part in values), sep="\t")
+        print(title, len(chosen), *(f"{np.mean(part):.4f} ({len(part)})" if part else "-" for part in values), sep="\t")
     print("\none\tother\tmetric\tsets\tmean difference\tmedian\tone is better\tWilcoxon p")
     pairs = [("new", "new-single"), ("new", "new-k4"), ("new", "new-k5"), ("new", "new-k6"), ("default", "new"), ("new", "new-plain"), ("default", "D-AEDNet")]
     for one, other in pairs:
