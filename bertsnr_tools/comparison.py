@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import UsageError
+from .metrics import q_values
 from .motifs import Motif
 
 FEW_TARGETS = 50  # below, p-values depend on which targets were chosen
@@ -97,12 +98,3 @@ def compare(queries: Sequence[Motif], targets: Sequence[Motif]) -> list[list[Mat
         ]
         results.append(sorted(matches, key=lambda match: match.p))
     return results
-
-
-def q_values(p: np.ndarray) -> np.ndarray:
-    """False discovery rates of p-values (Benjamini and Hochberg 1995), same shape (n,) and order."""
-    order = np.argsort(p)
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    q = np.empty(len(p))
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
-    return q

@@ -14,7 +14,7 @@ from .fasta import PIECE, Genome, Piece, Record
 from .kmers import encode, reverse_complement, reverse_complement_codes
 from .model import ModelInfo, SiteModel, base_probabilities, cls_attention
 from .regions import Interval, is_located_name, parse_record_name
-from .scores import Caller, Site, Tiler, Tiles
+from .scores import SITE_GAP, Caller, Site, Tiler, Tiles, shortest_site
 
 BLOCK = 1 << 20  # bases that are scored together
 Score = Callable[[np.ndarray], Iterable[np.ndarray]]
@@ -70,7 +70,7 @@ Sequenced = TypeVar("Sequenced", Part, Record)
 
 
 class Hit(NamedTuple):
-    """A site on a chromosome, called by the model with this name."""
+    """A site on a chromosome, called by the model with this name and number; the rest as of `scores.Site`."""
 
     chrom: str
     start: int
@@ -78,6 +78,9 @@ class Hit(NamedTuple):
     name: str
     score: float
     strand: str
+    peak: float
+    summit: int
+    model: int
 
 
 @dataclass
@@ -86,12 +89,14 @@ class Tally:
 
     Attributes
     ----------
-    regions, bases : read, context not counted twice
+    regions, bases : read, with context
+    known : A, C, G and T in the regions, without context
     unscored : regions without a run of ACGT as long as a token
     """
 
     regions: int = 0
     bases: int = 0
+    known: int = 0
     unscored: int = 0
 
 
@@ -111,14 +116,6 @@ class _Lane:
         self.caller = Caller(self.threshold, shortest_site(info.site_width, info.k), SITE_GAP)
         self.waiting: list[Hit] = []
         self.scored = False
-
-
-SITE_GAP = 2  # uncalled bases inside a site that are bridged
-
-
-def shortest_site(width: int, k: int) -> int:
-    """Called runs below this length are no sites: half the median training site, and at least one token."""
-    return max(k, (width + 1) // 2)
 
 
 def window_step(asked: int | None, info: ModelInfo) -> int:
@@ -149,16 +146,20 @@ def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequenc
     the sites that became certain with each block of about `BLOCK` bases; coordinates are 0-based, half-open
     """
     lanes = [_Lane(*settings) for settings in zip(models, thresholds, steps)]
+    at = 0  # bases of the region before this part
     for block in _blocks(parts):
         tracks = [_score_block(lane, block, batch_size, precision) for lane in lanes]
         hits: list[Hit] = []
         for number, part in enumerate(block):
-            for lane, lane_tracks in zip(lanes, tracks):
+            for which, (lane, lane_tracks) in enumerate(zip(lanes, tracks)):
                 track, scored = lane_tracks[number]
                 lane.scored |= scored
-                lane.waiting += _placed(lane.caller.feed(track, part.last), part, lane.model.info.name)
+                lane.waiting += _placed(lane.caller.feed(track, part.last), part, lane.model.info.name, which)
             hits += _certain(lanes, part)
             tally.bases += len(part.sequence)
+            own = part.sequence[max(0, part.region.start - part.start - at) : part.region.end - part.start - at]
+            tally.known += len(own) - len(own.translate(None, b"ACGT"))
+            at = 0 if part.last else at + len(part.sequence)
             if part.last:
                 tally.regions += 1
                 tally.unscored += not any(lane.scored for lane in lanes)
@@ -263,12 +264,12 @@ def _scored_records(model: SiteModel, records: Iterable[Record], step: int, scor
             yield record, track if rows > 1 else track[0]
 
 
-def _placed(sites: list[Site], part: Part, name: str) -> Iterator[Hit]:
+def _placed(sites: list[Site], part: Part, name: str, model: int) -> Iterator[Hit]:
     """Sites of a part on its chromosome, without those whose middle lies in the context of the region."""
     for site in sites:
         start, end = part.start + site.start, part.start + site.end
         if part.region.start <= (start + end) // 2 < part.region.end:
-            yield Hit(part.region.chrom, start, end, name, site.score, site.strand)
+            yield Hit(part.region.chrom, start, end, name, site.score, site.strand, site.peak, site.summit, model)
 
 
 def _certain(lanes: list[_Lane], part: Part) -> list[Hit]:

@@ -14,6 +14,7 @@ from .kmers import SPECIAL, base_scores, vocabulary
 from .log import logger
 from .model import ModelInfo, find_model, load_model
 from .motifs import LETTERS, Motif, is_motif_file, read_motifs
+from .significance import Background
 
 P_VALUE = 1e-4  # of a match, below which it is called; FIMO's
 GRID = 512  # scores between which p-values are interpolated
@@ -80,6 +81,36 @@ class Matrix(nn.Module):
         return torch.device("cpu")
 
 
+class Matches:
+    """The p-values of a matrix's matches, in the place of a `significance.Background`: a test is a position on a strand."""
+
+    def __init__(self, matrix: Matrix):
+        self._matrix = matrix
+
+    def logs_of(self, peaks: np.ndarray) -> np.ndarray:
+        """-log10 p of matches with these probabilities."""
+        peaks = np.asarray(peaks, dtype=np.float64)
+        return -np.log10(P_VALUE) * peaks / (1 - peaks)
+
+    def threshold(self, p: float) -> float:
+        """As `Matrix.threshold`."""
+        return self._matrix.threshold("p", p)
+
+    def tests(self, bases: int) -> float:
+        """At how many positions so many scanned bases are read, both strands together."""
+        return 2 * bases
+
+
+def null_of(model: Any) -> Background | Matches:
+    """What turns a model's scores into p-values.
+
+    Raises
+    ------
+    UsageError, DataError : as of `Background.from_info`.
+    """
+    return Matches(model) if isinstance(model, Matrix) else Background.from_info(model.info)
+
+
 def load_models(names: Sequence[str], device: torch.device) -> list[Any]:
     """The models of several `-m`: model files, names of shipped models, and MEME or JASPAR files, of which every motif is one.
 
@@ -99,20 +130,22 @@ def base_threshold(asked: tuple[str, float] | None, model: Any) -> float:
 
     Parameters
     ----------
-    asked : a "probability" of bases, or for matrices the "p" or "score" (in bits) of a match, and its value; None is the
-        model's own
+    asked : a "probability" of bases, a "p" as of `null_of`, or for matrices the "score" of a match in bits, and its value;
+        None is the model's own
 
     Raises
     ------
-    UsageError : a p-value or score for a model that is no matrix.
+    UsageError : a score for a model that is no matrix, or a p-value for one that knows none.
     """
     kind, value = asked or ("probability", model.info.threshold)
     if kind == "probability":
         cut = value
+    elif kind == "p":
+        cut = null_of(model).threshold(value)
     elif isinstance(model, Matrix):
         cut = model.threshold(kind, value)
     else:
-        raise UsageError(f"-t {kind}={value:g} is for matrices; {model.info.name} needs a probability")
+        raise UsageError(f"-t {kind}={value:g} is for matrices; {model.info.name} needs a probability or a p-value")
     if cut == 1:
         wanted = f"{kind}={value:g}" if asked else f"p={P_VALUE:g}"
         logger.warning("%s: even the best match does not reach %s, nothing will be called", model.info.name, wanted)

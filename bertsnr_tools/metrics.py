@@ -139,3 +139,12 @@ def bootstrap(labels: np.ndarray, scores: np.ndarray, threshold: float, replicat
     values = np.array(drawn)
     kept = [column[np.isfinite(column)] for column in values.T]
     return {name: (float(np.quantile(column, 0.025)), float(np.quantile(column, 0.975))) if len(column) else (float("nan"),) * 2 for name, column in zip(NAMES, kept)}
+
+
+def q_values(p: np.ndarray, tests: float | None = None) -> np.ndarray:
+    """False discovery rates (Benjamini and Hochberg 1995), same shape (n,) and order; of the lowest p-values of so many tests, or of all."""
+    order = np.argsort(p, kind="stable")
+    ranked = p[order] * (tests or len(p)) / np.arange(1, len(p) + 1)
+    q = np.empty(len(p))
+    q[order] = np.minimum(1.0, np.minimum.accumulate(ranked[::-1])[::-1])
+    return q

@@ -81,6 +81,7 @@ class ModelInfo:
     site_width : median width of the training sites, bp
     threshold : base probability above which a base is called
     training : summary of data, recipe and metrics
+    background : how high natural windows score, see `significance.Background`; empty when not known
     package_version : version of bertsnr_tools that wrote the file
     """
 
@@ -91,6 +92,7 @@ class ModelInfo:
     site_width: int
     threshold: float = 0.5
     training: dict[str, Any] = field(default_factory=dict)
+    background: dict[str, Any] = field(default_factory=dict)
     package_version: str = __version__
 
 
@@ -363,7 +365,8 @@ def load_model(path: str, device: torch.device | str = "cpu") -> SiteModel:
         format version, or weights that do not fit their own configuration.
     """
     content = read_checked(path, FORMAT, FORMAT_VERSION)
-    kinds = {"name": str, "k": int, "window": int, "encoder": dict, "site_width": int, "threshold": float, "training": dict, "package_version": str, "weights": dict}
+    content.setdefault("background", {})  # of files by earlier releases
+    kinds = {"name": str, "k": int, "window": int, "encoder": dict, "site_width": int, "threshold": float, "training": dict, "background": dict, "package_version": str, "weights": dict}
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
             raise DataError(f"model field {key!r} is {type(content.get(key)).__name__}, needed is {kind.__name__}", path)

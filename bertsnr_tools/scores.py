@@ -14,6 +14,7 @@ import numpy as np
 from .kmers import OTHER
 
 STRANDS = "+-"
+SITE_GAP = 2  # uncalled bases inside a site that are bridged
 
 
 class Tiles(NamedTuple):
@@ -98,12 +99,21 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 class Site(NamedTuple):
-    """A called site: bases [start, end), strand "+" or "-", score in [0, 1]."""
+    """A called site: bases [start, end), strand "+" or "-".
+
+    Attributes
+    ----------
+    score : mean over its bases, in [0, 1]
+    peak : the threshold up to which a site would be called here, see `peaks`
+    summit : middle of the bases that would be called then, counted from `start`
+    """
 
     start: int
     end: int
     strand: str
     score: float
+    peak: float = 0.0
+    summit: int = 0
 
 
 def call_sites(track: np.ndarray, threshold: float, shortest: int, gap: int) -> list[Site]:
@@ -150,7 +160,39 @@ def _strand_sites(scores: np.ndarray, strand: str, threshold: float, shortest: i
     split = np.nonzero(edges[1:, 0] - edges[:-1, 1] > gap)[0]
     starts = edges[np.append(0, split + 1), 0]
     ends = edges[np.append(split, len(edges) - 1), 1]
-    return [Site(a, b, strand, float(scores[a:b].mean(dtype=np.float64))) for a, b in zip(starts.tolist(), ends.tolist()) if b - a >= shortest]
+    return [_site(scores[a:b], a, strand, shortest, gap) for a, b in zip(starts.tolist(), ends.tolist()) if b - a >= shortest]
+
+
+def _site(scores: np.ndarray, start: int, strand: str, shortest: int, gap: int) -> Site:
+    heights = peaks(scores, shortest, gap)
+    best = int(heights.argmax())
+    return Site(start, start + len(scores), strand, float(scores.mean(dtype=np.float64)), float(heights[best]), best + shortest // 2)
+
+
+def peaks(scores: np.ndarray, shortest: int, gap: int) -> np.ndarray:
+    """The threshold up to which the `shortest` bases from each one on are called, bridged gaps included.
+
+    So the greatest of these values is above t exactly when `call_sites` calls a site at t.
+
+    Parameters
+    ----------
+    scores : of bases, shape (..., n), n at least `shortest`
+
+    Returns
+    -------
+    shape (..., n - shortest + 1)
+    """
+    view = np.lib.stride_tricks.sliding_window_view
+    outer = [(0, 0)] * (scores.ndim - 1)
+    # a gap is bridged where bases on both sides are called: the least of the maxima over the gap + 1 bases that hold it
+    spread = view(np.pad(scores, [*outer, (gap, gap)]), gap + 1, axis=-1).max(axis=-1)
+    closed = view(spread, gap + 1, axis=-1).min(axis=-1)
+    return view(closed, shortest, axis=-1).min(axis=-1)
+
+
+def shortest_site(width: int, k: int) -> int:
+    """Called runs below this length are no sites: half the median training site, and at least one token."""
+    return max(k, (width + 1) // 2)
 
 
 class Caller:

@@ -12,17 +12,18 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from .errors import DataError, UsageError
-from .kmers import base_scores, token_labels
+from .kmers import base_scores, reverse_complement_codes, token_labels
 from .log import logger, progress
 from .metrics import aupr, six_metrics
 from .model import ModelInfo, SiteModel, autocast, baseline_encoder, compact_encoder, new_model, read_checked, token_ids, token_probabilities
 from .pretrained import Pretrained
 from .shuffle import shuffled_records
+from .significance import LEAST, Background, window_peaks
 from .streams import replacing
 from .windows import Windows, loci, site_width, split_by_locus
 
 CHECKPOINT = "bertsnr_tools checkpoint"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 EVALUATION_BATCH = 64  # small enough for a processor's cache
 
 
@@ -38,6 +39,8 @@ class Recipe:
         linear fall to 0
     task_weight : lambda, the share of the sequence task in the loss; 0 trains on the token task alone
     swap : share of the positive windows that get the site of another in every epoch, see `swapped`
+    natural : natural windows for each positive in an epoch, where there are any
+    hard : train twice, the second time also against the natural windows that the first model scores highest, see `hard_negatives`
     average : the model kept is the exponential moving average of the weights with this factor for each step; 0 is none
     seed : of weights, order, dropout and shuffles
     precision : as of `model.choose_precision`
@@ -51,6 +54,8 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: float = 0.1
     swap: float = 0.0
+    natural: float = 4.0
+    hard: bool = False
     average: float = 0.99
     seed: int = 1
     precision: str = "fp32"
@@ -66,16 +71,33 @@ def default_epochs(windows: int, batch_size: int, trained: bool) -> int:
 
 
 class Data(NamedTuple):
-    """What a model is trained and validated on. Without `negatives`, every epoch gets new shuffles of the positives."""
+    """What a model is trained and validated on.
+
+    Attributes
+    ----------
+    negatives : None gives every epoch new shuffles of the positives
+    natural : windows of the genome that every epoch draws from
+    hard : natural windows that are in every epoch
+    null : natural windows that the model never sees, for p-values
+    """
 
     positives: Windows
     negatives: Windows | None
     validation: Windows
+    natural: Windows | None = None
+    hard: Windows | None = None
+    null: Windows | None = None
 
-    def epoch(self, number: int, seed: int, swap: float = 0.0) -> Windows:
-        """The windows of one epoch, not yet in random order; `swap` as in `Recipe`."""
-        positives = swapped(self.positives, swap, f"{seed} swap {number}") if swap else self.positives
-        return Windows.joined([positives, self.negatives or shuffles(self.positives, f"{seed} epoch {number}")])
+    def epoch(self, number: int, recipe: Recipe) -> Windows:
+        """The windows of one epoch, not yet in random order."""
+        seed = recipe.seed
+        parts = [swapped(self.positives, recipe.swap, f"{seed} swap {number}") if recipe.swap else self.positives]
+        parts.append(self.negatives or shuffles(self.positives, f"{seed} epoch {number}"))
+        if self.natural:
+            random = np.random.default_rng([seed, 8, number])
+            drawn = random.permutation(len(self.natural))[: round(recipe.natural * len(self.positives))]
+            parts.append(self.natural.take(drawn))
+        return Windows.joined([*parts, self.hard] if self.hard else parts)
 
 
 def shuffles(windows: Windows, key: str) -> Windows:
@@ -113,8 +135,11 @@ def seed_of(*parts: Any) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "little")
 
 
-def split_data(positives: Windows, negatives: Windows | None, chroms: set[str], share: float, seed: int) -> Data:
+def split_data(positives: Windows, negatives: Windows | None, chroms: set[str], share: float, seed: int, natural: Windows | None = None, ratio: float = 0.0) -> Data:
     """Set a validation part aside so that windows which overlap on the genome stay together.
+
+    Of the natural windows that are set aside, `ratio` for each positive are for validation, and the others, with half of those that are
+    not, for p-values.
 
     Parameters
     ----------
@@ -125,24 +150,46 @@ def split_data(positives: Windows, negatives: Windows | None, chroms: set[str], 
     ------
     UsageError : a part would be empty.
     """
-    every = positives if negatives is None else Windows.joined([positives, negatives])
-    locus, chrom = loci(every)
     if chroms:
-        held = np.array([name in chroms for name in chrom])
+        head, tail, own = (np.array([name in chroms for name in (loci(part)[1] if part else [])], dtype=bool) for part in (positives, negatives, natural))
     else:
-        held = split_by_locus(locus, max(2, round(1 / share)), seed) == 0
-    head, tail = held[: len(positives)], held[len(positives) :]
+        head, tail, own = (part == 0 for part in split_parts(positives, negatives, natural, max(2, round(1 / share)), seed))
     if not head.any() or head.all():
-        known = ", ".join(sorted(set(chrom[: len(positives)]))[:5])
+        known = ", ".join(sorted(set(loci(positives)[1]) - {""})[:5])
         need = "more loci are needed" if not chroms else f"they lie on {known}" if known else "their names hold no coordinates"
         raise UsageError(f"the positive windows cannot be divided into training and validation: {need}")
     train = positives.take(np.nonzero(~head)[0])
     validation = positives.take(np.nonzero(head)[0])
-    if negatives is None:
-        return Data(train, None, Windows.joined([validation, shuffles(validation, f"{seed} validation")]))
-    if not tail.any() or tail.all():
+    if negatives and (not tail.any() or tail.all()):
         raise UsageError("the negative windows cannot be divided into training and validation as the positive ones are")
-    return Data(train, negatives.take(np.nonzero(~tail)[0]), Windows.joined([validation, negatives.take(np.nonzero(tail)[0])]))
+    against = negatives.take(np.nonzero(tail)[0]) if negatives else shuffles(validation, f"{seed} validation")
+    data = Data(train, negatives and negatives.take(np.nonzero(~tail)[0]), Windows.joined([validation, against]))
+    if natural is None:
+        return data
+    random = np.random.default_rng([seed, 9])
+    aside, rest = (random.permutation(np.nonzero(part)[0]) for part in (own, ~own))
+    many, half = round(ratio * len(validation)), len(rest) // 2
+    if not half:
+        raise UsageError("no natural window is left for training")
+    seen = Windows.joined([data.validation, natural.take(aside[:many])])
+    return data._replace(validation=seen, natural=natural.take(rest[:half]), null=natural.take(np.append(aside[many:], rest[half:])))
+
+
+def split_parts(positives: Windows, negatives: Windows | None, natural: Windows | None, parts: int, seed: int) -> list[np.ndarray]:
+    """Part numbers of all three by their loci, as of `windows.split_by_locus`; the parts are even in what is no natural window."""
+    locus, _ = loci(Windows.joined([windows for windows in (positives, negatives, natural) if windows]))
+    ends = np.cumsum([len(positives), len(negatives or [])])
+    labelled, own = locus[: ends[1]], locus[ends[1] :]
+    part = split_by_locus(labelled, parts, seed)
+    of_locus = dict(zip(own.tolist(), split_by_locus(own, parts, seed).tolist())) | dict(zip(labelled.tolist(), part.tolist()))
+    return [*np.split(part, ends[:1]), np.array([of_locus[number] for number in own.tolist()], dtype=int)]
+
+
+def hard_negatives(model: SiteModel, natural: Windows, most: int, precision: str) -> Windows:
+    """The natural windows, read on either strand, that score highest; so many, but no more than a tenth of all."""
+    both = Windows.joined([natural, Windows(natural.names, reverse_complement_codes(natural.codes), natural.labels)])
+    heights = window_peaks(model, both, precision, EVALUATION_BATCH, both_strands=False)
+    return both.take(np.argsort(-heights, kind="stable")[: min(most, len(natural) // 10)])
 
 
 class Design(NamedTuple):
@@ -213,7 +260,7 @@ def fit(name: str, design: Design, recipe: Recipe, data: Data, device: torch.dev
         average = {name: value.to(device) for name, value in average.items()}
     while len(history) < recipe.epochs and len(history) - best["epoch"] < recipe.patience:
         number = len(history)
-        windows = data.epoch(number, recipe.seed, recipe.swap)
+        windows = data.epoch(number, recipe)
         loss = _train_epoch(model, average, optimizer, recipe, windows, number)
         scores, measured = _validate(model, average, recipe, data.validation)
         history.append({"epoch": number + 1, "loss": loss, **measured})
@@ -297,6 +344,7 @@ class Checkpoint:
     Attributes
     ----------
     folds : metrics of the folds of a cross-validation that are done
+    hard : natural windows that the first of two models scores highest, None before it is made
     fit : state of the model in training, None at its beginning
 
     Parameters
@@ -313,19 +361,22 @@ class Checkpoint:
     def __init__(self, path: str, key: str, resume: bool):
         self.path, self._key = path, key
         self.folds: list[dict[str, Any]] = []
+        self.hard: Windows | None = None
         self.fit: dict[str, Any] | None = None
         if resume and os.path.exists(path):
             content = read_checked(path, CHECKPOINT, CHECKPOINT_VERSION)
             if content.get("key") != key:
                 raise DataError("was made with other data or options, or by another release: use the same ones, or train without --resume", path)
             self.folds, self.fit = content["folds"], content["fit"]
+            self.hard = content["hard"] and Windows(content["hard"]["names"], *(content["hard"][key].numpy() for key in ("codes", "labels")))
         elif resume:
             logger.info("no checkpoint %s yet: training from the beginning", path)
 
     def save(self, fit: dict[str, Any] | None) -> None:
         """Write the file; `fit` is the state after an epoch, or None between two models."""
         self.fit = fit
-        content = {"format": CHECKPOINT, "format_version": CHECKPOINT_VERSION, "key": self._key, "folds": self.folds, "fit": fit}
+        hard = self.hard and {"names": self.hard.names, "codes": torch.from_numpy(self.hard.codes), "labels": torch.from_numpy(self.hard.labels)}
+        content = {"format": CHECKPOINT, "format_version": CHECKPOINT_VERSION, "key": self._key, "folds": self.folds, "hard": hard, "fit": fit}
         with replacing(self.path) as temporary, open(temporary, "wb") as stream:
             torch.save(content, stream)
 
@@ -349,22 +400,21 @@ def evaluate(model: SiteModel, windows: Windows, precision: str, batch_size: int
     return {"nucleotide": six_metrics(windows.labels, base_scores(tokens, model.info.k)), "sequence": six_metrics(windows.positive, sequences)}
 
 
-def cross_validate(name: str, design: Design, recipe: Recipe, positives: Windows, negatives: Windows | None, folds: int, share: float, device: torch.device, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+def cross_validate(name: str, design: Design, recipe: Recipe, positives: Windows, negatives: Windows | None, natural: Windows | None, folds: int, share: float, device: torch.device, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """Train on all folds but one and test on that one, for each fold in turn; folds are made of loci.
 
     Returns
     -------
     for each fold: its number, the windows in its test part, and the six metrics on them
     """
-    locus, _ = loci(positives if negatives is None else Windows.joined([positives, negatives]))
-    part = split_by_locus(locus, folds, recipe.seed)
-    head, tail = part[: len(positives)], part[len(positives) :]
+    head, tail, own = split_parts(positives, negatives, natural, folds, recipe.seed)
     if len(set(head.tolist())) < folds:
         raise UsageError(f"the positive windows lie at {len(set(head.tolist()))} loci, too few for {folds} folds")
     for fold in range(len(checkpoint.folds), folds):
         logger.info("fold %d of %d", fold + 1, folds)
         rest = positives.take(np.nonzero(head != fold)[0])
-        data = split_data(rest, negatives and negatives.take(np.nonzero(tail != fold)[0]), set(), share, recipe.seed)
+        others = (windows and windows.take(np.nonzero(where != fold)[0]) for windows, where in ((negatives, tail), (natural, own)))
+        data = split_data(rest, next(others), set(), share, recipe.seed, next(others), recipe.natural)
         held = positives.take(np.nonzero(head == fold)[0])
         against = negatives.take(np.nonzero(tail == fold)[0]) if negatives else shuffles(held, f"{recipe.seed} test")
         test = Windows.joined([held, against])
@@ -382,9 +432,20 @@ def train(name: str, design: Design, recipe: Recipe, data: Data, device: torch.d
     ----------
     sources : where the data came from, for the model's metadata
     """
-    result = fit(name, design, recipe, data, device, checkpoint)
+    if recipe.hard and data.natural and checkpoint.hard is None:
+        first = fit(name, design, recipe, data, device, checkpoint).model
+        checkpoint.hard = hard_negatives(first, data.natural, len(data.positives), recipe.precision)
+        logger.info("once more, in every epoch against the %d natural windows that score highest", len(checkpoint.hard))
+        checkpoint.save(None)
+    result = fit(name, design, recipe, data._replace(hard=checkpoint.hard), device, checkpoint)
     chroms = sorted(set(loci(data.positives)[1]) - {""})
-    counts = {"chroms": chroms, "positives": len(data.positives), "negatives": len(data.negatives or data.positives), "validation": len(data.validation)}
+    others = {kind: len(part) for kind, part in (("natural", data.natural), ("hard", checkpoint.hard)) if part}
+    counts = {"chroms": chroms, "positives": len(data.positives), "negatives": len(data.negatives or data.positives), **others, "validation": len(data.validation)}
     metrics = evaluate(result.model, data.validation, recipe.precision)
     result.model.info.training = {"data": {**sources, **counts}, "recipe": asdict(recipe), "epochs": len(result.history), "validation": metrics}
+    if data.null and len(data.null) >= LEAST:
+        seen = window_peaks(result.model, data.null, recipe.precision, EVALUATION_BATCH)
+        result.model.info.background = Background.of(seen, data.null.codes.shape[1]).as_dict()
+    elif data.null:
+        logger.warning("%d natural windows are left for p-values, %d are needed: the model has none", len(data.null), LEAST)
     return result

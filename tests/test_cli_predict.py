@@ -1,7 +1,12 @@
 import gzip
+import random
 
+import numpy as np
 import pysam
+import pytest
 
+from bertsnr_tools.model import load_model
+from bertsnr_tools.significance import Background
 from conftest import DATA
 
 
@@ -60,3 +65,78 @@ def test_records_without_sequence_to_score_are_counted(run, toy_model_file, tmp_
     assert outcome.status == 0
     assert outcome.err == "bertsnr-predict: 2 of 3 regions skipped: no run of ACGT as long as a token\n"
     assert run("predict", "--strict", "-m", toy_model_file, path).status == 1
+
+
+@pytest.fixture(scope="module")
+def tested_model(toy_model, tmp_path_factory):
+    """The toy model, with a background that scores somewhat lower than random windows."""
+    from dataclasses import replace
+
+    from bertsnr_tools.fasta import Record
+    from bertsnr_tools.model import SiteModel, save_model
+    from bertsnr_tools.significance import log_odds, window_peaks
+    from bertsnr_tools.windows import Windows
+
+    rng = random.Random(1)
+    windows = Windows.unlabelled([Record(f"r{i}", "", "".join(rng.choices("ACGT", k=100)).encode()) for i in range(2000)])
+    odds = log_odds(window_peaks(toy_model, windows, "fp32", 64)) - 3
+    null = Background.of(1 / (1 + np.exp(-odds)), 100)
+    model = SiteModel(replace(toy_model.info, background=null.as_dict()))
+    model.load_state_dict(toy_model.state_dict())
+    path = tmp_path_factory.mktemp("tested") / "TOY.pt"
+    save_model(str(path), model)
+    return path
+
+
+def test_narrowpeak_has_odds_p_and_q(run, tested_model, tmp_path):
+    arguments = ("-m", tested_model, "--precision", "fp32", DATA / "region.fa")
+    bed = rows(run("predict", *arguments).out)
+    peaks = rows(run("predict", "--format", "narrowPeak", *arguments).out)
+    assert [row[:6] for row in peaks] == bed and len(bed) > 10 and all(len(row) == 10 for row in peaks)
+    odds, logs, q = (np.array([float(row[column]) for row in peaks]) for column in (6, 7, 8))
+    null = Background.from_info(load_model(str(tested_model)).info)
+    assert np.allclose(logs, np.interp(odds, null.scores, null.logs), atol=1e-3)
+    bases = sum(letter in "ACGT" for line in (DATA / "region.fa").read_text().splitlines()[1:] for letter in line)
+    p = 10.0**-logs
+    slow = [min([1.0, *(cut * bases / 100 / (p <= cut).sum() for cut in p if cut >= own)]) for own in p]
+    assert np.allclose(10.0**-q, slow, rtol=1e-2)
+    assert all(0 <= int(row[9]) < int(row[2]) - int(row[1]) for row in peaks)
+    named = run("predict", "-o", tmp_path / "s.narrowPeak", *arguments)
+    assert named.status == 0 and rows((tmp_path / "s.narrowPeak").read_text()) == peaks
+
+
+def test_a_p_value_chooses_among_sites_and_leaves_their_borders(run, tested_model):
+    arguments = ("-m", tested_model, "--precision", "fp32", DATA / "region.fa")
+    peaks = rows(run("predict", "--format", "narrowpeak", *arguments).out)
+    middle = float(sorted(peaks, key=lambda row: float(row[7]))[len(peaks) // 2][7]) + 1e-3
+    chosen = run("predict", "-t", f"p={10**-middle:.9g}", *arguments)
+    assert rows(chosen.out) == [row[:6] for row in peaks if float(row[7]) > middle] and chosen.out
+
+
+def test_a_false_discovery_rate_keeps_the_sites_below_it(run, tested_model):
+    arguments = ("-m", tested_model, "--precision", "fp32", DATA / "region.fa")
+    peaks = rows(run("predict", "-t", "q=0.999", "--format", "narrowpeak", *arguments).out)
+    cut = sorted(10 ** -float(row[8]) for row in peaks)[len(peaks) // 3] * 1.001
+    kept = rows(run("predict", "-t", f"q={cut}", "--format", "narrowpeak", *arguments).out)
+    # the borders of what is called at a lower threshold may be wider, so sites are told by their p-values
+    assert sorted(row[7] for row in kept) == sorted(row[7] for row in peaks if 10 ** -float(row[8]) <= cut) and kept
+    assert all(10 ** -float(row[8]) <= cut * 1.001 for row in kept)
+
+
+def test_models_without_natural_windows_have_no_p_values(run, toy_model_file):
+    for options in (("-t", "p=0.01"), ("-t", "q=0.1"), ("--format", "narrowpeak")):
+        outcome = run("predict", "-m", toy_model_file, *options, DATA / "region.fa")
+        assert (outcome.status, outcome.out) == (2, "") and "TOY was trained without natural windows" in outcome.err
+    outcome = run("predict", "-m", toy_model_file, "-t", "x=1", DATA / "region.fa")
+    assert outcome.status == 2 and "p= with one or q= with one or score= with a number" in outcome.err
+
+
+def test_matches_of_a_matrix_have_p_and_q_values_too(run, tmp_path):
+    (tmp_path / "m.jaspar").write_text(">MA1 CTCF\nA [ 1 0 0 0 90 0 10 0 ]\nC [ 0 99 0 0 0 50 0 9 ]\nG [ 0 0 99 9 0 0 80 0 ]\nT [ 98 0 0 90 9 50 9 90 ]\n")
+    arguments = ("predict", "-m", tmp_path / "m.jaspar", "-t", "p=1e-3", "--format", "narrowpeak", DATA / "region.fa")
+    peaks = rows(run(*arguments).out)
+    assert peaks and all(3 - 1e-3 <= float(row[7]) < 5 for row in peaks)
+    bases = sum(letter in "ACGT" for line in (DATA / "region.fa").read_text().splitlines()[1:] for letter in line)
+    best = max(peaks, key=lambda row: float(row[7]))
+    assert 10 ** -float(best[8]) <= min(1, 2 * bases * 10 ** -float(best[7])) * 1.01
+    assert not run("predict", "-m", tmp_path / "m.jaspar", "-t", "q=1e-6", DATA / "region.fa").out

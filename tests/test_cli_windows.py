@@ -1,4 +1,7 @@
 import gzip
+import re
+
+import pytest
 
 from conftest import DATA
 
@@ -32,3 +35,46 @@ def test_skipped_sites_are_counted_and_strict_fails(run, genome, tmp_path):
     out = tmp_path / "out.fa"
     outcome = run("windows", "--strict", "-f", genome, "-o", out, bed)
     assert outcome.status == 1 and "4 of 5 sites skipped" in outcome.err and not out.exists()
+
+
+def test_background_windows_touch_neither_sites_nor_peaks(run, genome, tmp_path):
+    (tmp_path / "peaks.bed").write_text("chr1\t0\t30000\nelsewhere\t0\t5\n")
+    arguments = ("windows", "--background", "-c", 10, "--exclude", tmp_path / "peaks.bed", "-f", genome, DATA / "sites.bed")
+    outcome = run(*arguments)
+    assert outcome.status == 0 and "windows are not to be had" in outcome.err
+    records = outcome.out.splitlines()
+    avoid = [line.split("\t")[:3] for path in (DATA / "sites.bed", tmp_path / "peaks.bed") for line in path.read_text().splitlines()]
+    for name, sequence in zip(records[::2], records[1::2]):
+        chrom, start, end = re.fullmatch(r">natural::(\w+):(\d+)-(\d+)\([+-]\)", name).groups()
+        assert not any(chrom == a and int(start) < int(c) and int(end) > int(b) for a, b, c in avoid)
+        assert len(sequence) == 100 == int(end) - int(start) and set(sequence) <= set("ACGT")
+    assert run(*arguments).out == outcome.out != run(*arguments, "--seed", 2).out
+    strict = run(*arguments, "--strict", "-o", tmp_path / "b.fa")
+    assert strict.status == 1 and "too little sequence" in strict.err and not (tmp_path / "b.fa").exists()
+
+
+def test_background_from_regions_with_the_gc_content_of_the_sites(run, genome, tmp_path):
+    (tmp_path / "s.bed").write_text("chr1\t1000\t1019\nchr1\t3000\t3019\n")
+    (tmp_path / "r.bed").write_text("chr1\t5000\t9000\n")
+    outcome = run("windows", "--background", "--gc", "-b", tmp_path / "r.bed", "-f", genome, tmp_path / "s.bed")
+    starts = [int(re.search(r":(\d+)-", line)[1]) for line in outcome.out.splitlines()[::2]]
+    assert len(starts) == 2 and all(5000 <= start <= 8900 for start in starts)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("-c", 2), "-c, -b, --exclude and --gc go with --background"),
+        (("--gc",), "-c, -b, --exclude and --gc go with --background"),
+        (("--background", "-b", "-"), "standard input can be read only once"),
+    ],
+)
+def test_options_of_background_windows(run, genome, arguments, message):
+    outcome = run("windows", "-f", genome, *arguments, stdin=b"chr1\t10\t20\n")
+    assert outcome.status == 2 and message in outcome.err and outcome.out == ""
+
+
+def test_regions_that_the_genome_lacks_are_named(run, genome, tmp_path):
+    (tmp_path / "r.bed").write_text("chrZ\t5\t9\n")
+    outcome = run("windows", "--background", "-b", tmp_path / "r.bed", "-f", genome, DATA / "sites.bed")
+    assert outcome.status == 1 and "r.bed, line 1: no sequence named 'chrZ'" in outcome.err

@@ -84,7 +84,7 @@ def test_the_track_is_what_the_model_says_about_each_window(toy_model):
         reverse = encode(reverse_complement(text[begin : begin + 100].encode()))
         track[1, start:end] = base_probabilities(toy_model, reverse[None], 1, "fp32")[0, ::-1][start - begin : end - begin]
     expected = call_sites(track, 0.5, inference.shortest_site(8, 3), inference.SITE_GAP)
-    assert [(h.start, h.end, h.strand, h.score) for h in scan_text(toy_model, text)] == [tuple(site) for site in expected]
+    assert [(h.start, h.end, h.strand, h.score, h.peak, h.summit) for h in scan_text(toy_model, text)] == [tuple(site) for site in expected]
 
 
 def test_n_is_never_called_and_separates(ctcf, toy_model):
@@ -119,7 +119,7 @@ def test_batch_block_and_piece_sizes_change_nothing(toy_model, monkeypatch, tmp_
 def test_many_models_are_the_sum_of_single_ones_in_order(toy_model, ctcf):
     records = [("a", with_site(1, 800, 300)), ("b", with_site(2, 400, 50, "-"))]
     both, _ = scan_records(records, [toy_model, ctcf])
-    single = [hit for model in (toy_model, ctcf) for hit in scan_records(records, [model])[0]]
+    single = [hit._replace(model=number) for number, model in enumerate((toy_model, ctcf)) for hit in scan_records(records, [model])[0]]
     assert sorted(both) == sorted(single) and {hit.name for hit in both} == {"TOY", "CTCF"}
     keys = [(hit.chrom, hit.start, hit.end, hit.name, hit.strand) for hit in both]
     assert keys == sorted(keys)

@@ -104,7 +104,7 @@ def test_every_motif_of_a_file_is_a_model(tmp_path):
         assert [model.info.name for model in models] == ["ONE", "M2", "CTCF"]
         assert [model.info.site_width for model in models[:2]] == [7, 5]
         with pytest.raises(UsageError, match="is for matrices; CTCF needs a probability"):
-            base_threshold(("p", 1e-4), models[2])
+            base_threshold(("score", 9.0), models[2])
 
 
 def test_predict_finds_the_same_on_both_strands(tmp_path, run):

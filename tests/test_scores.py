@@ -72,12 +72,12 @@ def test_called_sites(shortest, gap, expected):
 
 
 def test_a_bridged_site_counts_its_gap():
-    assert call_sites(np.stack([PLUS, 0 * PLUS]), 0.5, 3, 2) == [Site(1, 8, "+", pytest.approx(5 * 0.9 / 7))]
+    assert call_sites(np.stack([PLUS, 0 * PLUS]), 0.5, 3, 2) == [Site(1, 8, "+", pytest.approx(5 * 0.9 / 7), pytest.approx(0.9), 1)]
 
 
 def test_of_two_strands_the_better_stays_and_ties_go_forward():
     track = np.full((2, 6), 0.9, dtype=np.float32)
-    assert call_sites(track, 0.5, 1, 0) == [Site(0, 6, "+", pytest.approx(0.9))]
+    assert call_sites(track, 0.5, 1, 0) == [Site(0, 6, "+", pytest.approx(0.9), pytest.approx(0.9), 0)]
     track[1] = 0.95
     assert [s.strand for s in call_sites(track, 0.5, 1, 0)] == ["-"]
     assert call_sites(np.zeros((2, 9), dtype=np.float32), 0.5, 1, 0) == []

@@ -124,10 +124,10 @@ def test_validation_keeps_loci_together_and_negatives_with_their_source():
 def test_each_epoch_has_new_shuffles_but_one_validation_set():
     windows = toy_windows(40)
     data = split_data(windows, None, set(), 0.1, 1)
-    first, second = data.epoch(0, 1), data.epoch(1, 1)
+    first, second = data.epoch(0, Recipe()), data.epoch(1, Recipe())
     half = len(data.positives)
     assert (first.codes[:half] == second.codes[:half]).all() and (first.codes[half:] != second.codes[half:]).any()
-    assert (data.epoch(0, 1).codes == first.codes).all()
+    assert (data.epoch(0, Recipe()).codes == first.codes).all()
     assert not first.labels[half:].any() and (np.sort(first.codes[half:], axis=1) == np.sort(first.codes[:half], axis=1)).all()
 
 
@@ -163,10 +163,10 @@ def test_every_epoch_swaps_anew():
     windows = toy_windows(60)
     windows.codes[windows.labels == 1] = np.repeat(np.arange(60) % 4, 7)
     data = split_data(windows, None, set(), 0.1, 1)
-    first, second = (data.epoch(number, 1, 0.5) for number in (0, 1))
+    first, second = (data.epoch(number, Recipe(swap=0.5)) for number in (0, 1))
     half = len(data.positives)
     assert (first.codes[:half] != second.codes[:half]).any() and (first.codes[:half] != data.positives.codes).any()
-    assert np.array_equal(data.epoch(0, 1, 0.5).codes, first.codes) and first.labels[:half].any(axis=1).all()
+    assert np.array_equal(data.epoch(0, Recipe(swap=0.5)).codes, first.codes) and first.labels[:half].any(axis=1).all()
     assert [training.default_swap(count) for count in (400, 1000, 5000)] == [0.5, 0.5, 0.1]
 
 
@@ -204,14 +204,76 @@ def test_early_stopping(checkpoint, monkeypatch):
 
 def test_cross_validation_tests_every_window_once(checkpoint):
     windows = toy_windows(30)
-    folds = cross_validate("toy", Design(), Recipe(epochs=1), windows, None, 3, 0.2, CPU, checkpoint)
+    folds = cross_validate("toy", Design(), Recipe(epochs=1), windows, None, None, 3, 0.2, CPU, checkpoint)
     assert [fold["windows"] for fold in folds] == [20, 20, 20]
     assert all(0 <= fold["nucleotide"]["aupr"] <= 1 and math.isfinite(fold["sequence"]["auc"]) for fold in folds)
     with pytest.raises(UsageError, match="too few for 40 folds"):
-        cross_validate("toy", Design(), Recipe(epochs=1), windows, None, 40, 0.2, CPU, checkpoint)
+        cross_validate("toy", Design(), Recipe(epochs=1), windows, None, None, 40, 0.2, CPU, checkpoint)
 
 
 def test_site_width_and_epochs():
     assert site_width(toy_windows(5)) == 7
     assert [default_epochs(windows, 32, False) for windows in (16_000, 6656, 100)] == [10, 20, 30]
     assert [default_epochs(windows, 32, True) for windows in (16_000, 3200, 100)] == [8, 15, 40]
+
+
+def natural(n, seed=9, length=40):
+    rng = random.Random(seed)
+    records = [Record(f"natural::chr{i % 4}:{500_000 + 1000 * i}-{500_000 + 1000 * i + length}(+)", "", "".join(rng.choices("ACGT", k=length)).encode()) for i in range(n)]
+    return Windows.unlabelled(records)
+
+
+def test_natural_windows_are_divided_and_drawn_anew_in_every_epoch():
+    windows, background = toy_windows(100), natural(2000)
+    data = split_data(windows, None, set(), 0.1, 1, background, 3.0)
+    parts = [set(data.natural.names), set(data.null.names), {name for name in data.validation.names if name.startswith("natural")}]
+    assert sum(map(len, parts)) == 2000 == len(set.union(*parts))
+    assert len(parts[2]) == 30 and len(parts[0]) == 900  # three for each of ten positives; half of the 1,800 that are not set aside
+    recipe = Recipe(natural=4.0)
+    first, second = data.epoch(0, recipe), data.epoch(1, recipe)
+    assert len(first) == 90 + 90 + 360 and not first.labels[90:].any()
+    drawn = [set(epoch.names[180:]) for epoch in (first, second)]
+    assert all(len(names) == 360 and names <= parts[0] for names in drawn) and drawn[0] != drawn[1]
+    assert data.epoch(0, recipe).names == first.names
+    assert len(data._replace(natural=natural(7)).epoch(0, recipe)) == 180 + 7
+    by_chrom = split_data(windows, None, {"chr2"}, 0.1, 1, background, 3.0)
+    assert not any(":chr2:" in name for name in by_chrom.natural.names) and any(":chr2:" in name for name in by_chrom.null.names)
+    with pytest.raises(UsageError, match="no natural window is left for training"):
+        split_data(windows, None, set(), 0.1, 1, natural(1), 3.0)
+
+
+def test_the_second_model_learns_against_what_the_first_scores_highest(tmp_path, monkeypatch):
+    windows, background = toy_windows(120), natural(600)
+    lures = toy_windows(40, seed=5)  # the motif, yet no site
+    lures.names[:] = [f"lure{i}" for i in range(len(lures))]
+    background = Windows.joined([background, Windows(lures.names, lures.codes, lures.labels * 0)])
+    data = split_data(windows, None, set(), 0.2, 1, background, 1.0)
+    recipe = Recipe(epochs=3, natural=0.5, hard=True)
+    whole = training.train("toy", Design(), recipe, data, CPU, Checkpoint(str(tmp_path / "a"), "key", False), {})
+    counts = whole.model.info.training["data"]
+    assert counts["natural"] == len(data.natural) and counts["hard"] == len(data.natural) // 10
+
+    def save_and_die(self, state, save=Checkpoint.save):
+        save(self, state)
+        if self.hard is not None and state and len(state["history"]) == 1:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Checkpoint, "save", save_and_die)
+        training.train("toy", Design(), recipe, data, CPU, Checkpoint(str(tmp_path / "b"), "key", False), {})
+    left = Checkpoint(str(tmp_path / "b"), "key", True)
+    share = np.mean([name.startswith("lure") for name in left.hard.names])
+    assert share > 3 * np.mean([name.startswith("lure") for name in data.natural.names])
+    resumed = training.train("toy", Design(), recipe, data, CPU, left, {})
+    assert same(whole.model, resumed.model) and whole.history == resumed.history
+
+
+def test_enough_natural_windows_give_p_values(tmp_path, caplog):
+    windows = toy_windows(60)
+    data = split_data(windows, None, set(), 0.2, 1, natural(2400), 1.0)
+    recipe = Recipe(epochs=1)
+    info = training.train("toy", Design(), recipe, data, CPU, Checkpoint(str(tmp_path / "a"), "key", False), {}).model.info
+    assert info.background["windows"] == len(data.null) > 1000 and info.background["width"] == 40
+    few = data._replace(null=natural(999))
+    assert not training.train("toy", Design(), recipe, few, CPU, Checkpoint(str(tmp_path / "b"), "key", False), {}).model.info.background
+    assert "999 natural windows are left for p-values, 1000 are needed" in caplog.text

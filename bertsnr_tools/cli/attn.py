@@ -172,11 +172,11 @@ def _draw_one(plot: str | None, plot_layers: str | None, html: str | None, recor
     """The pictures and the page of one record, with the sites that the model calls in it."""
     from .. import plots
     from ..errors import DataError
-    from ..inference import SITE_GAP, call_records, shortest_site
+    from ..inference import call_records
     from ..kmers import encode
     from ..model import all_attention
     from ..page import attention_page
-    from ..scores import call_sites
+    from ..scores import SITE_GAP, call_sites, shortest_site
     from ..streams import open_output
 
     info = model.info

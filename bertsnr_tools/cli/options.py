@@ -41,9 +41,12 @@ def cores() -> int:
 
 
 class Threshold(click.ParamType):
-    """A probability, or `p=` or `score=` and a number, for `matching.base_threshold`."""
+    """A probability, or one of `kinds` with `=` and a number, for `matching.base_threshold`."""
 
     name = "threshold"
+
+    def __init__(self, *kinds: str):
+        self.kinds = kinds
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         kind, equals, number = value.rpartition("=")
@@ -51,16 +54,19 @@ class Threshold(click.ParamType):
             wanted = float(number)
         except ValueError:
             wanted = math.nan
-        if kind == "score" and math.isfinite(wanted) or kind in ("", "p") and (kind == "p") == bool(equals) and 0 < wanted < 1:
+        known = kind in self.kinds if equals else True
+        if known and (math.isfinite(wanted) if kind == "score" else 0 < wanted < 1):
             return kind or "probability", wanted
-        self.fail(f"{value!r} is not a number between 0 and 1, p= with one, or score= with a number", parameter, context)
+        forms = {"p": "p= with one", "q": "q= with one", "score": "score= with a number"}
+        self.fail(f"{value!r} is not a number between 0 and 1, {' or '.join(forms[kind] for kind in self.kinds)}", parameter, context)
 
 
 output = click.option("-o", "--output", default="-", metavar="FILE", help="Write to FILE, whole or not at all; .gz is written as bgzip. - is standard output.")
 fasta = click.option("-f", "--fasta", metavar="FASTA", help="Genome: FASTA, plain or bgzip; its index is made if it is missing.")
 window = click.option("-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Length of a window.")
-threshold = click.option("-t", "--threshold", type=Threshold(), metavar="P|p=P|score=BITS", help="Call bases with a probability above P; of matrices, matches with a p-value below or a score above that given.  [default: the model's own]")
+threshold = click.option("-t", "--threshold", type=Threshold("p", "score"), metavar="P|p=P|score=BITS", help="Call bases with a probability above P, or one that has a p-value below P; of matrices, matches with a p-value below or a score above that given.  [default: the model's own]")
 step = click.option("-s", "--step", type=click.IntRange(1), metavar="BP", help="Distance of window starts.  [default: half the model's window]")
+exclude = click.option("--exclude", multiple=True, metavar="BED", help="Draw no natural window that touches these intervals, such as peaks; may be repeated.")
 seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Seed of all that is random.")
 strict = click.option("--strict", is_flag=True, help="Fail when anything had to be skipped.")
 batch_size = click.option("--batch-size", type=click.IntRange(1, 1_000_000), default=64, metavar="INT", help="Windows on the device at a time; does not change the result.")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from . import options
+
+NATURAL = 100_000  # windows drawn from a genome
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> set[str]:
@@ -15,6 +19,11 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.argument("positives", metavar="FASTA")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write the model to FILE; while it is trained, FILE.ckpt holds what --resume needs.")
 @click.option("-n", "--negatives", multiple=True, metavar="FASTA", help="Windows without a site; may be repeated.  [default: new shuffles of the positives in every epoch]")
+@options.fasta
+@options.exclude
+@click.option("--background", metavar="FASTA", help="Natural windows without a site, as of `windows --background`, instead of those drawn from -f.")
+@click.option("--natural", type=click.FloatRange(0), metavar="RATIO", help="With -f or --background: natural windows for each positive in an epoch.  [default: 4]")
+@click.option("--hard-negatives", is_flag=True, help="With -f or --background: train twice, the second time also against the natural windows that the first model scores highest.")
 @click.option("--name", metavar="TF", help="Name of the transcription factor, column 4 of predictions.  [default: FILE without its ending]")
 @click.option("--arch", type=click.Choice(["bertsnr", "deepsnr", "d-aednet"]), default="bertsnr", help="Network: BertSNR, or one of those it is compared with.")
 @click.option("--encoder", default="compact", metavar="compact|new|DIR", help="Encoder: a small one that knows many factors' sites (for k = 3), the same with random weights, or that in DIR, such as DNABERT (config.json, vocab.txt, weights).")
@@ -39,6 +48,11 @@ def train(
     positives: str,
     output: str,
     negatives: tuple[str, ...],
+    fasta: str | None,
+    exclude: tuple[str, ...],
+    background: str | None,
+    natural: float | None,
+    hard_negatives: bool,
     name: str | None,
     arch: str,
     encoder: str,
@@ -66,10 +80,15 @@ def train(
     is that of the epoch with the best area under the precision-recall curve over the bases of the validation windows. One
     seed gives one model, whether the run was broken and resumed or not.
 
+    With a genome (-f), or windows of it (--background), the negatives of an epoch are shuffles and natural windows. What is to scan a
+    genome needs these, and only so does the model know p-values: half of the natural windows are kept from training for them.
+    From -f, 100,000 windows are drawn that touch no positive window and no interval of --exclude.
+
     \b
-    Example:
+    Examples:
       bertsnr windows -f hg38.fa sites.bed > pos.fa
       bertsnr train -o MYTF.pt --json MYTF.json --plot MYTF.png pos.fa
+      bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
     """
     import os
 
@@ -77,19 +96,25 @@ def train(
     from ..plots import check_plot
     from ..streams import check_output
 
-    if [positives, *negatives].count("-") > 1:
+    if [positives, *negatives, background, *exclude].count("-") > 1:
         raise UsageError("standard input can be read only once")
     if output == "-":
         raise UsageError("a model cannot be written to standard output: -o FILE")
     for path in (output, report, plot):
         if path:
-            check_output(path, [positives, *negatives])
+            check_output(path, [positives, *negatives, fasta, background, *exclude])
     if plot:
         check_plot(plot)
     if arch != "bertsnr":
         if kmer or encoder != "compact":
             raise UsageError(f"--arch {arch} reads single bases without an encoder: neither -k nor --encoder goes with it")
         kmer, task_weight = 1, 0.0
+    if fasta and background:
+        raise UsageError("natural windows come from -f or from --background, not from both")
+    if exclude and not fasta:
+        raise UsageError("--exclude goes with -f")
+    if (natural is not None or hard_negatives) and not (fasta or background):
+        raise UsageError("--natural and --hard-negatives need natural windows: -f GENOME or --background FASTA")
     if precision == "fp16":
         raise UsageError("--precision fp16 is for prediction; a model is trained in bf16 or fp32")
     name = name or os.path.basename(output).removesuffix(".pt")
@@ -118,29 +143,31 @@ def train(
     if arch == "bertsnr" and encoder == "compact":
         pretrained = shipped_encoder(kmer)
     # a pipe is read first: in `tee pos.fa | bertsnr shuffle - | bertsnr train pos.fa -n -` pos.fa is whole only when the pipe has ended
-    kinds: dict[bool, list[Windows]] = {True: [], False: []}
+    kinds: dict[str, list[Windows]] = {"positive": [], "negative": [], "natural": []}
     length = None
-    for path, positive in sorted([(positives, True), *((path, False) for path in negatives)], key=lambda source: source[0] != "-"):
-        kinds[positive].append(read_windows(path, positive, kmer, length))
-        length = kinds[positive][-1].codes.shape[1]
-    windows = kinds[True][0]
-    against = Windows.joined(kinds[False]) if negatives else None
+    sources = [(positives, "positive"), *((path, "negative") for path in negatives), *([(background, "natural")] if background else [])]
+    for path, kind in sorted(sources, key=lambda source: source[0] != "-"):
+        kinds[kind].append(read_windows(path, kind == "positive", kmer, length))
+        length = kinds[kind][-1].codes.shape[1]
+    windows = kinds["positive"][0]
+    against = Windows.joined(kinds["negative"]) if negatives else None
+    drawn = kinds["natural"][0] if background else _drawn(fasta, windows, exclude, seed) if fasta else None
 
-    data = training.split_data(windows, against, val_chroms, val_share, seed)
-    size = len(data.positives) + len(data.negatives or data.positives)
-    logger.info("%d windows for training, %d for validation", size, len(data.validation))
-    recipe = training.Recipe(training.default_epochs(size, batch_size, pretrained is not None), swap=training.default_swap(len(data.positives)))
-    if not own:
-        recipe = training.Recipe(**training.PAPER)
+    recipe = training.Recipe() if natural is None else training.Recipe(natural=natural)
+    data = training.split_data(windows, against, val_chroms, val_share, seed, drawn, recipe.natural)
+    size = len(data.positives) + len(data.negatives or data.positives) + (min(len(data.natural), round(recipe.natural * len(data.positives))) if data.natural else 0)
+    logger.info("%d windows in an epoch, %d for validation", size, len(data.validation))
+    own_recipe: dict[str, Any] = {"epochs": training.default_epochs(size, batch_size, pretrained is not None), "swap": training.default_swap(len(data.positives))}
+    recipe = replace(recipe, hard=hard_negatives, **(own_recipe if own else training.PAPER))
     wanted = {"epochs": epochs, "patience": patience, "learning_rate": lr, "swap": swap}
-    given = {option: value for option, value in wanted.items() if value is not None}
+    given: dict[str, Any] = {option: value for option, value in wanted.items() if value is not None}
     recipe = replace(recipe, batch_size=batch_size, task_weight=task_weight, seed=seed, precision=choose_precision(precision, on), **given)
     design = training.Design(arch, kmer, pretrained)
-    key = training.digest(windows, against, name=name, arch=arch, k=kmer, encoder=pretrained and pretrained.digest(), recipe=recipe, folds=folds, share=val_share, chroms=sorted(val_chroms), version=__version__)
+    key = training.digest(windows, against, drawn, name=name, arch=arch, k=kmer, encoder=pretrained and pretrained.digest(), recipe=recipe, folds=folds, share=val_share, chroms=sorted(val_chroms), version=__version__)
     checkpoint = training.Checkpoint(f"{output}.ckpt", key, resume)
-    tested = training.cross_validate(name, design, recipe, windows, against, folds, val_share, on, checkpoint) if folds else []
-    sources = {"positive_windows": positives, "negative_windows": list(negatives), "validation_chroms": sorted(val_chroms), "encoder": encoder}
-    model, history, scores = training.train(name, design, recipe, data, on, checkpoint, sources)
+    tested = training.cross_validate(name, design, recipe, windows, against, drawn, folds, val_share, on, checkpoint) if folds else []
+    origins = {"positive_windows": positives, "negative_windows": list(negatives), "natural_windows": fasta or background, "excluded": list(exclude)}
+    model, history, scores = training.train(name, design, recipe, data, on, checkpoint, {**origins, "validation_chroms": sorted(val_chroms), "encoder": encoder})
     if tested:
         model.info.training["folds"] = tested
     save_model(output, model)
@@ -152,3 +179,32 @@ def train(
 
         plot_training(plot, name, history, data.validation.labels, scores)
     checkpoint.remove()
+
+
+def _drawn(fasta: str, positives: Any, exclude: tuple[str, ...], seed: int) -> Any:
+    """Natural windows of a genome that touch no positive window.
+
+    Raises
+    ------
+    UsageError : the names of the positives do not say where they lie.
+    """
+    import numpy as np
+
+    from ..background import natural_windows
+    from ..errors import DataError, UsageError
+    from ..fasta import Genome
+    from ..regions import Interval, located, read_bed
+    from ..windows import Windows
+
+    genome = Genome(fasta)
+    length = positives.codes.shape[1]
+    places = [located(name, length) for name in positives.names]
+    lost = [name for name, place in zip(positives.names, places) if place is None or place.chrom not in genome.lengths]
+    if lost:
+        raise UsageError(f"-f: positive window {lost[0]!r} does not lie in {fasta} by its name; needed is name::chrom:start-end(strand)")
+    whole = [Interval(name, 0, size) for name, size in genome.lengths.items()]
+    avoid = [*(place for place in places if place), *(interval for path in exclude for interval in read_bed(path))]
+    records = list(natural_windows(genome, whole, avoid, length, np.array([NATURAL]), seed))
+    if len(records) < 2:
+        raise DataError(f"holds {len(records)} windows of {length} bp without N, positive windows and excluded intervals: too few", fasta)
+    return Windows.unlabelled(records)

@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""CTCF calls on contiguous real sequence against FIMO, both judged by ENCODE ChIP-seq peaks.
+
+    python benchmarks/genome.py DATA [--model CTCF] [--figure genome.png]
+
+DATA holds regions/*.hg19.fa.gz, peaks/ (ENCODE CTCF and RAD21 peaks of three cell lines, JASPAR 2018's scan with MA0139.1) and
+genome/hg19.sparse.fa.gz. FIMO is memelite's, with MA0139.1 of JASPAR 2018. A call is right when it lies in a CTCF or RAD21 peak of any
+of the lines; recall is over the CTCF peaks of GM12878. Of calls that overlap, the best is kept, of both methods. Printed are calls, right
+calls and peaks found at as many calls as FIMO makes at p < 1e-5, with 95 % intervals over blocks of 50 kb; the calls that find half of
+the peaks; border errors of calls that overlap a site of JASPAR's scan; and how often held-out natural windows have low p-values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bertsnr_tools.background import merged
+from bertsnr_tools.fasta import read_records
+from bertsnr_tools.regions import Interval, parse_record_name, read_bed
+
+LEAST = 1e-5  # FIMO's p-value at which methods are compared
+BLOCK = 50_000
+HELD = ("chr6", "chr17", "chr20", "chr22")  # no shipped model has seen them
+
+
+class Call(NamedTuple):
+    """A called site; the higher its score, the surer."""
+
+    score: float
+    place: Interval
+
+
+def fimo(region: Interval, sequence: bytes) -> list[Call]:
+    """Matches of MA0139.1 with p < 1e-3; the score is -log10 p."""
+    from memelite import fimo as scan
+    from pyjaspar import jaspardb
+
+    counts = jaspardb(release="JASPAR2018").fetch_motif_by_id("MA0139.1").counts
+    matrix = np.array([counts[letter] for letter in "ACGT"], dtype=float)
+    letters = np.frombuffer(sequence, dtype=np.uint8)
+    one_hot = np.stack([letters == ord(letter) for letter in "ACGT"]).astype(np.int8)[None]
+    found = scan({"CTCF": matrix / matrix.sum(axis=0)}, one_hot, threshold=1e-3)[0]
+    rows = zip(found["start"], found["end"], found["strand"], found["p-value"])
+    return [Call(-np.log10(max(p, 1e-300)), Interval(region.chrom, region.start + int(a), region.start + int(b), strand=strand)) for a, b, strand, p in rows]
+
+
+def ours(model: str, path: Path) -> list[Call]:
+    """Sites with p < 0.1; the score is the log odds."""
+    command = [sys.executable, "-c", "from bertsnr_tools.cli import main; main('predict')", "-m", model, "-t", "p=0.1", "--format", "narrowpeak", path]
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    rows = [line.split("\t") for line in lines]
+    return [Call(float(row[6]), Interval(row[0], int(row[1]), int(row[2]), strand=row[5])) for row in rows]
+
+
+def best_of_overlapping(calls: Iterable[Call]) -> list[Call]:
+    """From the surest down, without those that overlap a surer one."""
+    kept: list[Call] = []
+    taken: dict[tuple[str, int], list[Interval]] = {}
+    for call in sorted(calls, reverse=True):
+        chrom, start, end = call.place[:3]
+        cells = [(chrom, cell) for cell in range(start // 1000, end // 1000 + 1)]
+        if any(other.start < end and other.end > start for cell in cells for other in taken.get(cell, [])):
+            continue
+        kept.append(call)
+        for cell in cells:
+            taken.setdefault(cell, []).append(call.place)
+    return kept
+
+
+def touched(place: Interval, spans: dict[str, np.ndarray]) -> int:
+    """The number of the first span on the chromosome that shares a base with the place, or -1."""
+    rows = spans.get(place.chrom, np.empty((0, 2), dtype=int))
+    at = int(np.searchsorted(rows[:, 1], place.start, side="right"))
+    return at if at < len(rows) and rows[at, 0] < place.end else -1
+
+
+class Judged(NamedTuple):
+    """Of each call from the surest down: is it right, is a peak found by it first, and the block in which it lies."""
+
+    right: np.ndarray
+    new: np.ndarray
+    block: np.ndarray
+
+
+def judge(calls: list[Call], truth: dict[str, np.ndarray], peaks: dict[str, np.ndarray], blocks: dict[tuple[str, int], int]) -> Judged:
+    seen: set[tuple[str, int]] = set()
+    right, new, block = [], [], []
+    for call in calls:
+        peak = (call.place.chrom, touched(call.place, peaks))
+        right.append(touched(call.place, truth) >= 0)
+        new.append(peak[1] >= 0 and peak not in seen)
+        seen.add(peak)
+        block.append(blocks[call.place.chrom, call.place.start // BLOCK])
+    return Judged(*(np.array(column) for column in (right, new, block)))
+
+
+def ratio_interval(one: np.ndarray, other: np.ndarray, count: int) -> str:
+    """Ratio of sums over blocks, and its 95 % bootstrap interval; shapes (calls,) of block numbers that count."""
+    sums = [np.bincount(blocks, minlength=count) for blocks in (one, other)]
+    drawn = np.random.default_rng(1).integers(0, count, (10_000, count))
+    low, high = np.quantile(sums[0][drawn].sum(axis=1) / np.maximum(1, sums[1][drawn].sum(axis=1)), (0.025, 0.975))
+    return f"{sums[0].sum() / sums[1].sum():.2f} ({low:.2f} to {high:.2f})"
+
+
+def border_errors(calls: list[Call], known: dict[str, np.ndarray]) -> np.ndarray:
+    """Distances in bp of both borders from those of the JASPAR site that a call overlaps."""
+    errors = []
+    for call in calls:
+        at = touched(call.place, known)
+        if at >= 0:
+            start, end = known[call.place.chrom][at]
+            errors += [abs(call.place.start - start), abs(call.place.end - end)]
+    return np.array(errors)
+
+
+def calibration(data: Path, model: str, exclude: list[Path]) -> str:
+    """Shares of natural windows of the held-out chromosomes, disjoint and in rising order, with a p-value below 0.01 and 0.001."""
+    genome = data / "genome/hg19.sparse.fa.gz"
+    with tempfile.TemporaryDirectory() as folder:
+        within, windows, site = (Path(folder) / name for name in ("held.bed", "natural.fa", "site.bed"))
+        lengths = [line.split("\t")[:2] for line in Path(f"{genome}.fai").read_text().splitlines()]
+        within.write_text("".join(f"{chrom}\t0\t{length}\n" for chrom, length in lengths if chrom in HELD))
+        site.write_text("chr6\t0\t1\n")
+        run = lambda command, *options: subprocess.run([sys.executable, "-c", f"from bertsnr_tools.cli import main; main({command!r})", *options], check=True, stdout=subprocess.PIPE, text=True)
+        excluded = [word for path in exclude for word in ("--exclude", path)]
+        run("windows", "-q", "--background", "-c", "1000000", "-b", within, *excluded, "-f", genome, "-o", windows, site)
+        places = [parse_record_name(record.name, len(record.sequence)) for record in read_records(str(windows))]
+        rows = [line.split("\t") for line in run("predict", "-m", model, "-t", "p=0.02", "--format", "narrowpeak", windows).stdout.splitlines()]
+    spans = {chrom: np.array([place[1:3] for place in places if place.chrom == chrom]) for chrom in HELD}
+    shares = []
+    for level in (0.01, 0.001):
+        low = {(row[0], touched(Interval(row[0], int(row[1]), int(row[2])), spans)) for row in rows if float(row[7]) > -np.log10(level)}
+        shares.append(f"p < {level:g}: {100 * len(low) / len(places):.3f} %")
+    return "\t".join([f"{len(places)} windows", *shares])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="CTCF")
+    parser.add_argument("--figure", type=Path)
+    arguments = parser.parse_args()
+    folder = arguments.data / "peaks"
+    every = sorted(folder.glob("encode_awg.*.hg19.bed.gz"))
+    truth = merged(interval for path in every for interval in read_bed(str(path)))
+    gm = merged(read_bed(str(folder / "encode_awg.Gm12878.ctcf.hg19.bed.gz")))
+    known = merged(read_bed(str(folder / "jaspar2018_MA0139.1_scan.hg19.bed.gz")))
+
+    calls: dict[str, list[Call]] = {"FIMO": [], arguments.model: []}
+    peaks: dict[str, list[list[int]]] = {}
+    blocks: dict[tuple[str, int], int] = {}
+    for path in sorted((arguments.data / "regions").glob("*.hg19.fa.gz")):
+        record = next(read_records(str(path)))
+        region = parse_record_name(record.name, len(record.sequence))
+        calls["FIMO"] += fimo(region, record.sequence)
+        calls[arguments.model] += ours(arguments.model, path)
+        inside = [span for span in gm[region.chrom].tolist() if span[0] < region.end and span[1] > region.start]
+        peaks[region.chrom] = peaks.get(region.chrom, []) + inside
+        for cell in range(region.start // BLOCK, (region.end - 1) // BLOCK + 1):
+            blocks.setdefault((region.chrom, cell), len(blocks))
+    spans = {chrom: np.array(sorted(rows)) for chrom, rows in peaks.items()}
+    total = sum(len(rows) for rows in spans.values())
+    calls = {name: best_of_overlapping(some) for name, some in calls.items()}
+    judged = {name: judge(some, truth, spans, blocks) for name, some in calls.items()}
+    count = sum(call.score > -np.log10(LEAST) for call in calls["FIMO"])
+
+    print(f"{total} peaks of GM12878 in {len(blocks)} blocks")
+    print("method", "calls", "in a peak", "peaks found", "calls for half of the peaks", sep="\t")
+    halves = {}
+    for name, some in judged.items():
+        enough = np.nonzero(np.cumsum(some.new) * 2 >= total)[0]
+        halves[name] = int(enough[0]) + 1 if len(enough) else 0
+        print(name, count, some.right[:count].sum(), some.new[:count].sum(), halves[name] or "never", sep="\t")
+    own, other = judged[arguments.model], judged["FIMO"]
+    for title, column in (("calls in a peak", "right"), ("peaks found", "new")):
+        one, two = (some.block[:count][getattr(some, column)[:count]] for some in (own, other))
+        print(f"ratio of {title}", ratio_interval(one, two, len(blocks)), sep="\t")
+    if all(halves.values()):
+        print("ratio of calls for half of the peaks", f"{halves[arguments.model] / halves['FIMO']:.2f}", sep="\t")
+    errors = border_errors(calls[arguments.model][:count], known)
+    print(f"border error\tmedian {np.median(errors):g} bp, 90 % at most {np.quantile(errors, 0.9):g} bp, of {len(errors)} borders")
+    print("held-out natural windows", calibration(arguments.data, arguments.model, every), sep="\t")
+    if arguments.figure:
+        draw(arguments.figure, judged, total)
+
+
+def draw(path: Path, judged: dict[str, Judged], total: int) -> None:
+    """Share of right calls against share of peaks found."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((6, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, some in judged.items():
+        number = np.arange(1, len(some.right) + 1)
+        axes.plot(np.cumsum(some.new) / total, np.cumsum(some.right) / number, label=name)
+    axes.set_xlabel("peaks of GM12878 found")
+    axes.set_ylabel("calls in a peak")
+    axes.set_ylim(0, 1.02)
+    axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
