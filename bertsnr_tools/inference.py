@@ -18,6 +18,7 @@ from .scores import SITE_GAP, Caller, Site, Tiler, Tiles, shortest_site
 
 BLOCK = 1 << 20  # bases that are scored together
 Score = Callable[[np.ndarray], Iterable[np.ndarray]]
+Signal = Callable[[int, str, int, np.ndarray], None]  # takes the model's number, chromosome, start and base probabilities (2, n)
 
 
 class Part(NamedTuple):
@@ -116,6 +117,7 @@ class _Lane:
         self.caller = Caller(self.threshold, shortest_site(info.site_width, info.k), SITE_GAP)
         self.waiting: list[Hit] = []
         self.scored = False
+        self.at = 0  # bases of the region that are scored
 
 
 def window_step(asked: int | None, info: ModelInfo) -> int:
@@ -130,7 +132,7 @@ def window_step(asked: int | None, info: ModelInfo) -> int:
     return asked or max(1, info.window // 2)
 
 
-def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequence[float], steps: Sequence[int], batch_size: int, precision: str, tally: Tally) -> Iterator[list[Hit]]:
+def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequence[float], steps: Sequence[int], batch_size: int, precision: str, tally: Tally, signal: Signal | None = None) -> Iterator[list[Hit]]:
     """Sites of all models, in the order of the regions and, within a region, of start, end, name and strand.
 
     Both strands are scored. Neither `batch_size` nor the sizes of the parts change the result.
@@ -140,6 +142,7 @@ def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequenc
     parts : as from `genome_parts` or `fasta_parts`
     thresholds, steps : for each model, the base probability to call at and the distance of window starts
     tally : counts what was read
+    signal : is given the base probabilities of every region, piece by piece, NaN where there are none
 
     Yields
     ------
@@ -154,7 +157,10 @@ def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequenc
             for which, (lane, lane_tracks) in enumerate(zip(lanes, tracks)):
                 track, scored = lane_tracks[number]
                 lane.scored |= scored
-                lane.waiting += _placed(lane.caller.feed(track, part.last), part, lane.model.info.name, which)
+                if signal:
+                    _give(signal, which, part, part.start + lane.at, track)
+                lane.at += track.shape[1]
+                lane.waiting += _placed(lane.caller.feed(np.nan_to_num(track), part.last), part, lane.model.info.name, which)
             hits += _certain(lanes, part)
             tally.bases += len(part.sequence)
             own = part.sequence[max(0, part.region.start - part.start - at) : part.region.end - part.start - at]
@@ -194,7 +200,7 @@ def _score_block(lane: _Lane, block: list[Part], batch_size: int, precision: str
         tiles.append(lane.tiler.feed(encode(part.sequence), part.last))
         if part.last:
             lane.tiler = lane.new_tiler()
-    return list(zip(_fill(tiles, both_strands, 2, 0), [len(tile.begins) > 0 for tile in tiles]))
+    return list(zip(_fill(tiles, both_strands, 2, np.nan), [len(tile.begins) > 0 for tile in tiles]))
 
 
 def _fill(tiles: list[Tiles], score: Score, rows: int, unscored: float) -> list[np.ndarray]:
@@ -262,6 +268,13 @@ def _scored_records(model: SiteModel, records: Iterable[Record], step: int, scor
         tiles = [Tiler(model.info.window, step, model.info.k).feed(encode(record.sequence), True) for record in block]
         for record, track in zip(block, _fill(tiles, score, rows, unscored)):
             yield record, track if rows > 1 else track[0]
+
+
+def _give(signal: Signal, model: int, part: Part, start: int, track: np.ndarray) -> None:
+    """Pass on the part of a track that lies in its region, not in the context."""
+    first, last = max(start, part.region.start), min(start + track.shape[1], part.region.end)
+    if first < last:
+        signal(model, part.region.chrom, first, track[:, first - start : last - start])
 
 
 def _placed(sites: list[Site], part: Part, name: str, model: int) -> Iterator[Hit]:

@@ -173,6 +173,19 @@ def _os_errors(path: str) -> Iterator[None]:
         raise DataError(reason(error), path) from error
 
 
+def index_bed(path: str) -> None:
+    """Make the tabix index of a sorted BED file in bgzip.
+
+    Raises
+    ------
+    DataError : it cannot be made.
+    """
+    import pysam
+
+    with _os_errors(path):
+        pysam.tabix_index(path, preset="bed", force=True, keep_original=True)
+
+
 @contextmanager
 def replacing(path: str) -> Iterator[str]:
     """Give a temporary name beside `path`; rename it to `path` when the block ends well, delete it otherwise.

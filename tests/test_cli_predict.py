@@ -2,6 +2,7 @@ import gzip
 import random
 
 import numpy as np
+import pybigtools
 import pysam
 import pytest
 
@@ -39,7 +40,6 @@ def test_file_pipe_gzip_batch_size_and_threads_give_the_same_bytes(run, tmp_path
         assert run("predict", "-m", "CTCF", *arguments, stdin=stdin) == reference
     assert run("predict", "-m", "CTCF", "-o", tmp_path / "s.bed.gz", DATA / "region.fa").out == ""
     assert gzip.open(tmp_path / "s.bed.gz").read().decode() == reference.out
-    pysam.tabix_index(str(tmp_path / "s.bed.gz"), preset="bed", keep_original=True)
 
 
 def test_regions_of_a_genome(run, genome, tmp_path, toy_model_file):
@@ -124,9 +124,11 @@ def test_a_false_discovery_rate_keeps_the_sites_below_it(run, tested_model):
 
 
 def test_models_without_natural_windows_have_no_p_values(run, toy_model_file):
-    for options in (("-t", "p=0.01"), ("-t", "q=0.1"), ("--format", "narrowpeak")):
-        outcome = run("predict", "-m", toy_model_file, *options, DATA / "region.fa")
+    for threshold in ("p=0.01", "q=0.1"):
+        outcome = run("predict", "-m", toy_model_file, "-t", threshold, DATA / "region.fa")
         assert (outcome.status, outcome.out) == (2, "") and "TOY was trained without natural windows" in outcome.err
+    peaks = rows(run("predict", "-m", toy_model_file, "--format", "narrowpeak", DATA / "region.fa").out)
+    assert peaks and all(row[7:9] == ["-1.0000", "-1.0000"] for row in peaks)
     outcome = run("predict", "-m", toy_model_file, "-t", "x=1", DATA / "region.fa")
     assert outcome.status == 2 and "p= with one or q= with one or score= with a number" in outcome.err
 
@@ -140,3 +142,60 @@ def test_matches_of_a_matrix_have_p_and_q_values_too(run, tmp_path):
     best = max(peaks, key=lambda row: float(row[7]))
     assert 10 ** -float(best[8]) <= min(1, 2 * bases * 10 ** -float(best[7])) * 1.01
     assert not run("predict", "-m", tmp_path / "m.jaspar", "-t", "q=1e-6", DATA / "region.fa").out
+
+
+def test_signals_are_the_same_in_bigwig_and_bedgraph_and_for_every_order_of_regions(run, genome, toy_model_file, tmp_path):
+    tracks = ("--bigwig", "{}.bw", "--bigwig-plus", "{}.plus.bw", "--bigwig-minus", "{}.minus.bw", "--bedgraph", "{}.bg")
+    (tmp_path / "r.bed").write_text("chr3\t500\t900\nchr1\t2100\t2400\nchr1\t500\t900\n")
+    outcome = run("predict", "-m", toy_model_file, "-m", "CTCF", *tracks, "-f", genome, "-b", "r.bed", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    plain = run("predict", "-m", toy_model_file, "-m", "CTCF", "-f", genome, "-b", "r.bed", cwd=tmp_path)
+    assert outcome.out == plain.out
+    lengths = {line.split("\t")[0]: int(line.split("\t")[1]) for line in genome.with_name("genome.fa.fai").read_text().splitlines()}
+    with pybigtools.open(str(tmp_path / "TOY.bw")) as both, pybigtools.open(str(tmp_path / "TOY.plus.bw")) as plus, pybigtools.open(str(tmp_path / "TOY.minus.bw")) as minus:
+        assert both.chroms() == lengths
+        values, forward, reverse = (file.values("chr1", 0, lengths["chr1"], fillna=None) for file in (both, plus, minus))
+    assert np.array_equal(values, np.fmax(forward, reverse), equal_nan=True) and not np.array_equal(forward, reverse, equal_nan=True)
+    assert np.isfinite(values).nonzero()[0].tolist() == [*range(500, 900), *range(2100, 2400)]
+    graph = np.full(lengths["chr1"], np.nan)
+    lines = rows((tmp_path / "TOY.bg").read_text())
+    assert [line[0] for line in lines if line[1] in ("500", "2100")] == ["chr3", "chr1", "chr1"]
+    for chrom, start, end, value in lines:
+        if chrom == "chr1":
+            graph[int(start) : int(end)] = float(value)
+    assert np.allclose(graph, values, equal_nan=True) and np.array_equal(np.round(values, 3), values.round(3), equal_nan=True)
+    called = [row for row in rows(outcome.out) if row[3] == "TOY" and row[0] == "chr1" and 500 <= int(row[1]) and int(row[2]) <= 900]
+    assert called and all(np.nanmean((forward if row[5] == "+" else reverse)[int(row[1]) : int(row[2])]) == pytest.approx(int(row[4]) / 1000, abs=2e-3) for row in called)
+
+
+def test_bed9_and_track_lines(run, tmp_path):
+    plain = rows(run("predict", "-m", "CTCF", DATA / "region.fa").out)
+    lines = run("predict", "-m", "CTCF", "--format", "bed9", "--track", "hg19", "--bedgraph", tmp_path / "s.bg", DATA / "region.fa").out.splitlines()
+    assert lines[0].startswith('track name="CTCF" ') and "db=hg19" in lines[0] and "itemRgb=On" in lines[0]
+    fields = rows("\n".join(lines[1:]))
+    assert [row[:6] for row in fields] == plain and all(row[6:8] == row[1:3] and row[8].count(",") == 2 for row in fields)
+    assert (tmp_path / "s.bg").read_text().startswith('track type=bedGraph name="CTCF"')
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("-m", "CTCF", "-m", "YY1", "--bigwig", "x.bw"), "--bigwig x.bw: there are 2 models, so {} is needed for their names"),
+        (("-m", "CTCF", "--bigwig", "-"), "a bigWig file cannot be written to standard output"),
+        (("-m", "CTCF", "--bedgraph", "-"), "sites and --bedgraph cannot both go to standard output"),
+        (("-m", "CTCF", "--bigwig", "x", "--bedgraph", "x"), "x: is named for two outputs"),
+        (("-m", "CTCF", "--track", "hg38 x=1"), "the name of a genome at UCSC is needed"),
+    ],
+)
+def test_outputs_that_cannot_be(run, tmp_path, arguments, message):
+    outcome = run("predict", *arguments, DATA / "region.fa", cwd=tmp_path)
+    assert outcome.status == 2 and message in outcome.err and outcome.out == "" and not list(tmp_path.iterdir())
+
+
+def test_a_packed_bed_file_has_a_tabix_index_where_its_order_allows_one(run, genome, tmp_path):
+    run("predict", "-m", "CTCF", "-o", tmp_path / "s.bed.gz", DATA / "region.fa")
+    with pysam.TabixFile(str(tmp_path / "s.bed.gz")) as file:
+        assert len(list(file.fetch("chr20", 1_000_000, 1_004_000))) == 3
+    (tmp_path / "r.bed").write_text("chr1\t20000\t40000\nchr1\t0\t20000\n")
+    outcome = run("predict", "-m", "CTCF", "-t", "0.05", "-f", genome, "-b", tmp_path / "r.bed", "-o", tmp_path / "t.bed.gz")
+    assert outcome.status == 0 and "t.bed.gz has no tabix index" in outcome.err and not (tmp_path / "t.bed.gz.tbi").exists()

@@ -4,15 +4,23 @@ import pytest
 
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.regions import Interval
-from bertsnr_tools.tracks import aligned, bedgraph_lines, write_bigwig
+from bertsnr_tools.inference import Hit
+from bertsnr_tools.tracks import BigWig, aligned, bed_line, bedgraph_lines, narrowpeak_line, track_line
 
 NAN = np.nan
 
 
 def test_bedgraph():
-    place = Interval("chr1", 10, 14)
-    assert bedgraph_lines(place, np.array([0.5, NAN, 1e-7, 2], dtype=np.float32)) == "chr1\t10\t11\t0.5\nchr1\t12\t13\t1e-07\nchr1\t13\t14\t2\n"
-    assert bedgraph_lines(place, np.full(4, NAN)) == ""
+    values = np.array([0.5, NAN, 1e-7, 2, 2, 2], dtype=np.float32)
+    assert bedgraph_lines("chr1", 10, values) == "chr1\t10\t11\t0.5\nchr1\t12\t13\t1e-07\nchr1\t13\t16\t2\n"
+    assert bedgraph_lines("chr1", 10, np.full(4, NAN)) == bedgraph_lines("chr1", 10, np.empty(0)) == ""
+
+
+def write_bigwig(path, tracks, **options):
+    file = BigWig(path, **options)
+    for place, values in tracks:
+        file.add(place.chrom, place.start, values)
+    file.write()
 
 
 def test_bigwig_is_read_by_another_reader(tmp_path):
@@ -35,7 +43,7 @@ def test_bigwig_refuses_what_it_cannot_hold(tmp_path):
     path.write_text("old")
     one = (Interval("c", 0, 5), np.ones(5))
     for tracks, problem in (
-        ([one, (Interval("c", 4, 6), np.ones(2))], r"c:0-5\(\+\) and c:4-6\(\+\) overlap"),
+        ([one, (Interval("c", 4, 6), np.ones(2))], r"c:4-5 has several"),
         ([(Interval("c", 0, 5), np.full(5, NAN))], "there is no value"),
         ([], "there is no value"),
     ):
@@ -54,3 +62,34 @@ def test_alignment():
     assert first == -2
     assert np.array_equal(matrix, [[1, 2, 3, NAN], [NAN, NAN, 4, 5], [NAN, 6, 7, NAN]], equal_nan=True)
     assert aligned([np.arange(3.0)] * 2, [0, 0])[1] == 0
+
+
+def test_bigwig_of_overlapping_pieces_has_the_greatest_value(tmp_path):
+    path = tmp_path / "t.bw"
+    rng = np.random.default_rng(2)
+    truth = np.full(2000, NAN)
+    tracks = []
+    for start in rng.integers(0, 1900, 40).tolist():
+        values = rng.choice([0, 0.25, 0.5, NAN], 60).astype(np.float32)
+        truth[start : start + 60] = np.fmax(truth[start : start + 60], values)
+        tracks.append((Interval("c", start, start + 60), values))
+    write_bigwig(str(path), tracks, merge=True, lengths={"b": 10, "c": 5000})
+    with pybigtools.open(str(path)) as file:
+        assert file.chroms() == {"b": 10, "c": 5000}
+        assert np.array_equal(file.values("c", 0, 2000, fillna=None), truth, equal_nan=True)
+
+
+def test_lines_of_sites():
+    hit = Hit("chr1", 10, 29, "CTCF", 0.9996, "-", 0.99, 5, 0)
+    assert bed_line(hit) == "chr1\t10\t29\tCTCF\t1000\t-\n"
+    assert bed_line(hit, "strand") == "chr1\t10\t29\tCTCF\t1000\t-\t10\t29\t220,50,32\n"
+    assert bed_line(hit._replace(score=0.5, strand="+"), "score") == "chr1\t10\t29\tCTCF\t500\t+\t10\t29\t110,110,110\n"
+    assert narrowpeak_line(hit, 4.6, -1, -1, 5) == "chr1\t10\t29\tCTCF\t1000\t-\t4.6000\t-1.0000\t-1.0000\t5\n"
+
+
+@pytest.mark.parametrize("kind, special", [("bed", "useScore=1"), ("bed9", "itemRgb=On"), ("narrowpeak", "type=narrowPeak"), ("bedgraph", "type=bedGraph")])
+def test_track_lines_keep_to_ucscs_limits(kind, special):
+    line = track_line(kind, 'A "name"\nthat is far too long', "d'" * 80, "hg38")
+    assert line.startswith("track ") and line.endswith("\n") and line.count("\n") == 1
+    assert special in line and " db=hg38 " in line and 'name="A namethat is f"' in line
+    assert len(line.split('description="')[1].split('"')[0]) == 60

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..fasta import Record
     from ..model import SiteModel
     from ..motifs import Motif
-    from ..regions import Interval
 
 LONGEST = 500  # bases of a record whose layers and heads are shown
 
@@ -93,7 +92,7 @@ def attn(
     from ..model import choose_device, choose_precision, layers_and_heads
     from ..motifs import read_meme
     from ..streams import open_output
-    from ..tracks import write_bigwig
+    from ..tracks import BigWig
 
     known = read_meme(motif) if motif else []
     torch.set_num_threads(threads or options.cores())
@@ -123,7 +122,10 @@ def attn(
         if len(kept[0][1]) > LONGEST and (plot_layers or html):
             raise DataError(f"record {kept[0][0].name!r} is {len(kept[0][1]):,} bp; --plot-layers and --html show up to {LONGEST} bp", sequences)
     if bigwig:
-        write_bigwig(bigwig, [_forward(record, values) for record, values in kept])
+        file = BigWig(bigwig)
+        for record, values in kept:
+            file.add(*_forward(record, values))
+        file.write()
     what = f"attention from [CLS], layer {layer or numbers[0]}, {f'head {head}' if head else 'all heads'}"
     if plot and count > 1:
         _draw_many(plot, f"{loaded.info.name}: {'standard input' if sequences == '-' else os.path.basename(sequences)}", kept, sequences, what)
@@ -131,12 +133,12 @@ def attn(
         _draw_one(plot, plot_layers, html, *kept[0], loaded, known, motif, step, batch_size, arithmetic, what)
 
 
-def _forward(record: Record, values: np.ndarray) -> tuple[Interval, np.ndarray]:
-    """Where a record lies, and its values in forward order."""
+def _forward(record: Record, values: np.ndarray) -> tuple[str, int, np.ndarray]:
+    """Chromosome and start of a record, and its values in forward order."""
     from ..regions import parse_record_name
 
     place = parse_record_name(record.name, len(record.sequence))
-    return place, values if place.strand == "+" else values[::-1]
+    return place.chrom, place.start, values if place.strand == "+" else values[::-1]
 
 
 def _lines(record: Record, values: np.ndarray, first: bool) -> str:

@@ -16,8 +16,14 @@ from . import options
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
 @click.option("-r", "--region", "regions", multiple=True, metavar="REGION", help="chrom or chrom:from-to, 1-based; may be repeated.")
 @options.output
-@click.option("--format", "kind", type=click.Choice(["bed", "narrowpeak"], case_sensitive=False), help="What is written.  [default: narrowpeak if the name of -o says so, else bed]")
+@click.option("--format", "kind", type=click.Choice(["bed", "bed9", "narrowpeak"], case_sensitive=False), help="What is written.  [default: narrowpeak if the name of -o says so, else bed]")
+@click.option("--rgb", type=click.Choice(["strand", "score"]), default="strand", help="Colour of the sites in bed9.")
+@click.option("--track", metavar="GENOME", help="Begin with a track line for the UCSC browser's GENOME, such as hg38.")
 @click.option("-t", "--threshold", type=options.Threshold("p", "q", "score"), metavar="P|p=P|q=Q|score=BITS", help="Call bases with a probability above P, sites with a p-value below P or a false discovery rate below Q, or matches of matrices with a score above BITS.  [default: the model's own]")
+@click.option("--bigwig", metavar="FILE", help="Write base probabilities, the higher of both strands, as bigWig; with several models FILE needs {} for their names.")
+@click.option("--bigwig-plus", metavar="FILE", help="As --bigwig, of the forward strand.")
+@click.option("--bigwig-minus", metavar="FILE", help="As --bigwig, of the reverse strand.")
+@click.option("--bedgraph", metavar="FILE", help="As --bigwig, but bedGraph, in the order of the input.")
 @options.step
 @options.strict
 @options.batch_size
@@ -32,7 +38,13 @@ def predict(
     regions: tuple[str, ...],
     output: str,
     kind: str | None,
+    rgb: str,
+    track: str | None,
     threshold: tuple[str, float] | None,
+    bigwig: str | None,
+    bigwig_plus: str | None,
+    bigwig_minus: str | None,
+    bedgraph: str | None,
     step: int | None,
     strict: bool,
     batch_size: int,
@@ -60,7 +72,7 @@ def predict(
     """
     from ..errors import DataError, UsageError
     from ..log import logger, progress
-    from ..streams import check_output, open_output
+    from ..streams import check_outputs, index_bed, open_output
 
     if not models:
         raise UsageError("a model is needed: -m MODEL")
@@ -68,7 +80,17 @@ def predict(
         raise UsageError("either FASTA or a genome is needed: predict -m MODEL region.fa, or -f genome.fa with -b or -r")
     if fasta is None and (bed or regions):
         raise UsageError("-b and -r need a genome: -f FASTA")
-    check_output(output, [sequences, fasta, bed, *models])
+    signals = {"--bigwig": bigwig, "--bigwig-plus": bigwig_plus, "--bigwig-minus": bigwig_minus, "--bedgraph": bedgraph}
+    if "-" in (bigwig, bigwig_plus, bigwig_minus):
+        raise UsageError("a bigWig file cannot be written to standard output")
+    if bedgraph == "-" == output:
+        raise UsageError("sites and --bedgraph cannot both go to standard output: -o FILE")
+
+    if track is not None and not (track.isalnum() and track.isascii()):
+        raise UsageError(f"--track {track!r}: the name of a genome at UCSC is needed, such as hg38")
+    check_outputs([output], [sequences, fasta, bed, *models])
+
+    from contextlib import ExitStack
 
     import torch
 
@@ -77,10 +99,14 @@ def predict(
     from ..matching import Matrix, base_threshold, load_models, null_of
     from ..model import choose_device, choose_precision
     from ..regions import Interval, parse_region, read_bed
+    from ..tracks import Signals, bed_line, narrowpeak_line, track_line
 
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)
     loaded = load_models(models, on)
+    names = [model.info.name for model in loaded]
+    files = _signal_files(signals, names)
+    check_outputs([output, *(path for _, _, path in files)], [sequences, fasta, bed, *models])
     steps = [window_step(step, model.info) for model in loaded]
     kind = kind or ("narrowpeak" if output.removesuffix(".gz").lower().endswith(".narrowpeak") else "bed")
     value, limit = (threshold[0], threshold[1]) if threshold else ("", 0.0)
@@ -92,9 +118,11 @@ def predict(
     by_p = [value in ("p", "q") and not isinstance(model, Matrix) for model in loaded]
     thresholds = [min(cut, model.info.threshold) if p else cut for cut, model, p in zip(cuts, loaded, by_p)]
     least = [cut if p else 0.0 for cut, p in zip(cuts, by_p)]
-    nulls = [null_of(model) for model in loaded] if ranked else []
+    nulls = [null_of(model) if value == "q" or isinstance(model, Matrix) or model.info.background else None for model in loaded]
+    colour = rgb if kind == "bed9" else None
 
     total = None
+    lengths = None
     if fasta is None:
         parts = fasta_parts(read_pieces(sequences or "-"))
     else:
@@ -108,55 +136,92 @@ def predict(
                 raise DataError("holds no intervals", bed)
         elif not wanted:
             wanted = [Interval(name, 0, length) for name, length in genome.lengths.items()]
+        lengths = genome.lengths
         total = sum(region.end - region.start for region in wanted)
         parts = genome_parts(genome, wanted, max(model.info.window for model in loaded))
 
     tally = Tally()
     sites = 0
+    ordered = True
+    seen: dict[str, int] = {}
     kept: list[Hit] = []
-    with open_output(output) as stream, progress("scanning", total, "bp") as bar:
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_output(output))
+        signal = Signals(files, names, lengths, track, stack) if files else None
+        bar = stack.enter_context(progress("scanning", total, "bp"))
+        if track:
+            title = ", ".join(dict.fromkeys(names))
+            stream.write(track_line(kind, title, f"{title}: binding sites by bertsnr_tools", track).encode())
         before = 0
-        for hits in scan(loaded, parts, thresholds, steps, batch_size, choose_precision(precision, on), tally):
+        for hits in scan(loaded, parts, thresholds, steps, batch_size, choose_precision(precision, on), tally, signal):
             hits = [hit for hit in hits if hit.peak > least[hit.model]]
             if ranked:
                 kept += hits
             else:
-                stream.write("".join(map(_bed_line, hits)).encode())
+                stream.write("".join([bed_line(hit, colour) for hit in hits]).encode())
                 stream.flush()
             sites += len(hits)
+            ordered = ordered and _in_order(hits, seen)
             bar.advance(tally.bases - before)
             before = tally.bases
         if ranked:
-            lines = _significant(kept, nulls, tally.known, limit if value == "q" else 1.0, kind)
-            sites = len(lines)
-            stream.write_all(line.encode() for line in lines)
+            chosen = _significant(kept, nulls, tally.known, limit if value == "q" else 1.0)
+            sites = len(chosen)
+            stream.write_all((narrowpeak_line(*site) if kind == "narrowpeak" else bed_line(site[0], colour)).encode() for site in chosen)
         if tally.unscored and strict:
             raise DataError(f"{tally.unscored:,} of {tally.regions:,} regions hold no run of ACGT as long as a token", sequences or fasta)
+        if signal:
+            signal.write()
+    if output.endswith((".gz", ".bgz")) and not track:
+        if ordered:
+            index_bed(output)
+        else:
+            logger.warning("%s has no tabix index: the regions are not in the order of the genome", output)
     if tally.unscored:
         logger.warning("%s of %s regions skipped: no run of ACGT as long as a token", f"{tally.unscored:,}", f"{tally.regions:,}")
     logger.debug("%s sites in %s bp of %s regions", f"{sites:,}", f"{tally.bases:,}", f"{tally.regions:,}")
 
 
-def _bed_line(hit: Any) -> str:
-    return f"{hit.chrom}\t{hit.start}\t{hit.end}\t{hit.name}\t{round(1000 * hit.score)}\t{hit.strand}\n"
+def _in_order(hits: list[Any], seen: dict[str, int]) -> bool:
+    """Whether sites go on where the earlier ones ended; `seen` holds the last start of each chromosome, the current one last."""
+    for hit in hits:
+        if hit.start < seen.get(hit.chrom, 0) or hit.chrom in seen and hit.chrom != next(reversed(seen)):
+            return False
+        seen[hit.chrom] = hit.start
+    return True
 
 
-def _significant(hits: list[Any], nulls: list[Any], bases: int, most: float, kind: str) -> list[str]:
-    """Lines of the sites whose false discovery rate among so many scanned bases is at most `most`, in their order."""
+def _signal_files(signals: dict[str, str | None], names: list[str]) -> list[tuple[int, str, str]]:
+    """For every model and option that asks for base probabilities: the model's number, the option and the file.
+
+    Raises
+    ------
+    UsageError : several models, and a file name without {}.
+    """
+    from ..errors import UsageError
+
+    files = []
+    for option, path in signals.items():
+        if path and len(names) > 1 and "{}" not in path:
+            raise UsageError(f"{option} {path}: there are {len(names)} models, so {{}} is needed for their names")
+        files += [(number, option, path.replace("{}", name.replace("/", "_"))) for number, name in enumerate(names) if path]
+    return files
+
+
+def _significant(hits: list[Any], nulls: list[Any], bases: int, most: float) -> list[tuple[Any, float, float, float, int]]:
+    """The sites whose false discovery rate among so many scanned bases is at most `most`, in their order, with what narrowPeak has."""
     import numpy as np
 
     from ..metrics import q_values
     from ..significance import log_odds
 
-    odds, logs, q = (np.zeros(len(hits)) for _ in range(3))
+    odds = log_odds(np.array([hit.peak for hit in hits]))
+    logs, falls = np.full((2, len(hits)), -1.0)
     for number, null in enumerate(nulls):
-        own = np.array([at for at, hit in enumerate(hits) if hit.model == number], dtype=int)
-        peaks = np.array([hits[at].peak for at in own])
-        odds[own], logs[own] = log_odds(peaks), null.logs_of(peaks)
-        q[own] = q_values(10.0 ** -logs[own], null.tests(bases))
-    chosen = np.nonzero(q <= most)[0].tolist()
-    if kind == "bed":
-        return [_bed_line(hits[at]) for at in chosen]
-    with np.errstate(divide="ignore"):
-        falls = np.minimum(-np.log10(q), 999.0) + 0.0
-    return [f"{_bed_line(hits[at])[:-1]}\t{odds[at]:.4f}\t{logs[at]:.4f}\t{falls[at]:.4f}\t{hits[at].summit}\n" for at in chosen]
+        own = np.array([at for at, hit in enumerate(hits) if hit.model == number and null], dtype=int)
+        if len(own):
+            logs[own] = null.logs_of(np.array([hits[at].peak for at in own]))
+            with np.errstate(divide="ignore"):
+                falls[own] = np.minimum(-np.log10(q_values(10.0 ** -logs[own], null.tests(bases))), 999.0) + 0.0
+    kept = np.nonzero(falls >= -np.log10(most))[0].tolist() if most < 1 else range(len(hits))
+    return [(hits[at], odds[at], logs[at], falls[at], hits[at].summit) for at in kept]
