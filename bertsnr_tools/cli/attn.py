@@ -23,7 +23,7 @@ LONGEST = 500  # bases of a record whose layers and heads are shown
 @click.argument("sequences", metavar="FASTA")
 @click.option("-m", "--model", metavar="MODEL", required=True, help="Model file, or the name of a shipped model.")
 @click.option("-o", "--output", metavar="FILE", help="Write the values to FILE.  [default: standard output, unless another output is asked for]")
-@click.option("--format", "form", type=click.Choice(["bedgraph", "tsv"]), default="bedgraph", help="A line for each base, or a row for each record.")
+@click.option("--format", "form", type=click.Choice(["bedgraph", "tsv"]), default="bedgraph", help="A line for each stretch of one value, or a row for each record.")
 @click.option("--bigwig", metavar="FILE", help="Write the values as bigWig.")
 @click.option("--layer", type=click.IntRange(1), metavar="INT", help="Layer, counted from 1.  [default: the last]")
 @click.option("--head", type=click.IntRange(1), metavar="INT", help="Head, counted from 1.  [default: the sum of all]")
