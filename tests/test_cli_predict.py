@@ -130,7 +130,7 @@ def test_models_without_natural_windows_have_no_p_values(run, toy_model_file):
     peaks = rows(run("predict", "-m", toy_model_file, "--format", "narrowpeak", DATA / "region.fa").out)
     assert peaks and all(row[7:9] == ["-1.0000", "-1.0000"] for row in peaks)
     outcome = run("predict", "-m", toy_model_file, "-t", "x=1", DATA / "region.fa")
-    assert outcome.status == 2 and "p= with one or q= with one or score= with a number" in outcome.err
+    assert outcome.status == 2 and "p= with one, q= with one, or score= with a number" in outcome.err
 
 
 def test_matches_of_a_matrix_have_p_and_q_values_too(run, tmp_path):
@@ -195,7 +195,8 @@ def test_outputs_that_cannot_be(run, tmp_path, arguments, message):
 def test_a_packed_bed_file_has_a_tabix_index_where_its_order_allows_one(run, genome, tmp_path):
     run("predict", "-m", "CTCF", "-o", tmp_path / "s.bed.gz", DATA / "region.fa")
     with pysam.TabixFile(str(tmp_path / "s.bed.gz")) as file:
-        assert len(list(file.fetch("chr20", 1_000_000, 1_004_000))) == 3
+        lines = gzip.open(tmp_path / "s.bed.gz").read().decode().splitlines()
+        assert list(file.fetch("chr20", 1_000_000, 1_004_000)) == [line for line in lines if int(line.split("\t")[1]) < 1_004_000] != lines
     (tmp_path / "r.bed").write_text("chr1\t20000\t40000\nchr1\t0\t20000\n")
     outcome = run("predict", "-m", "CTCF", "-t", "0.05", "-f", genome, "-b", tmp_path / "r.bed", "-o", tmp_path / "t.bed.gz")
     assert outcome.status == 0 and "t.bed.gz has no tabix index" in outcome.err and not (tmp_path / "t.bed.gz.tbi").exists()

@@ -1,4 +1,5 @@
 import json
+import random
 import subprocess
 import time
 
@@ -68,3 +69,29 @@ def test_one_pipeline_from_sites_to_calls(tmp_path):
     calls = [line.split("\t") for line in (tmp_path / "all.bed").read_text().splitlines()]
     found = [any(int(c[1]) < int(t[2]) and int(c[2]) > int(t[1]) and c[5] == t[5] for c in calls) for t in truth]
     assert sum(found) >= 2, calls  # a model of 300 windows and a few epochs
+
+
+def test_natural_windows_of_a_genome(run, windows, tmp_path):
+    genome = windows.with_name("genome.fa")
+    (tmp_path / "peaks.bed").write_text("chr1\t0\t30000\n")
+    arguments = ("--name", "X", "--epochs", 1, "-@", 1, "-f", genome, "--exclude", tmp_path / "peaks.bed", "--natural", 1.5)
+    outcome = run("train", "-o", tmp_path / "X.pt", *arguments, windows)
+    assert outcome.status == 0 and "natural windows are left for p-values, 1000 are needed" in outcome.err
+    info = load_model(str(tmp_path / "X.pt")).info
+    assert not info.background and info.training["recipe"]["natural"] == 1.5 and info.training["data"]["natural_windows"] == str(genome)
+    placeless = tmp_path / "w.fa"
+    placeless.write_text(windows.read_text().replace("::chr1", "::chrZ"))
+    outcome = run("train", "-o", tmp_path / "Y.pt", *arguments, placeless)
+    assert outcome.status == 2 and "does not lie in" in outcome.err and not (tmp_path / "Y.pt").exists()
+
+
+def test_a_background_gives_the_model_p_values(run, windows, tmp_path):
+    rng = random.Random(1)
+    background = tmp_path / "b.fa"
+    background.write_text("".join(f">n{i}\n{''.join(rng.choices('ACGT', k=100))}\n" for i in range(2400)))
+    outcome = run("train", "-q", "-o", tmp_path / "X.pt", "--epochs", 2, "-@", 1, "--background", background, "--natural", 2, "--hard-negatives", windows)
+    assert outcome.status == 0, outcome.err
+    info = load_model(str(tmp_path / "X.pt")).info
+    assert info.training["data"]["hard"] == info.training["data"]["natural"] // 10 and info.background["windows"] > 1000
+    sites = [line.split("\t") for line in run("predict", "-m", tmp_path / "X.pt", "-t", "p=0.05", "--format", "narrowpeak", DATA / "region.fa").out.splitlines()]
+    assert sites and all(float(site[7]) > 1.3 for site in sites)

@@ -116,16 +116,22 @@ CASES = [
     ("predict -m model.pt -f genome.fa -b unknown.bed", 1, "unknown.bed, line 1: no sequence named '1' in the genome (it has chr1)"),
     ("predict -m model.pt -f genome.fa -b past.bed", 1, "past.bed, line 1: end 15001 is past the end of chr3 (15000 bp)"),
     ("predict -m model.pt -s 101 pos.fa", 2, "-s 101 is longer than the window of TOY, 100 bp"),
-    ("predict -m model.pt -t 1.5 pos.fa", 2, "'1.5' is not a number between 0 and 1, p= with one, or score= with a number"),
+    ("predict -m model.pt -t 1.5 pos.fa", 2, "'1.5' is not a number between 0 and 1, p= with one, q= with one, or score= with a number"),
     ("predict -m model.pt -t p=0 pos.fa", 2, "'p=0' is not a number between 0 and 1"),
     ("predict -m m.meme -t score=high pos.fa", 2, "'score=high' is not a number"),
-    ("predict -m model.pt -t p=0.01 pos.fa", 2, "-t p=0.01 is for matrices; TOY needs a probability"),
+    ("predict -m model.pt -t p=0.01 pos.fa", 2, "TOY was trained without natural windows, so p-values are not known"),
     ("predict -m none.meme pos.fa", 1, "none.meme: holds no motif"),
     ("predict -m plain.fa pos.fa", 1, "plain.fa, line 2: row A of motif 'a' is 'ACGTTGCATGCATTGACCAT', needed are its counts"),
     ("attn -m m.meme pos.fa", 1, "the model a is of the kind matrix, which has no attention"),
     ("predict -m model.pt --device tpu pos.fa", 2, "'tpu' is not auto, cpu, cuda or cuda:N"),
     ("predict -m model.pt --device cuda:77 pos.fa", 1, "device 'cuda:77' is not there"),
     ("predict -m model.pt -o model.pt pos.fa", 2, "model.pt: is an input too"),
+    ("train -o x.pt -f genome.fa --background bg.fa pos.fa", 2, "natural windows come from -f or from --background"),
+    ("train -o x.pt --exclude sites.bed pos.fa", 2, "--exclude goes with -f"),
+    ("train -o x.pt --hard-negatives pos.fa", 2, "--natural and --hard-negatives need natural windows"),
+    ("train -o x.pt --natural 2 pos.fa", 2, "--natural and --hard-negatives need natural windows"),
+    ("train -o genome.fa -f genome.fa pos.fa", 2, "genome.fa: is an input too"),
+    ("train -o x.pt --background pos.fa pos.fa", 1, "pos.fa: record 'a::chr1:0-20(+)': a negative window has no site="),
     ("train -o x.pt --arch deepsnr -k 4 pos.fa", 2, "--arch deepsnr reads single bases"),
     ("pretrain pos.fa", 2, "Missing option '-o'"),
     ("pretrain -o enc -", 2, "neither can be a standard stream"),
@@ -180,7 +186,7 @@ CASES = [
     ("attn -m model.pt --motif m.meme plain.fa", 2, "--motif is drawn by --plot FILE"),
     ("attn -m model.pt --plot x.png --motif none.meme plain.fa", 1, "none.meme: holds no motif"),
     ("attn -m model.pt --plot x.png --motif m.meme plain.fa", 1, "m.meme: holds 2 motifs, and not one alone is named TOY"),
-    ("attn -m model.pt --bigwig x.bw overlap.fa", 1, "x.bw: bigWig holds one value for a base, but c:0-9(+) and c:5-14(+) overlap"),
+    ("attn -m model.pt --bigwig x.bw overlap.fa", 1, "x.bw: bigWig holds one value for a base, but c:5-6 has several: leave sequence that overlaps out"),
     ("attn -m model.pt --bigwig - plain.fa", 2, "a bigWig file cannot be written to standard output"),
     ("attn -m model.pt --plot x.png --html x.png plain.fa", 2, "x.png: is named for two outputs"),
 ]
@@ -194,7 +200,7 @@ def test_bad_input_gets_one_clear_line(run_here, place, line, status, problem):
     assert outcome.status == status, outcome.err
     lines = outcome.err.splitlines()
     assert problem in lines[-1] and lines[-1].startswith(f"bertsnr-{command}: ") and "Traceback" not in outcome.err
-    assert len([text for text in lines if "windows for training" not in text]) == 1, outcome.err
+    assert len([text for text in lines if "windows in an epoch" not in text]) == 1, outcome.err
     after = {path.name: path.read_bytes() for path in place.iterdir() if path.suffix not in (".fai", ".gzi")}
     assert after == {name: content for name, content in before.items() if not name.endswith(".fai")}
 

@@ -57,8 +57,8 @@ class Threshold(click.ParamType):
         known = kind in self.kinds if equals else True
         if known and (math.isfinite(wanted) if kind == "score" else 0 < wanted < 1):
             return kind or "probability", wanted
-        forms = {"p": "p= with one", "q": "q= with one", "score": "score= with a number"}
-        self.fail(f"{value!r} is not a number between 0 and 1, {' or '.join(forms[kind] for kind in self.kinds)}", parameter, context)
+        ones = ", ".join(f"{kind}= with one" for kind in self.kinds if kind != "score")
+        self.fail(f"{value!r} is not a number between 0 and 1, {ones}, or score= with a number", parameter, context)
 
 
 output = click.option("-o", "--output", default="-", metavar="FILE", help="Write to FILE, whole or not at all; .gz is written as bgzip. - is standard output.")

@@ -45,6 +45,7 @@ allowed "$hg19" > allowed.bed
 bertsnr windows --background -c 50 -b allowed.bed --exclude every.peaks.bed -f "$hg19" CTCF.hg19.bed > CTCF.natural.fa
 bertsnr train -o CTCF.pt --background CTCF.natural.fa --hard-negatives --val-chroms chr8,chr10 --json CTCF.json --resume CTCF.windows.fa
 
+# the shipped SRF and YY1 are still those trained on shuffles alone, from random weights: --encoder new --swap 0, without --background
 for tf in CDX2 GATA3 SRF YY1; do
     zcat "$data/sites/$tf.bed.gz" > $tf.every.bed
     awk -v held="$held" '$1 !~ held' $tf.every.bed > $tf.sites.bed
