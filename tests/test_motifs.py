@@ -9,6 +9,7 @@ from bertsnr_tools.fasta import Genome
 from bertsnr_tools.kmers import encode
 from bertsnr_tools.motifs import LETTERS, Motif, Pile, called_instances, instance_starts, jaspar_text, meme_text, needed, read_meme, site_instances, unique_id
 from bertsnr_tools.regions import Interval
+from bertsnr_tools.scores import Site
 
 # a hand-made motif, and one as it comes from instances
 SHORT = Motif("A_1", np.array([[7, 0, 0, 0], [0, 3, 3, 1], [2, 2, 2, 1]], dtype=float), "short")
@@ -106,7 +107,7 @@ def test_sites_that_cannot_be_read_are_counted(tmp_path):
 def test_one_instance_of_two_strands_is_the_better():
     track = np.zeros((2, 30), dtype=np.float32)
     track[0, 3:8], track[1, 12:17] = 0.7, 0.9
-    assert called_instances(track, 0.5, 5, 0.8, every=False) == [(12, 17, "-", pytest.approx(0.9))]
+    assert called_instances(track, 0.5, 5, 0.8, every=False) == [Site(12, 17, "-", pytest.approx(0.9))]
     assert [site[:3] for site in called_instances(track, 0.5, 5, 0.8, every=True)] == [(3, 8, "+"), (12, 17, "-")]
     track[1, 3:8] = 0.6  # the other strand of a better site
     assert [site[:3] for site in called_instances(track, 0.5, 5, 0.8, every=True)] == [(3, 8, "+"), (12, 17, "-")]
