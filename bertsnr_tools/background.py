@@ -57,7 +57,8 @@ def natural_windows(genome: Genome, regions: Iterable[Interval], avoid: Iterable
     """
     names = list(genome.lengths)
     avoided, allowed = merged(avoid), merged(regions)
-    kept = Drawn(*(np.empty(0, dtype=kind) for kind in (np.uint64, int, int, int)))
+    kept = [Drawn(*(np.empty(0, dtype=kind) for kind in (np.uint64, int, int, int)))]
+    found = 0  # windows since the lowest were last looked for
     for number, chrom in enumerate(names):
         key = _key(seed, chrom)
         for start, end in allowed.get(chrom, np.empty((0, 2), dtype=int)).tolist():
@@ -72,15 +73,15 @@ def natural_windows(genome: Genome, regions: Iterable[Interval], avoid: Iterable
                     continue
                 bins = gc_bins(codes, starts, window) if len(wanted) > 1 else np.zeros(len(starts), dtype=int)
                 keys = random_numbers(np.full(len(starts), key), starts + low, 2)
-                new = Drawn(keys, np.full(len(starts), number), starts + low, bins)
-                kept = Drawn(*(np.concatenate(columns) for columns in zip(kept, new)))
-                if len(kept.keys) > 2 * wanted.sum() + BLOCK:
-                    kept = _lowest(kept, wanted)
-    kept = _lowest(kept, wanted)
-    for at in np.lexsort((kept.starts, kept.chroms)):
-        chrom, start = names[kept.chroms[at]], int(kept.starts[at])
+                kept.append(Drawn(keys, np.full(len(starts), number), starts + low, bins))
+                found += len(starts)
+                if found > wanted.sum() + BLOCK:
+                    kept, found = [_lowest(kept, wanted)], 0
+    drawn = _lowest(kept, wanted)
+    for at in np.lexsort((drawn.starts, drawn.chroms)):
+        chrom, start = names[drawn.chroms[at]], int(drawn.starts[at])
         sequence = genome.fetch(chrom, start, start + window)
-        turned = bool(kept.keys[at] & np.uint64(1))
+        turned = bool(drawn.keys[at] & np.uint64(1))
         yield Record(f"natural::{chrom}:{start}-{start + window}({'-' if turned else '+'})", "", reverse_complement(sequence) if turned else sequence)
 
 
@@ -138,7 +139,8 @@ def gc_wanted(genome: Genome, sites: Sequence[Interval], window: int, copies: in
     return wanted
 
 
-def _lowest(drawn: Drawn, wanted: np.ndarray) -> Drawn:
+def _lowest(parts: Sequence[Drawn], wanted: np.ndarray) -> Drawn:
     """As many windows of each class as are wanted, those with the lowest keys."""
+    drawn = Drawn(*(np.concatenate(columns) for columns in zip(*parts)))
     chosen = [index[np.argsort(drawn.keys[index], kind="stable")[:count]] for number, count in enumerate(wanted.tolist()) for index in [np.nonzero(drawn.bins == number)[0]]]
     return drawn.take(np.concatenate(chosen))

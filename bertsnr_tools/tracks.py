@@ -12,7 +12,6 @@ import numpy as np
 from .errors import DataError, UsageError
 from .streams import open_output, reason, replacing
 
-
 STRAND_COLOURS = {"+": "0,90,181", "-": "220,50,32"}
 
 

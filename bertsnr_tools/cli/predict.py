@@ -73,6 +73,7 @@ def predict(
     from ..errors import DataError, UsageError
     from ..log import logger, progress
     from ..streams import check_outputs, index_bed, open_output
+    from ..tracks import Signals, bed_line, check_bigwig, narrowpeak_line, track_line
 
     if not models:
         raise UsageError("a model is needed: -m MODEL")
@@ -81,8 +82,9 @@ def predict(
     if fasta is None and (bed or regions):
         raise UsageError("-b and -r need a genome: -f FASTA")
     signals = {"--bigwig": bigwig, "--bigwig-plus": bigwig_plus, "--bigwig-minus": bigwig_minus, "--bedgraph": bedgraph}
-    if "-" in (bigwig, bigwig_plus, bigwig_minus):
-        raise UsageError("a bigWig file cannot be written to standard output")
+    for path in (bigwig, bigwig_plus, bigwig_minus):
+        if path:
+            check_bigwig(path)
     if bedgraph == "-" == output:
         raise UsageError("sites and --bedgraph cannot both go to standard output: -o FILE")
 
@@ -99,7 +101,6 @@ def predict(
     from ..matching import Matrix, base_threshold, load_models, null_of
     from ..model import choose_device, choose_precision
     from ..regions import Interval, parse_region, read_bed
-    from ..tracks import Signals, bed_line, narrowpeak_line, track_line
 
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)

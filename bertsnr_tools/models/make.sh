@@ -4,7 +4,8 @@
 # DATA holds genome/{hg19,hg38}.sparse.fa.gz (bgzip, indexed), sites/<TF>.bed.gz (JASPAR sites, BED6) and peaks/ (ENCODE CTCF
 # peaks and the JASPAR 2018 scan of hg19 with MA0139.1), and for the encoder windows/ (the published ones). Needs bertsnr_tools and
 # bedtools. Files are made in the current folder.
-# chr6, chr17, chr20, chr22 and chr2:95-98.5 Mb are left out of every model, so that scans of them can judge it.
+# chr6, chr17, chr20 and chr22 are left out of every model, and chr2:95-98.5 Mb of CTCF's sites and of the natural windows, so that scans
+# of them can judge it.
 set -euo pipefail
 data=$1
 held='^chr(6|17|20|22)$'
