@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from motif_match import SHIPPED, prepare
-from published import published_split
+from published import fasta, published_split
 
 from bertsnr_tools.windows import read_windows
 

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """The paper's comparison on its published windows: BertSNR with two tasks and with one, k = 3 to 6, two networks, and a matrix.
 
+    python benchmarks/paper.py encoders DATA TABLE
     python benchmarks/paper.py run DATA TABLE [--variants a,b] [--sets TF,TF]
     python benchmarks/paper.py report TABLE FIGURES
     python benchmarks/paper.py cross DATA TABLE FIGURE TF TF …
 
 For each data set the first fifth of the lines is the test part, as published; nothing of it is seen before the end. A tenth of
-the loci of the rest is the validation part: by it every network is stopped and its epoch chosen, and the start of those that
-have several. All networks learn from the same positives, of which some swap their sites in every epoch, and the same
-fresh shuffles. `run` adds a line to TABLE as soon as a variant is measured on a data set and does not measure it again; several runs
-may share a table. A training that was interrupted goes on from TABLE.<TF>.<variant>.ckpt. Models are kept as TABLE.<TF>.<variant>.pt. `report`
-prints the tables and draws the paper's figures; `cross` tests the default models of some factors on each other's test parts.
+the loci of the rest is the validation part: by it every network is stopped and its epoch chosen, and the start of those that have
+several. All networks learn from the same positives, of which some swap their sites in every epoch, and the same fresh shuffles.
+`encoders` trains an encoder for each of k = 3 to 6, all on the same windows of other factors and for 2,000 steps, a quarter of
+the shipped one's; the variants k3 to k6 begin with them and are trained half as long as the default. `run` adds a line to TABLE
+as soon as a variant is measured on a data set and does not measure it again; several runs may share a table. A training that was
+interrupted goes on from TABLE.<TF>.<variant>.ckpt. Models are kept as TABLE.<TF>.<variant>.pt. `report` prints the tables and
+draws the paper's figures; `cross` tests the default models of some factors on each other's test parts.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from published import fasta, published_split
 
 from bertsnr_tools import training
 from bertsnr_tools.cli.options import cores
@@ -34,9 +38,8 @@ from bertsnr_tools.matching import Matrix
 from bertsnr_tools.metrics import NAMES
 from bertsnr_tools.model import save_model
 from bertsnr_tools.motifs import Motif, Pile
-from bertsnr_tools.pretrained import shipped_encoder
+from bertsnr_tools.pretrained import Pretrained, read_pretrained, shipped_encoder
 from bertsnr_tools.windows import Windows, site_width
-from published import fasta, published_split
 
 SETS = (
     "NR1H4 TEAD2 ZNF85 ZNF528 STAT1STAT2 ZBTB33 KLF4 HIF1A E2F1 RUNX2 SIX1 TP53 IRF1 EHF MEF2A CDX2 E2F4 TFDP1 SRF E2F6 STAT1 GATA3 YY1 AR"
@@ -49,29 +52,37 @@ class Variant(NamedTuple):
     """How one column of the tables is made.
 
     The best on validation of so many `starts` is measured; a start that never takes off (validation AUPR below 0.5, which DeepSNR
-    knows well) does not count, but no more than four times as many are tried.
+    knows well) does not count, but no more than four times as many are tried. The `encoder` is the shipped one, a short one of the same k
+    that `encoders` trained, or a new one.
     """
 
     arch: str = "bertsnr"
     k: int = 3
-    trained: bool = True
+    encoder: str = "shipped"
     starts: int = 1
     options: dict = {}
 
 
 VARIANTS = {
     "default": Variant(),
-    "D-AEDNet": Variant("d-aednet", 1, False, 1, {"task_weight": 0.0}),
-    "DeepSNR": Variant("deepsnr", 1, False, 2, {"task_weight": 0.0, "epochs": 100, "patience": 20}),
+    "D-AEDNet": Variant("d-aednet", 1, "new", 1, {"task_weight": 0.0}),
+    "DeepSNR": Variant("deepsnr", 1, "new", 2, {"task_weight": 0.0, "epochs": 100, "patience": 20}),
     "Matching": Variant("matrix", 1),
-    "new": Variant(trained=False),
-    "new-single": Variant(trained=False, options={"task_weight": 0.0}),
-    "new-k4": Variant(k=4, trained=False),
-    "new-k5": Variant(k=5, trained=False),
-    "new-k6": Variant(k=6, trained=False),
-    "new-plain": Variant(trained=False, options={"swap": 0.0}),
+    "k3": Variant(encoder="short"),
+    "k3-single": Variant(encoder="short", options={"task_weight": 0.0}),
+    "k4": Variant(k=4, encoder="short"),
+    "k5": Variant(k=5, encoder="short"),
+    "k6": Variant(k=6, encoder="short"),
     "plain": Variant(options={"swap": 0.0}),
+    "new": Variant(encoder="new"),
+    "new-plain": Variant(encoder="new", options={"swap": 0.0}),
+    "new-single": Variant(encoder="new", options={"task_weight": 0.0}),
 }
+PAIRS = [
+    *(("k3", other) for other in ("k3-single", "k4", "k5", "k6")),
+    *(("default", other) for other in ("D-AEDNet", "DeepSNR", "Matching", "k3", "plain", "new")),
+    *(("new", other) for other in ("new-plain", "new-single")),
+]
 COLUMNS = ["data", "sites", "variant", "epochs", "seconds", "validation", *(f"{level}_{name}" for level in LEVELS for name in NAMES)]
 
 
@@ -86,15 +97,34 @@ def matrix(name: str, positives: Windows) -> Matrix:
     return Matrix(Motif(name, pile.counts))
 
 
-def trained(tf: str, variant: Variant, positives: Windows, checkpoint: str) -> tuple[training.SiteModel, float, int]:
+def encoders(data: Path, table: Path) -> None:
+    """Train those that are missing, into TABLE.encoder3 to TABLE.encoder6."""
+    pooled = f"{table}.pooled"
+    subprocess.run([sys.executable, Path(__file__).with_name("pooled_windows.py"), data, pooled], check=True, stdout=subprocess.DEVNULL)
+    files = sorted(Path(pooled).glob("*.fa"))
+    for k in (3, 4, 5, 6):
+        if not Path(f"{table}.encoder{k}").exists():
+            options = ["--task", "sites", "-k", k, "--steps", 2000, "--batch-size", 64, "--lr", 0.0015, "-o", f"{table}.encoder{k}", "--resume", *files]
+            subprocess.run([sys.executable, "-c", "from bertsnr_tools.cli import main; main('pretrain')", *map(str, options)], check=True)
+
+
+def begun(variant: Variant, windows: int, table: Path) -> tuple[Pretrained | None, int]:
+    """The encoder to begin with and how many epochs of so many windows to train."""
+    if variant.encoder == "short":
+        return read_pretrained(f"{table}.encoder{variant.k}"), min(20, max(4, -(-750 * 32 // windows)))
+    encoder = shipped_encoder(variant.k) if variant.encoder == "shipped" else None
+    return encoder, training.default_epochs(windows, 32, encoder is not None)
+
+
+def trained(tf: str, variant: Variant, positives: Windows, table: Path, checkpoint: str) -> tuple[training.SiteModel, float, int]:
     """The model that is measured, its validation AUPR, and its epochs."""
     results: list[tuple[float, int, training.SiteModel]] = []
     seed = 0
     while seed < 4 * variant.starts and sum(result[0] > 0.5 for result in results) < variant.starts:
         seed += 1
         data = training.split_data(positives, None, set(), 0.1, 1)
-        encoder = shipped_encoder(variant.k) if variant.trained else None
-        recipe = training.Recipe(training.default_epochs(2 * len(data.positives), 32, encoder is not None), swap=training.default_swap(len(data.positives)), seed=seed, precision="bf16")
+        encoder, epochs = begun(variant, 2 * len(data.positives), table)
+        recipe = training.Recipe(epochs, swap=training.default_swap(len(data.positives)), seed=seed, precision="bf16")
         recipe = replace(recipe, **variant.options)
         kept = training.Checkpoint(f"{checkpoint}.{seed}.ckpt", training.digest(data.positives, recipe=recipe, k=variant.k, encoder=encoder and encoder.digest()), True)
         result = training.fit(tf, training.Design(variant.arch, variant.k, encoder), recipe, data, torch.device("cpu"), kept)
@@ -104,15 +134,16 @@ def trained(tf: str, variant: Variant, positives: Windows, checkpoint: str) -> t
     return model, best, epochs
 
 
-def measure(data: Path, tf: str, name: str, checkpoint: str) -> dict[str, str]:
+def measure(data: Path, tf: str, name: str, table: Path) -> dict[str, str]:
     """A line of the table."""
     train, test = published_split(data, tf)
     positives = train.take(np.arange(0, len(train), 2))
+    checkpoint = f"{table}.{tf}.{name}"
     start = time.time()
     if VARIANTS[name].arch == "matrix":
         model, best, epochs = matrix(tf, positives), float("nan"), 0
     else:
-        model, best, epochs = trained(tf, VARIANTS[name], positives, checkpoint)
+        model, best, epochs = trained(tf, VARIANTS[name], positives, table, checkpoint)
         save_model(f"{checkpoint}.pt", model)
     seconds = time.time() - start
     metrics = training.evaluate(model, test, "fp32")
@@ -134,7 +165,7 @@ def run(data: Path, table: Path, names: list[str], sets: list[str]) -> None:
         for tf in sets:
             if any(row["data"] == tf and row["variant"] == name for row in read_table(table)):
                 continue
-            row = measure(data, tf, name, f"{table}.{tf}.{name}")
+            row = measure(data, tf, name, table)
             with table.open("a") as stream:  # one short line: whole even when two runs share the table
                 stream.write("\t".join(row[column] for column in COLUMNS) + "\n")
             print(tf, name, row["nucleotide_aupr"], sep="\t", flush=True)
@@ -163,14 +194,13 @@ def report(table: Path, figures: Path) -> None:
         values = [[float(rows[tf, name]["nucleotide_aupr"]) for tf in chosen if (tf, name) in rows] for name in names]
         print(title, len(chosen), *(f"{np.mean(part):.4f} ({len(part)})" if part else "-" for part in values), sep="\t")
     print("\none\tother\tmetric\tsets\tmean difference\tmedian\tone is better\tWilcoxon p")
-    pairs = [("new", "new-single"), ("new", "new-k4"), ("new", "new-k5"), ("new", "new-k6"), ("default", "new"), ("new", "new-plain"), ("default", "D-AEDNet")]
-    for one, other in pairs:
+    for one, other in PAIRS:
         if one in names and other in names:
             for metric in ("nucleotide_aupr", "nucleotide_f1", "sequence_aupr"):
                 print(paired(rows, one, other, metric))
     figures.mkdir(exist_ok=True)
     violins(rows, names, figures / "violins.png")
-    if "new-single" in names:
+    if "k3-single" in names:
         scatter(rows, figures / "tasks.png")
 
 
@@ -192,9 +222,9 @@ def scatter(rows: dict[tuple[str, str], dict[str, str]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure((12, 7), layout="constrained")
-    both = [tf for tf in SETS if (tf, "new") in rows and (tf, "new-single") in rows]
+    both = [tf for tf in SETS if (tf, "k3") in rows and (tf, "k3-single") in rows]
     for axes, metric in zip(figure.subplots(2, 3).flat, NAMES):
-        one, other = ([float(rows[tf, name][f"nucleotide_{metric}"]) for tf in both] for name in ("new", "new-single"))
+        one, other = ([float(rows[tf, name][f"nucleotide_{metric}"]) for tf in both] for name in ("k3", "k3-single"))
         ends = [min(one + other), max(one + other)]
         axes.plot(ends, ends, color="grey", linewidth=0.8)
         axes.scatter(other, one, s=12)
@@ -230,6 +260,9 @@ def main() -> None:
     reporter = commands.add_parser("report")
     reporter.add_argument("table", type=Path)
     reporter.add_argument("figures", type=Path)
+    maker = commands.add_parser("encoders")
+    maker.add_argument("data", type=Path)
+    maker.add_argument("table", type=Path)
     crosser = commands.add_parser("cross")
     for name in ("data", "table", "figure"):
         crosser.add_argument(name, type=Path)
@@ -240,6 +273,9 @@ def main() -> None:
         return
     if arguments.command == "report":
         report(arguments.table, arguments.figures)
+        return
+    if arguments.command == "encoders":
+        encoders(arguments.data, arguments.table)
         return
     torch.set_num_threads(cores())
     run(arguments.data, arguments.table, arguments.variants, arguments.sets)

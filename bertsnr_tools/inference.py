@@ -192,8 +192,8 @@ def _score_block(lane: _Lane, block: list[Part], batch_size: int, precision: str
     """Base probabilities on both strands of all parts of a block, each (2, any), and whether any window was scored in it."""
 
     def both_strands(windows: np.ndarray) -> list[np.ndarray]:
-        forward = base_probabilities(lane.model, windows, batch_size, precision)
-        return [forward, base_probabilities(lane.model, reverse_complement_codes(windows), batch_size, precision)[:, ::-1]]
+        scores = base_probabilities(lane.model, np.concatenate([windows, reverse_complement_codes(windows)]), batch_size, precision)
+        return [scores[: len(windows)], scores[len(windows) :, ::-1]]
 
     tiles: list[Tiles] = []
     for part in block:

@@ -12,7 +12,7 @@ from torch import nn
 from .errors import UsageError
 from .kmers import SPECIAL, base_scores, vocabulary
 from .log import logger
-from .model import ModelInfo, find_model, load_model
+from .model import ModelInfo, Reader, find_model, load_model
 from .motifs import LETTERS, Motif, is_motif_file, read_motifs
 from .significance import Background
 
@@ -65,6 +65,10 @@ class Matrix(nn.Module):
             bases = base_scores(self._logits(scores.reshape(count, length)[:, : length - width + 1]), width)
         logits = torch.from_numpy(bases)
         return logits.amax(dim=1), logits
+
+    def reader(self, precision: str) -> Reader:
+        """As `SiteModel.reader`."""
+        return self
 
     def _logits(self, scores: np.ndarray) -> np.ndarray:
         return np.log(np.interp(scores, self._scores, self._logs) / -np.log10(P_VALUE))

@@ -6,7 +6,8 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,16 @@ from torch import nn
 from . import __version__
 from .errors import DataError, DeviceError
 from .kmers import CLS, PAD, SEP, SPECIAL, base_means, base_scores, kmer_ids, vocabulary
+from .lean import Lean
 from .networks import NETWORKS
 from .streams import reason, replacing
 
 FORMAT = "bertsnr_tools model"
 FORMAT_VERSION = 1
+Reader = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # token ids to logits of both tasks
 SHIPPED = Path(__file__).parent / "models"
 DROPOUT = 0.2
+CACHE_TOKENS = 3200  # in a forward pass on a processor: what its cache holds
 LEAST_TOKENS = 256  # in a forward pass: matrix products of fewer rows are rounded differently, so a small batch is filled up
 
 
@@ -119,17 +123,35 @@ class SiteModel(nn.Module):
         sequence logits (B,), token logits (B, T), both float32
         """
         output = self.encoder(input_ids=ids)
-        hidden = output.last_hidden_state  # (B, T + 2, H)
-        with torch.autocast(hidden.device.type, enabled=False):  # one rounding of a logit would be seen in the score
-            hidden = self.dropout(hidden.float())
-            pooled = output.get("pooler_output")
-            first = hidden[:, 0] if pooled is None else self.dropout(pooled.float())
-            return _one_output(self.sequence_head, first), _one_output(self.token_head, hidden[:, 1:-1])
+        with torch.autocast(ids.device.type, enabled=False):  # one rounding of a logit would be seen in the score
+            return self._logits(output.last_hidden_state, output.get("pooler_output"))
+
+    def _logits(self, hidden: torch.Tensor, pooled: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of hidden states (B, T + 2, H) and, where the encoder has a pooler, what it makes of them."""
+        hidden = self.dropout(hidden.float())
+        first = hidden[:, 0] if pooled is None else self.dropout(pooled.float())
+        return _one_output(self.sequence_head, first), _one_output(self.token_head, hidden[:, 1:-1])
+
+    def reader(self, precision: str) -> Reader:
+        """`forward` for inference, with the weights of now in the arithmetic of `precision`."""
+        if precision == "fp16":  # whose range is too small for hidden states
+            return self
+        try:
+            lean = Lean(self.encoder, torch.bfloat16 if precision == "bf16" else torch.float32)
+        except ValueError:
+            return self
+
+        def read(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.autocast(ids.device.type, enabled=False):
+                hidden = lean(ids).float()
+                pooler = getattr(self.encoder, "pooler", None)
+                return self._logits(hidden, pooler and pooler(hidden))
+
+        return read
 
     @property
     def device(self) -> torch.device:
         return self.token_head.weight.device
-
 
     def differentiable(self, on: bool) -> None:
         """Choose the attention for training (on a CPU its backward pass is far faster) or the fused one for all else."""
@@ -163,6 +185,10 @@ class Baseline(nn.Module):
 
     def differentiable(self, on: bool) -> None:
         """Nothing to choose."""
+
+    def reader(self, precision: str) -> Reader:
+        """As `SiteModel.reader`."""
+        return self
 
 
 def new_model(info: ModelInfo) -> SiteModel:
@@ -213,15 +239,37 @@ def token_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, pr
     """
     sequences = np.empty(len(codes), dtype=np.float32)
     tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
-    with torch.inference_mode(), autocast(model.device, precision):
-        for batch, count, ids in _batches(model, codes, batch_size):
-            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in model(ids))
+    read = model.reader(precision)
+
+    def score(item: tuple[slice, int, torch.Tensor]) -> None:
+        batch, count, ids = item
+        with torch.inference_mode(), autocast(model.device, precision):
+            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids))
+
+    _each(score, _batches(model, codes, batch_size), model.device)
     return sequences, tokens
+
+
+def _each(work: Callable[[Any], None], items: Iterable[Any], device: torch.device) -> None:
+    """Do it with every item: on a processor one in each thread, which is faster than all threads on one."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        for item in items:
+            work(item)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, items):
+                pass
+    finally:
+        torch.set_num_threads(threads)  # a part of the setting is the whole process's
 
 
 def _batches(model: SiteModel, codes: np.ndarray, batch_size: int) -> Iterator[tuple[slice, int, torch.Tensor]]:
     """Rows, their number, and their token ids on the device; a small batch is filled up with repeats of its rows."""
     model.eval()
+    if model.device.type == "cpu":
+        batch_size = max(1, min(batch_size, CACHE_TOKENS // codes.shape[1], -(-len(codes) // torch.get_num_threads())))
     for start in range(0, len(codes), batch_size):
         batch = slice(start, start + batch_size)
         ids = token_ids(codes[batch], model.info.k)

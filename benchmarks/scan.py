@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""How fast is a scan?  Beside the paper's way, beside plain `transformers`, and beside what the arithmetic allows.
+
+    python benchmarks/scan.py [--encoder compact|dnabert] [--windows N]
+    python benchmarks/scan.py --memory
+
+All read the same random sequence in windows of 100 bp, a new one every 80 bp, both strands, with all threads. The paper's way: k-mers
+as text through BertTokenizer, one batch of 32 after the other, fp32. Plain `transformers`: ready token ids, batches of 64, in fp32 and with
+bf16 weights. Ours: `inference.scan`, sites called and all, in bf16 where the processor has it. The rounds of all are interleaved, the
+best of three counts. The arithmetic of a window is 2 operations for each weight of the layers and token and 4 for each pair of tokens,
+layer and hidden unit; the matrix rate is that of products of 1024 x 1024 bf16 matrices in the same process.
+
+--memory scans random chromosomes of 5 and of 50 Mb with `bertsnr predict` and prints time and peak memory of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BertTokenizer
+
+from bertsnr_tools.cli.options import cores
+from bertsnr_tools.inference import Part, Tally, scan
+from bertsnr_tools.kmers import encode, reverse_complement_codes, vocabulary
+from bertsnr_tools.model import ModelInfo, SiteModel, choose_precision, compact_encoder, token_ids
+from bertsnr_tools.regions import Interval
+
+WINDOW, STEP = 100, 80
+LETTERS = np.frombuffer(b"ACGT", dtype=np.uint8)
+
+
+def new_model(kind: str) -> SiteModel:
+    """Random weights: time does not depend on them."""
+    torch.manual_seed(1)
+    if kind == "compact":
+        return SiteModel(ModelInfo("X", 3, WINDOW, compact_encoder(3, WINDOW), 10, 0.999)).eval()
+    return SiteModel(ModelInfo("X", 6, WINDOW, {"model_type": "bert", "vocab_size": len(vocabulary(6)), "hidden_size": 768}, 10, 0.999)).eval()
+
+
+def operations(model: SiteModel) -> float:
+    """Of one window."""
+    config = model.encoder.config
+    tokens, hidden = WINDOW - model.info.k + 3, config.hidden_size
+    part = 3 if config.model_type == "modernbert" else 2
+    return 2 * tokens * config.num_hidden_layers * (4 * hidden**2 + part * hidden * config.intermediate_size + 2 * tokens * hidden)
+
+
+def both_strands(sequence: bytes) -> np.ndarray:
+    """The windows of both strands, shape (n, 100)."""
+    windows = np.lib.stride_tricks.sliding_window_view(encode(sequence), WINDOW)[::STEP]
+    return np.concatenate([windows, reverse_complement_codes(windows)])
+
+
+def authors(model: SiteModel, tokenizer: BertTokenizer, sequence: bytes) -> None:
+    k = model.info.k
+    for codes in np.array_split(both_strands(sequence), max(1, 2 * len(sequence) // STEP // 32)):
+        words = ["".join("ACTG"[code] for code in row) for row in codes.tolist()]
+        texts = [" ".join(word[at : at + k] for at in range(WINDOW - k + 1)) for word in words]
+        ids = tokenizer(texts, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            sequences, tokens = model(ids)
+            torch.sigmoid(sequences).tolist(), torch.sigmoid(tokens).tolist()
+
+
+def plain(model: SiteModel, sequence: bytes) -> None:
+    codes = both_strands(sequence)
+    with torch.inference_mode():
+        for first in range(0, len(codes), 64):
+            _, tokens = model(token_ids(codes[first : first + 64], model.info.k))
+            torch.sigmoid(tokens).numpy()
+
+
+def ours(model: SiteModel, sequence: bytes) -> None:
+    region = Interval("chr1", 0, len(sequence))
+    for _ in scan([model], [Part(region, 0, sequence, True)], [model.info.threshold], [STEP], 64, choose_precision("auto", model.device), Tally()):
+        pass
+
+
+def matrix_rate() -> float:
+    """Operations a second of bf16 matrix products."""
+    one = torch.randn(1024, 1024).bfloat16()
+    for count in (5, 40):
+        start = time.perf_counter()
+        for _ in range(count):
+            one @ one
+    return 40 * 2 * 1024**3 / (time.perf_counter() - start)
+
+
+def speed(kind: str, windows: int) -> None:
+    model = new_model(kind)
+    rough = copy.deepcopy(model)
+    rough.encoder.bfloat16()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "vocab.txt").write_text("\n".join(vocabulary(model.info.k)) + "\n")
+        tokenizer = BertTokenizer(vocab_file=str(Path(folder) / "vocab.txt"), do_lower_case=False)
+    ways: dict[str, Callable[[bytes], None]] = {
+        "the paper's way": lambda sequence: authors(model, tokenizer, sequence),
+        "transformers, fp32": lambda sequence: plain(model, sequence),
+        "transformers, bf16 weights": lambda sequence: plain(rough, sequence),
+        "bertsnr_tools": lambda sequence: ours(model, sequence),
+    }
+    length = windows // 2 * STEP + WINDOW - STEP
+    sequence = LETTERS[np.random.default_rng(1).integers(0, 4, length)].tobytes()
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for way in ways.values():
+        way(sequence[: 16 * STEP])
+    peaks = []
+    for _ in range(3):
+        peaks.append(matrix_rate())
+        for way, run in ways.items():
+            start = time.perf_counter()
+            run(sequence)
+            rates[way].append(2 * length / (time.perf_counter() - start))
+    best = {way: max(values) for way, values in rates.items()}
+    print(f"{kind}: {operations(model) / 1e6:,.0f} million operations a window, matrix rate {max(peaks) / 1e12:.3f} Tflop/s, {torch.get_num_threads()} threads")
+    for way, rate in best.items():
+        share = rate / STEP * operations(model) / max(peaks)
+        print(f"{way:28s}{rate:12,.0f} strand-bases/s{share:8.1%} of the matrix rate{best['bertsnr_tools'] / rate:8.2f} x")
+
+
+def memory() -> None:
+    bertsnr = str(Path(sys.executable).parent / "bertsnr")
+    random = np.random.default_rng(1)
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        for megabases in (5, 50):
+            path = Path(folder) / f"{megabases}.fa"
+            path.write_bytes(b">chr1\n" + LETTERS[random.integers(0, 4, megabases * 1_000_000)].tobytes() + b"\n")
+            start = time.perf_counter()
+            process = subprocess.Popen([bertsnr, "predict", "-q", "-m", "CTCF", "-o", os.devnull, str(path)])
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise SystemExit(status)
+            peaks.append(usage.ru_maxrss / 1024)
+            seconds = time.perf_counter() - start
+            print(f"{megabases} Mb: {seconds:,.0f} s, {2e6 * megabases / seconds:,.0f} strand-bases/s, {peaks[-1]:,.0f} MiB at most")
+    print(f"memory of the longer scan: {peaks[1] / peaks[0]:.3f} x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoder", choices=["compact", "dnabert"], default="compact")
+    parser.add_argument("--windows", type=int)
+    parser.add_argument("--memory", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(cores())
+    if arguments.memory:
+        memory()
+    else:
+        speed(arguments.encoder, arguments.windows or (8000 if arguments.encoder == "compact" else 512))
+
+
+if __name__ == "__main__":
+    main()

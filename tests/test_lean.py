@@ -1,0 +1,74 @@
+"""The lean encoder says what the library's own encoder says."""
+
+import numpy as np
+import pytest
+import torch
+
+from bertsnr_tools import lean
+from bertsnr_tools.lean import Lean
+from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, new_encoder, token_probabilities
+
+SMALL = {"vocab_size": 69, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
+CONFIGS = {
+    "compact": compact_encoder(3, 120),
+    "modernbert with biases": {"model_type": "modernbert", **SMALL, "attention_bias": True, "mlp_bias": True, "norm_bias": True, "local_attention": 8, "global_attn_every_n_layers": 2, "pad_token_id": 0},
+    "bert": {"model_type": "bert", **SMALL},
+}
+
+
+def encoder(name, **more):
+    torch.manual_seed(5)
+    made = new_encoder(CONFIGS[name] | more).eval()
+    with torch.no_grad():
+        for weight in made.parameters():  # so that no bias is 0 and no norm is 1
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return made
+
+
+@pytest.mark.parametrize("length", [9, 35, 100])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_same_hidden_states_as_transformers(name, length):
+    theirs = encoder(name)
+    ids = torch.randint(5, 69, (4, length))
+    with torch.inference_mode():
+        wanted = theirs(input_ids=ids).last_hidden_state
+        assert torch.allclose(Lean(theirs, torch.float32)(ids), wanted, atol=2e-5)
+        rough = Lean(theirs, torch.bfloat16)(ids).float()
+    assert 0 < (rough - wanted).pow(2).mean().sqrt() < 0.02 * wanted.pow(2).mean().sqrt()
+
+
+@pytest.mark.parametrize("shift", [200.0, -200.0])
+def test_rows_of_extreme_scores_are_still_averages(shift):
+    torch.manual_seed(1)
+    scores, value = torch.randn(2, 6, 6).bfloat16(), torch.randn(2, 6, 4).bfloat16()
+    scores[1, 3] += shift  # one row out of the range of exp
+    mixed = lean._mixed(scores.clone(), None, value)
+    assert torch.allclose(mixed.float(), torch.softmax(scores.float(), -1) @ value.float(), atol=0.03)
+    alone = lean._mixed(scores[:1].clone(), None, value[:1])
+    assert torch.equal(mixed[:1], alone)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_batches_and_threads_change_no_bit_of_bf16(name):
+    model = SiteModel(ModelInfo("X", 3, 120, CONFIGS[name], 10)).eval()
+    model.encoder = encoder(name)
+    codes = np.random.default_rng(1).integers(0, 4, (33, 37)).astype(np.uint8)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for torch_threads, batch in ((1, 64), (2, 64), (2, 5), (3, 1)):
+            torch.set_num_threads(torch_threads)
+            results.append(token_probabilities(model, codes, batch, "bf16"))
+            assert torch.get_num_threads() == torch_threads
+    finally:
+        torch.set_num_threads(threads)
+    for sequences, tokens in results[1:]:
+        assert np.array_equal(sequences, results[0][0]) and np.array_equal(tokens, results[0][1])
+
+
+def test_encoder_with_unknown_parts_is_left_to_transformers():
+    model = SiteModel(ModelInfo("X", 3, 120, CONFIGS["bert"] | {"hidden_act": "relu"}, 10)).eval()
+    with pytest.raises(ValueError, match="gelu"):
+        Lean(model.encoder, torch.float32)
+    assert model.reader("fp32") is model
+    assert np.isfinite(token_probabilities(model, np.zeros((2, 30), dtype=np.uint8), 2, "fp32")[1]).all()
