@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from .errors import UsageError
-from .fasta import PIECE, Genome, Piece, Record
+from .fasta import NOT_ACGT, PIECE, Genome, Piece, Record
 from .kmers import encode, reverse_complement, reverse_complement_codes
 from .model import ModelInfo, SiteModel, base_probabilities, cls_attention
 from .regions import Interval, is_located_name, parse_record_name
 from .scores import SITE_GAP, Caller, Site, Tiler, Tiles, shortest_site
 
+EVERYWHERE = (0, sys.maxsize)
+OVERLAP = 10_000  # bases around a shard's piece that are read as well: more than a site and the windows that it depends on
 BLOCK = 1 << 20  # bases that are scored together
 Score = Callable[[np.ndarray], Iterable[np.ndarray]]
 Signal = Callable[[int, str, int, np.ndarray], None]  # takes the model's number, chromosome, start and base probabilities (2, n)
@@ -29,23 +32,68 @@ class Part(NamedTuple):
     region : what the user asked for; a site belongs to the region in which its middle lies
     start : chromosome position of the first base that is read for this region (its context included)
     sequence : the next bases, upper case
-    last : the region ends with this part
+    last : the region, or the shard's piece of it, ends with this part
+    own : sites are called that begin in this range of the chromosome
     """
 
     region: Interval
     start: int
     sequence: bytes
     last: bool
+    own: tuple[int, int] = EVERYWHERE
 
 
 def genome_parts(genome: Genome, regions: Iterable[Interval], context: int) -> Iterator[Part]:
     """Regions of a genome, each read with `context` more bases on either side so that its border is no border to the model."""
     for region in regions:
-        start = max(0, region.start - context)
-        end = min(genome.lengths[region.chrom], region.end + context)
-        for at in range(start, end, PIECE):
-            stop = min(end, at + PIECE)
-            yield Part(region, start, genome.fetch(region.chrom, at, stop), stop == end)
+        start, end = _with_context(genome, region, context)
+        yield from _read(genome, region, start, end, EVERYWHERE)
+
+
+def shard_parts(genome: Genome, regions: Sequence[Interval], context: int, number: int, shards: int, steps: Sequence[int]) -> Iterator[Part]:
+    """One of several shards of what `genome_parts` reads: an equal share of the regions' bases, cut where it may be.
+
+    The sites of all shards, one after the other, are those of an undivided scan: a shard's first window begins where one of the
+    undivided scan does, and a site belongs to the shard in which it begins.
+
+    Parameters
+    ----------
+    number, shards : which one, counted from 1, of how many
+    steps : of the models' windows
+    """
+    sizes = np.array([region.end - region.start for region in regions])
+    stride = math.lcm(*steps)
+    first, last = (int(sizes.sum()) * at // shards for at in (number - 1, number))
+    for region, size, at in zip(regions, sizes.tolist(), (np.cumsum(sizes) - sizes).tolist()):
+        if last <= at or at + size <= first:
+            continue
+        start, end = _with_context(genome, region, context)
+        own = (0 if first <= at else region.start + first - at, sys.maxsize if at + size <= last else region.start + last - at)
+        before = own[0] - OVERLAP - stride
+        if before > start:
+            run = _run_start(genome, region.chrom, start, before)
+            start = run + (before - run) // stride * stride
+        yield from _read(genome, region, start, min(end, own[1] + OVERLAP + stride), own)
+
+
+def _with_context(genome: Genome, region: Interval, context: int) -> tuple[int, int]:
+    return max(0, region.start - context), min(genome.lengths[region.chrom], region.end + context)
+
+
+def _read(genome: Genome, region: Interval, start: int, end: int, own: tuple[int, int]) -> Iterator[Part]:
+    for at in range(start, end, PIECE):
+        stop = min(end, at + PIECE)
+        yield Part(region, start, genome.fetch(region.chrom, at, stop), stop == end, own)
+
+
+def _run_start(genome: Genome, chrom: str, start: int, at: int) -> int:
+    """Where, from `start` on, the run of A, C, G and T begins that goes on to `at`."""
+    for end in range(at, start, -PIECE):
+        begin = max(start, end - PIECE)
+        others = [match.end() for match in NOT_ACGT.finditer(genome.fetch(chrom, begin, end))]
+        if others:
+            return begin + others[-1]
+    return start
 
 
 def fasta_parts(pieces: Iterable[Piece]) -> Iterator[Part]:
@@ -163,12 +211,13 @@ def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequenc
                 lane.waiting += _placed(lane.caller.feed(np.nan_to_num(track), part.last), part, lane.model.info.name, which)
             hits += _certain(lanes, part)
             tally.bases += len(part.sequence)
-            own = part.sequence[max(0, part.region.start - part.start - at) : part.region.end - part.start - at]
+            first, last = (max(0, place - part.start - at) for place in _borders(part))
+            own = part.sequence[first:last]
             tally.known += len(own) - len(own.translate(None, b"ACGT"))
             at = 0 if part.last else at + len(part.sequence)
             if part.last:
                 tally.regions += 1
-                tally.unscored += not any(lane.scored for lane in lanes)
+                tally.unscored += part.own == EVERYWHERE and not any(lane.scored for lane in lanes)
                 for lane in lanes:
                     lane.begin_region()
         yield hits
@@ -270,18 +319,24 @@ def _scored_records(model: SiteModel, records: Iterable[Record], step: int, scor
             yield record, track if rows > 1 else track[0]
 
 
+def _borders(part: Part) -> tuple[int, int]:
+    """The bases of the region, without context, that a scan of this part is for."""
+    return max(part.region.start, part.own[0]), min(part.region.end, part.own[1])
+
+
 def _give(signal: Signal, model: int, part: Part, start: int, track: np.ndarray) -> None:
-    """Pass on the part of a track that lies in its region, not in the context."""
-    first, last = max(start, part.region.start), min(start + track.shape[1], part.region.end)
+    """Pass on the part of a track that lies between the part's borders."""
+    first, last = _borders(part)
+    first, last = max(start, first), min(start + track.shape[1], last)
     if first < last:
         signal(model, part.region.chrom, first, track[:, first - start : last - start])
 
 
 def _placed(sites: list[Site], part: Part, name: str, model: int) -> Iterator[Hit]:
-    """Sites of a part on its chromosome, without those whose middle lies in the context of the region."""
+    """Sites of a part on its chromosome, without those whose middle lies in the context of the region or that another shard has."""
     for site in sites:
         start, end = part.start + site.start, part.start + site.end
-        if part.region.start <= (start + end) // 2 < part.region.end:
+        if part.region.start <= (start + end) // 2 < part.region.end and part.own[0] <= start < part.own[1]:
             yield Hit(part.region.chrom, start, end, name, site.score, site.strand, site.peak, site.summit, model)
 
 

@@ -21,6 +21,7 @@ from . import __version__
 from .errors import DataError, DeviceError
 from .kmers import CLS, PAD, SEP, SPECIAL, base_means, base_scores, kmer_ids, vocabulary
 from .lean import Lean
+from .log import logger
 from .networks import NETWORKS
 from .streams import reason, replacing
 
@@ -246,11 +247,18 @@ def token_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, pr
         with torch.inference_mode(), autocast(model.device, precision):
             sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids))
 
-    _each(score, _batches(model, codes, batch_size), model.device)
+    try:
+        each(score, _batches(model, codes, batch_size), model.device)
+    except torch.OutOfMemoryError:
+        if batch_size == 1:
+            raise
+        logger.debug("batches of %d windows do not fit into the memory of %s, trying half of that", batch_size, model.device)
+        torch.cuda.empty_cache()
+        return token_probabilities(model, codes, batch_size // 2, precision)
     return sequences, tokens
 
 
-def _each(work: Callable[[Any], None], items: Iterable[Any], device: torch.device) -> None:
+def each(work: Callable[[Any], None], items: Iterable[Any], device: torch.device) -> None:
     """Do it with every item: on a processor one in each thread, which is faster than all threads on one."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
@@ -462,5 +470,7 @@ def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != kind:
         raise DataError(f"is no {kind}", path)
     if content.get("format_version") != version:
-        raise DataError(f"is of format version {content.get('format_version')!r}, this release reads version {version}: update bertsnr_tools", path)
+        found = content.get("format_version")
+        older = isinstance(found, int) and found < version
+        raise DataError(f"is of format version {found!r}, this release reads version {version}: {'make it anew' if older else 'update bertsnr_tools'}", path)
     return content

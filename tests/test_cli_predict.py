@@ -200,3 +200,25 @@ def test_a_packed_bed_file_has_a_tabix_index_where_its_order_allows_one(run, gen
     (tmp_path / "r.bed").write_text("chr1\t20000\t40000\nchr1\t0\t20000\n")
     outcome = run("predict", "-m", "CTCF", "-t", "0.05", "-f", genome, "-b", tmp_path / "r.bed", "-o", tmp_path / "t.bed.gz")
     assert outcome.status == 0 and "t.bed.gz has no tabix index" in outcome.err and not (tmp_path / "t.bed.gz.tbi").exists()
+
+
+def test_shards_of_a_genome(run, genome, toy_model_file):
+    scan = ("predict", "-m", toy_model_file, "-m", "CTCF", "-t", "0.99", "-f", genome)
+    whole = run(*scan).out
+    assert whole.count("\n") > 100
+    assert "".join(run(*scan, "--shard", f"{number}/3").out for number in (1, 2, 3)) == whole
+    tracks = [run(*scan, "--track", "hg38", "--shard", f"{number}/2").out.count("track name") for number in (1, 2)]
+    assert tracks == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--shard", "8/7", "-f", DATA / "genome.fa"), "'8/7' is no shard, needed is I/N with 1 <= I <= N, such as 2/7"),
+        (("--shard", "1/2", DATA / "region.fa"), "--shard needs a genome, whose parts can be read: -f FASTA"),
+        (("--shard", "1/2", "-f", DATA / "genome.fa", "--format", "narrowpeak"), "q-values are known only when all is scanned"),
+    ],
+)
+def test_shards_that_cannot_be(run, arguments, message):
+    outcome = run("predict", "-m", "CTCF", *arguments)
+    assert outcome.status == 2 and message in outcome.err and outcome.out == ""

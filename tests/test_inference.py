@@ -5,7 +5,7 @@ import pytest
 
 from bertsnr_tools import inference
 from bertsnr_tools.fasta import Genome, read_pieces
-from bertsnr_tools.inference import Tally, fasta_parts, genome_parts, scan
+from bertsnr_tools.inference import Tally, fasta_parts, genome_parts, scan, shard_parts
 from bertsnr_tools.kmers import encode, reverse_complement
 from bertsnr_tools.model import base_probabilities, find_model, load_model
 from bertsnr_tools.regions import Interval
@@ -157,3 +157,32 @@ def test_record_names_place_the_sites(ctcf):
     assert spans[0] == spans[1] and [h.chrom for h in hits] == ["chr5"] * 3 * per_record + ["plain"] * per_record
     assert spans[0] == [(a + 1000, b + 1000, s) for a, b, s in spans[3]]
     assert [abs(a - x) <= 2 and s == t for (a, _, s), (x, _, t) in zip(spans[2], spans[0])].count(True) == per_record
+
+
+@pytest.mark.parametrize("shards", [2, 7])
+def test_shards_one_after_the_other_are_the_whole(toy_model, ctcf, genome, monkeypatch, shards):
+    monkeypatch.setattr(inference, "OVERLAP", 800)  # so that shards begin within runs of these short chromosomes
+    reference = Genome(str(genome))
+    models, steps = [toy_model, ctcf], [30, 50]
+    regions = [Interval("chr2", 8000, 14_000), Interval("chr3", 0, 2000), Interval("chr2", 990, 1500)]  # N from 12,500 to 13,000
+
+    def sites(parts):
+        track = np.full((2, 25_000), np.nan)
+
+        def keep(model, chrom, start, values):
+            if model == 1 and chrom == "chr2":
+                track[:, start : start + values.shape[1]] = values
+
+        tally = Tally()
+        return [hit for block in scan(models, parts, [0.99, 0.5], steps, 64, "fp32", tally, keep) for hit in block], track, tally.known
+
+    def together(regions):
+        parts = [sites(shard_parts(reference, regions, 100, number, shards, steps)) for number in range(1, shards + 1)]
+        hits, tracks, known = zip(*parts)
+        assert sum(map(bool, hits)) > shards // 2
+        return sum(hits, []), np.fmax.reduce(tracks), sum(known)
+
+    whole, shares = sites(genome_parts(reference, regions, 100)), together(regions)
+    assert len(whole[0]) > 50 and shares[0] == whole[0] and shares[2] == whole[2]
+    track, joined = sites(genome_parts(reference, regions[:1], 100))[1], together(regions[:1])[1]
+    assert np.isfinite(track).sum() == 2 * 5500 and np.array_equal(track, joined, equal_nan=True)

@@ -72,3 +72,23 @@ def test_encoder_with_unknown_parts_is_left_to_transformers():
         Lean(model.encoder, torch.float32)
     assert model.reader("fp32") is model
     assert np.isfinite(token_probabilities(model, np.zeros((2, 30), dtype=np.uint8), 2, "fp32")[1]).all()
+
+
+def test_batches_that_do_not_fit_are_halved(toy_model, monkeypatch):
+    codes = np.random.default_rng(2).integers(0, 4, (70, 100)).astype(np.uint8)
+    wanted = token_probabilities(toy_model, codes, 64, "fp32")
+    read = toy_model.reader("fp32")
+    seen = []
+
+    def small(ids, most=10):
+        seen.append(len(ids))
+        if len(ids) > most:
+            raise torch.OutOfMemoryError("too much")
+        return read(ids)
+
+    monkeypatch.setattr(toy_model, "reader", lambda precision: small, raising=False)
+    found = token_probabilities(toy_model, codes, 64, "fp32")
+    assert max(seen) > 10 and all(np.array_equal(one, other) for one, other in zip(found, wanted))
+    with pytest.raises(torch.OutOfMemoryError):
+        monkeypatch.setattr(toy_model, "reader", lambda precision: lambda ids: small(ids, 0), raising=False)
+        token_probabilities(toy_model, codes, 64, "fp32")

@@ -84,7 +84,8 @@ class Payload:
     ("change", "problem"),
     [
         ({"format": "other"}, "is no bertsnr_tools model"),
-        ({"format_version": 2}, "is of format version 2, this release reads version 1"),
+        ({"format_version": 2}, "is of format version 2, this release reads version 1: update bertsnr_tools"),
+        ({"format_version": 0}, "is of format version 0, this release reads version 1: make it anew"),
         ({"k": "3"}, "model field 'k' is str, needed is int"),
         ({"k": 4}, "vocabulary has 69 tokens, 4-mers need 261"),
         ({"threshold": 2.0}, "out of range"),

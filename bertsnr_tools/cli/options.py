@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,18 @@ class Threshold(click.ParamType):
             return kind or "probability", wanted
         ones = ", ".join(f"{kind}= with one" for kind in self.kinds if kind != "score")
         self.fail(f"{value!r} is not a number between 0 and 1, {ones}, or score= with a number", parameter, context)
+
+
+class Shard(click.ParamType):
+    """I/N as two numbers."""
+
+    name = "shard"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r} is no shard, needed is I/N with 1 <= I <= N, such as 2/7", parameter, context)
+        return int(match[1]), int(match[2])
 
 
 output = click.option("-o", "--output", default="-", metavar="FILE", help="Write to FILE, whole or not at all; .gz is written as bgzip. - is standard output.")

@@ -24,6 +24,7 @@ from . import options
 @click.option("--bigwig-plus", metavar="FILE", help="As --bigwig, of the forward strand.")
 @click.option("--bigwig-minus", metavar="FILE", help="As --bigwig, of the reverse strand.")
 @click.option("--bedgraph", metavar="FILE", help="As --bigwig, but bedGraph, in the order of the input.")
+@click.option("--shard", type=options.Shard(), metavar="I/N", help="Scan the I-th of N equal shares of the genome or its regions; the outputs of all, one after the other, are that of a scan without.")
 @options.step
 @options.strict
 @options.batch_size
@@ -45,6 +46,7 @@ def predict(
     bigwig_plus: str | None,
     bigwig_minus: str | None,
     bedgraph: str | None,
+    shard: tuple[int, int] | None,
     step: int | None,
     strict: bool,
     batch_size: int,
@@ -90,6 +92,8 @@ def predict(
 
     if track is not None and not (track.isalnum() and track.isascii()):
         raise UsageError(f"--track {track!r}: the name of a genome at UCSC is needed, such as hg38")
+    if shard and fasta is None:
+        raise UsageError("--shard needs a genome, whose parts can be read: -f FASTA")
     check_outputs([output], [sequences, fasta, bed, *models])
 
     from contextlib import ExitStack
@@ -97,7 +101,7 @@ def predict(
     import torch
 
     from ..fasta import Genome, read_pieces
-    from ..inference import Hit, Tally, fasta_parts, genome_parts, scan, window_step
+    from ..inference import Hit, Tally, fasta_parts, genome_parts, scan, shard_parts, window_step
     from ..matching import Matrix, base_threshold, load_models, null_of
     from ..model import choose_device, choose_precision
     from ..regions import Interval, parse_region, read_bed
@@ -112,6 +116,8 @@ def predict(
     kind = kind or ("narrowpeak" if output.removesuffix(".gz").lower().endswith(".narrowpeak") else "bed")
     value, limit = (threshold[0], threshold[1]) if threshold else ("", 0.0)
     ranked = kind == "narrowpeak" or value == "q"
+    if shard and ranked:
+        raise UsageError("--shard: q-values are known only when all is scanned: write BED, with a threshold that is no q=")
     # the sites with q below Q are among those with p below Q; matches of matrices with such a p would run into each other
     first = [(None if isinstance(model, Matrix) else ("p", limit)) if value == "q" else threshold for model in loaded]
     cuts = [base_threshold(asked, model) for asked, model in zip(first, loaded)]
@@ -139,7 +145,12 @@ def predict(
             wanted = [Interval(name, 0, length) for name, length in genome.lengths.items()]
         lengths = genome.lengths
         total = sum(region.end - region.start for region in wanted)
-        parts = genome_parts(genome, wanted, max(model.info.window for model in loaded))
+        context = max(model.info.window for model in loaded)
+        if shard:
+            total //= shard[1]
+            parts = shard_parts(genome, wanted, context, *shard, steps)
+        else:
+            parts = genome_parts(genome, wanted, context)
 
     tally = Tally()
     sites = 0
@@ -150,7 +161,7 @@ def predict(
         stream = stack.enter_context(open_output(output))
         signal = Signals(files, names, lengths, track, stack) if files else None
         bar = stack.enter_context(progress("scanning", total, "bp"))
-        if track:
+        if track and (not shard or shard[0] == 1):
             title = ", ".join(dict.fromkeys(names))
             stream.write(track_line(kind, title, f"{title}: binding sites by bertsnr_tools", track).encode())
         before = 0
