@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bertsnr_tools.windows import read_windows
 from motif_match import SHIPPED, prepare
 from published import fasta, published_split
-
-from bertsnr_tools.windows import read_windows
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
     python benchmarks/paper.py encoders DATA TABLE
     python benchmarks/paper.py run DATA TABLE [--variants a,b] [--sets TF,TF]
     python benchmarks/paper.py report TABLE FIGURES
-    python benchmarks/paper.py cross DATA TABLE FIGURE TF TF …
+    python benchmarks/paper.py cross DATA TABLE FIGURE TF TF … [--variant k3]
 
 For each data set the first fifth of the lines is the test part, as published; nothing of it is seen before the end. A tenth of
 the loci of the rest is the validation part: by it every network is stopped and its epoch chosen, and the start of those that have
@@ -30,7 +30,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from published import fasta, published_split
 
 from bertsnr_tools import training
 from bertsnr_tools.cli.options import cores
@@ -40,6 +39,7 @@ from bertsnr_tools.model import save_model
 from bertsnr_tools.motifs import Motif, Pile
 from bertsnr_tools.pretrained import Pretrained, read_pretrained, shipped_encoder
 from bertsnr_tools.windows import Windows, site_width
+from published import fasta, published_split
 
 SETS = (
     "NR1H4 TEAD2 ZNF85 ZNF528 STAT1STAT2 ZBTB33 KLF4 HIF1A E2F1 RUNX2 SIX1 TP53 IRF1 EHF MEF2A CDX2 E2F4 TFDP1 SRF E2F6 STAT1 GATA3 YY1 AR"
@@ -234,13 +234,13 @@ def scatter(rows: dict[tuple[str, str], dict[str, str]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def cross(data: Path, table: Path, figure: Path, sets: list[str]) -> None:
+def cross(data: Path, table: Path, figure: Path, sets: list[str], variant: str) -> None:
     """AUPR of every model on every data set, by `bertsnr evaluate`."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{tf}.fa" for tf in sets]
         for tf, path in zip(sets, files):
             path.write_bytes(b"".join(fasta(published_split(data, tf).test)))
-        models = [word for tf in sets for word in ("-m", f"{table}.{tf}.default.pt")]
+        models = [word for tf in sets for word in ("-m", f"{table}.{tf}.{variant}.pt")]
         command = [sys.executable, "-c", "from bertsnr_tools.cli import main; main('evaluate')", *models, "--heatmap", figure, *files]
         lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     rows = {(row["model"], row["data"]): row["nucleotide_aupr"] for row in csv.DictReader(lines, delimiter="\t")}
@@ -267,9 +267,10 @@ def main() -> None:
     for name in ("data", "table", "figure"):
         crosser.add_argument(name, type=Path)
     crosser.add_argument("sets", nargs="+")
+    crosser.add_argument("--variant", default="default")
     arguments = parser.parse_args()
     if arguments.command == "cross":
-        cross(arguments.data, arguments.table, arguments.figure, arguments.sets)
+        cross(arguments.data, arguments.table, arguments.figure, arguments.sets, arguments.variant)
         return
     if arguments.command == "report":
         report(arguments.table, arguments.figures)

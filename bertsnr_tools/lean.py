@@ -72,7 +72,7 @@ class Lean:
         if self.modern:  # what a token comes to before it meets others
             self.words = self._norm(self.first, self.words)
             self.qkv = linear(self.words if self.layers[0].before is None else self._norm(self.layers[0].before, self.words), *self.layers[0].qkv)
-        self._turns: dict[tuple[str, int], Affine] = {}
+        self._turns: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
         self._masks: dict[int, torch.Tensor] = {}
 
     def _affine(self, part: Any) -> Affine:
@@ -147,7 +147,7 @@ class Lean:
         if (kind, length) not in self._turns:
             cosine, sine = self.encoder.rotary_emb(parts.float(), torch.arange(length, device=parts.device)[None], kind)
             sine = torch.cat([-sine[0, :, :half], sine[0, :, half:]], dim=-1)
-            self._turns[kind, length] = Affine(cosine[0].to(self.dtype), sine.to(self.dtype))
+            self._turns[kind, length] = cosine[0].to(self.dtype), sine.to(self.dtype)
         cosine, sine = self._turns[kind, length]
         parts = parts.contiguous()
         return torch.cat([parts[..., half:], parts[..., :half]], dim=-1).mul_(sine).addcmul_(parts, cosine)

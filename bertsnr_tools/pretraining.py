@@ -145,14 +145,14 @@ def mask_tokens(ids: np.ndarray, k: int, share: float, random: np.random.Generat
 
 def language_model(config: dict[str, Any]) -> nn.Module:
     """The encoder with a head that tells hidden tokens, with random weights."""
-    options = {name: value for name, value in config.items() if name != "model_type"}
+    options = {name: value for name, value in config.items() if name != "model_type"} | {"attn_implementation": "eager"}
     if config["model_type"] == "modernbert":
         from transformers import ModernBertConfig, ModernBertForMaskedLM
 
-        return ModernBertForMaskedLM(ModernBertConfig(**options, attn_implementation="eager"))
+        return ModernBertForMaskedLM(ModernBertConfig(**options))
     from transformers import BertConfig, BertForMaskedLM
 
-    return BertForMaskedLM(BertConfig(**options, attn_implementation="eager"))
+    return BertForMaskedLM(BertConfig(**options))
 
 
 class MaskedTokens:
@@ -181,7 +181,7 @@ class MaskedTokens:
         return mask_tokens(token_ids(next(self._stream), plan.k).numpy(), plan.k, plan.masked, np.random.default_rng([plan.seed, 6, step]))
 
     @staticmethod
-    def loss(model: nn.Module, masked: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+    def loss(model: Any, masked: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int, int]:
         """Mean loss, tokens told right, tokens asked for."""
         logits = model(input_ids=masked).logits
         hidden = targets != IGNORED
@@ -195,8 +195,9 @@ class ManySites(nn.Module):
 
     def __init__(self, config: dict[str, Any], count: int):
         super().__init__()
-        self.encoder: Any = new_encoder(config)
-        self.encoder.set_attn_implementation("eager")
+        encoder: Any = new_encoder(config)
+        encoder.set_attn_implementation("eager")
+        self.encoder = encoder
         self.dropout = nn.Dropout(DROPOUT)
         self.sequence_head = nn.Linear(config["hidden_size"], count)
         self.token_head = nn.Linear(config["hidden_size"], count)
@@ -236,7 +237,7 @@ class SitesOfMany:
         return token_ids(every.codes, plan.k).numpy(), token_labels(every.labels, plan.k).astype(np.float32), every.positive.astype(np.float32), np.tile(which, 2)
 
     @staticmethod
-    def loss(model: nn.Module, ids: torch.Tensor, tokens: torch.Tensor, positive: torch.Tensor, which: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+    def loss(model: Any, ids: torch.Tensor, tokens: torch.Tensor, positive: torch.Tensor, which: torch.Tensor) -> tuple[torch.Tensor, int, int]:
         """As `MaskedTokens.loss`, of the labels of tokens."""
         sequence_logits, token_logits = model(ids, which)
         share = Recipe.task_weight
@@ -264,7 +265,7 @@ def pretrain(task: Callable[[int], MaskedTokens | SitesOfMany], output: str, pla
     done = checkpoint.fit["step"] if checkpoint.fit else 0
     work = task(done)
     model = work.model(start.config if start else compact_encoder(plan.k, plan.window)).to(device)
-    encoder = model.encoder if isinstance(model, ManySites) else model.base_model
+    encoder: Any = model.encoder if isinstance(model, ManySites) else model.base_model
     if start:
         encoder.load_state_dict(start.weights, strict=False)
     groups = [{"params": [p for p in model.parameters() if (p.ndim > 1) == many], "weight_decay": plan.weight_decay * many} for many in (True, False)]
@@ -329,7 +330,7 @@ def _processes(world: int, device: torch.device) -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-def _write(output: str, model: nn.Module, plan: Plan) -> None:
+def _write(output: str, model: Any, plan: Plan) -> None:
     """Make the folder under a temporary name, then put it in the place of an old one."""
     target = os.path.realpath(output)
     temporary, old = f"{target}.{os.getpid()}.tmp", f"{target}.{os.getpid()}.old"

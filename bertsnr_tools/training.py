@@ -115,10 +115,10 @@ def swapped(windows: Windows, share: float, key: str) -> Windows:
     first = windows.labels.argmax(axis=1)
     after = windows.labels.shape[1] - windows.labels[:, ::-1].argmax(axis=1)
     alike: dict[bytes, list[int]] = {}
-    for row, (start, end) in enumerate(zip(first, after)):
+    for row, (start, end) in enumerate(zip(first.tolist(), after.tolist())):
         alike.setdefault(windows.labels[row, start:end].tobytes(), []).append(row)
     codes = windows.codes.copy()
-    for row in np.nonzero(random.random(len(windows)) < share)[0]:
+    for row in np.nonzero(random.random(len(windows)) < share)[0].tolist():
         others = alike[windows.labels[row, first[row] : after[row]].tobytes()]
         other = others[int(random.integers(len(others)))]
         codes[row, first[row] : after[row]] = windows.codes[other, first[other] : after[other]]

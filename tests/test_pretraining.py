@@ -59,7 +59,7 @@ def test_masks_are_spans_of_the_right_share(k):
     assert abs(hidden[:, 1:-1].mean() - 0.15) < 0.01
     assert np.array_equal(targets[hidden], ids[hidden]) and np.array_equal(masked[~hidden], ids[~hidden])
     runs = np.diff(np.nonzero(np.diff(hidden[:, 1:-1].astype(int), axis=1, prepend=0, append=0).ravel())[0])[::2]
-    inside = [run for run in runs.tolist()]
+    inside = runs.tolist()
     assert np.quantile(inside, 0.2) >= min(k, 3)
     fate = masked[hidden]
     assert abs((fate == MASK).mean() - 0.8) < 0.02 and abs((fate == ids[hidden]).mean() - 0.1) < 0.02

@@ -3,8 +3,8 @@ import pybigtools
 import pytest
 
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.regions import Interval
 from bertsnr_tools.inference import Hit
+from bertsnr_tools.regions import Interval
 from bertsnr_tools.tracks import BigWig, aligned, bed_line, bedgraph_lines, narrowpeak_line, track_line
 
 NAN = np.nan

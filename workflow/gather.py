@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyBigWig
+
 from bertsnr_tools.streams import index_bed, open_output
 from bertsnr_tools.tracks import BigWig
 
