@@ -7,7 +7,8 @@ DATA holds regions/*.hg19.fa.gz, peaks/ (ENCODE CTCF and RAD21 peaks of three ce
 genome/hg19.sparse.fa.gz. FIMO is memelite's, with MA0139.1 of JASPAR 2018. A call is right when it lies in a CTCF or RAD21 peak of any
 of the lines; recall is over the CTCF peaks of GM12878. Of calls that overlap, the best is kept, of both methods. Printed are calls, right
 calls and peaks found at as many calls as FIMO makes at p < 1e-5, with 95 % intervals over blocks of 50 kb; the calls that find half of
-the peaks; border errors of calls that overlap a site of JASPAR's scan; and how often held-out natural windows have low p-values.
+the peaks; border errors of calls that overlap a site of JASPAR's scan; and how often held-out natural windows and their
+shuffles have low p-values.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bertsnr_tools.regions import Interval, parse_record_name, read_bed
 
 LEAST = 1e-5  # FIMO's p-value at which methods are compared
 BLOCK = 50_000
+LEVELS = (0.1, 0.03, 0.01, 0.003, 0.001)  # of p-values that are counted
 HELD = ("chr6", "chr17", "chr20", "chr22")  # no shipped model has seen them
 
 
@@ -121,22 +123,33 @@ def border_errors(calls: list[Call], known: dict[str, np.ndarray]) -> np.ndarray
     return np.array(errors)
 
 
-def calibration(data: Path, model: str, exclude: list[Path]) -> str:
-    """Shares of natural windows of the held-out chromosomes, disjoint and in rising order, with a p-value below 0.01 and 0.001."""
+def calibration(data: Path, model: str, exclude: list[Path]) -> list[str]:
+    """Shares of natural windows of the held-out chromosomes, disjoint and in rising order, and of their shuffles, that have low p-values."""
     genome = data / "genome/hg19.sparse.fa.gz"
     with tempfile.TemporaryDirectory() as folder:
-        within, windows, site = (Path(folder) / name for name in ("held.bed", "natural.fa", "site.bed"))
+        within, natural, shuffles, site = (Path(folder) / name for name in ("held.bed", "natural.fa", "shuffles.fa", "site.bed"))
         lengths = [line.split("\t")[:2] for line in Path(f"{genome}.fai").read_text().splitlines()]
         within.write_text("".join(f"{chrom}\t0\t{length}\n" for chrom, length in lengths if chrom in HELD))
         site.write_text("chr6\t0\t1\n")
-        run = lambda command, *options: subprocess.run([sys.executable, "-c", f"from bertsnr_tools.cli import main; main({command!r})", *options], check=True, stdout=subprocess.PIPE, text=True)
         excluded = [word for path in exclude for word in ("--exclude", path)]
-        run("windows", "-q", "--background", "-c", "1000000", "-b", within, *excluded, "-f", genome, "-o", windows, site)
-        places = [parse_record_name(record.name, len(record.sequence)) for record in read_records(str(windows))]
-        rows = [line.split("\t") for line in run("predict", "-m", model, "-t", "p=0.02", "--format", "narrowpeak", windows).stdout.splitlines()]
+        bertsnr("windows", "-q", "--background", "-c", "1000000", "-b", within, *excluded, "-f", genome, "-o", natural, site)
+        bertsnr("shuffle", "-q", "-o", shuffles, natural)
+        return [f"{title}\t{low_shares(model, path)}" for title, path in (("held-out natural windows", natural), ("their shuffles", shuffles))]
+
+
+def bertsnr(command: str, *options: str | Path) -> str:
+    """Standard output of a command."""
+    line = [sys.executable, "-c", f"from bertsnr_tools.cli import main; main({command!r})", *options]
+    return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def low_shares(model: str, windows: Path) -> str:
+    """How many of these windows have a site with a p-value below each of some levels."""
+    places = [parse_record_name(record.name, len(record.sequence)) for record in read_records(str(windows))]
+    rows = [line.split("\t") for line in bertsnr("predict", "-m", model, "-t", "p=0.2", "--format", "narrowpeak", windows).splitlines()]
     spans = {chrom: np.array([place[1:3] for place in places if place.chrom == chrom]) for chrom in HELD}
     shares = []
-    for level in (0.01, 0.001):
+    for level in LEVELS:
         low = {(row[0], touched(Interval(row[0], int(row[1]), int(row[2])), spans)) for row in rows if float(row[7]) > -np.log10(level)}
         shares.append(f"p < {level:g}: {100 * len(low) / len(places):.3f} %")
     return "\t".join([f"{len(places)} windows", *shares])
@@ -187,7 +200,7 @@ def main() -> None:
         print("ratio of calls for half of the peaks", f"{halves[arguments.model] / halves['FIMO']:.2f}", sep="\t")
     errors = border_errors(calls[arguments.model][:count], known)
     print(f"border error\tmedian {np.median(errors):g} bp, 90 % at most {np.quantile(errors, 0.9):g} bp, of {len(errors)} borders")
-    print("held-out natural windows", calibration(arguments.data, arguments.model, every), sep="\t")
+    print(*calibration(arguments.data, arguments.model, every), sep="\n")
     if arguments.figure:
         draw(arguments.figure, judged, total)
 

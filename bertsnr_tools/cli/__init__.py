@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "measure models on labelled windows",
     "motifs": "make motifs of called sites and compare them with known ones",
     "attn": "show which bases a model attends to",
+    "models": "list the models that come with the package",
 }
 
 
