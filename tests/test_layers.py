@@ -24,17 +24,18 @@ MAY_IMPORT = {
     "tracks": {"errors", "regions", "streams"},
     "page": set(),
     "networks": set(),
+    "lean": set(),
     "matching": {"errors", "kmers", "log", "model", "motifs", "significance"},
     "significance": {"errors", "kmers", "model", "scores", "windows"},
     "plots": {"comparison", "errors", "metrics", "motifs", "streams"},
-    "model": {"", "errors", "kmers", "networks", "streams"},
+    "model": {"", "errors", "kmers", "lean", "log", "networks", "streams"},
     "pretrained": {"errors", "kmers", "model", "streams"},
     "pretraining": {"errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training", "windows"},
     "training": {"pretrained", "errors", "kmers", "log", "metrics", "model", "shuffle", "significance", "streams", "windows"},
     "inference": {"errors", "fasta", "kmers", "model", "regions", "scores"},
 }
 ONLY_IN = {
-    "torch": {"matching", "model", "networks", "pretrained", "pretraining", "training", "inference", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
+    "torch": {"lean", "matching", "model", "networks", "pretrained", "pretraining", "training", "inference", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
     "transformers": {"model", "pretrained", "pretraining"},
     "pysam": {"fasta", "streams"},  # streams: bgzip output
     "matplotlib": {"plots"},
@@ -43,7 +44,7 @@ ONLY_IN = {
     "memelite": {"comparison"},
     "pyjaspar": {"comparison"},
     "pyBigWig": {"tracks"},
-    "click": {"cli", "cli.options", "cli.windows", "cli.shuffle", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
+    "click": {"cli", "cli.options", "cli.windows", "cli.shuffle", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn", "cli.models"},
     "rich": {"log"},
 }
 
