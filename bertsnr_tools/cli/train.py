@@ -115,6 +115,8 @@ def train(
         raise UsageError("--exclude goes with -f")
     if (natural is not None or hard_negatives) and not (fasta or background):
         raise UsageError("--natural and --hard-negatives need natural windows: -f GENOME or --background FASTA")
+    if folds and hard_negatives:
+        raise UsageError("--folds trains its models once, --hard-negatives this one twice: what the folds show would not be true of it; leave out one")
     if precision == "fp16":
         raise UsageError("--precision fp16 is for prediction; a model is trained in bf16 or fp32")
     name = name or os.path.basename(output).removesuffix(".pt")
