@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from .errors import DataError
-from .regions import Interval, unknown_chrom
+from .regions import Interval, read_bed, unknown_chrom
 from .streams import GZIP_MAGIC, open_input, reason
 
 PIECE = 1 << 20  # bytes of a FASTA stream that are looked at in one go
@@ -219,6 +219,13 @@ class Genome:
             raise unknown_chrom(interval, path, self.lengths)
         if interval.end > self.lengths[interval.chrom]:
             raise DataError(f"end {interval.end} is past the end of {interval.chrom} ({self.lengths[interval.chrom]} bp)", path, interval.line)
+
+    def intervals(self, path: str) -> list[Interval]:
+        """Those of a BED file. Some may lie on sequences that the genome lacks; a DataError says when all do."""
+        found = list(read_bed(path))
+        if found and not any(interval.chrom in self.lengths for interval in found):
+            raise unknown_chrom(found[0], path, self.lengths)
+        return found
 
     def fetch(self, chrom: str, start: int, end: int) -> bytes:
         """The forward strand of bases [start, end), upper case.

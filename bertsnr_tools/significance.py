@@ -94,6 +94,8 @@ class Background:
         DataError : what it has makes no sense.
         """
         if not info.background:
+            if info.training.get("data", {}).get("natural"):
+                raise UsageError(f"{info.name} has no p-values: fewer than {LEAST:,} natural windows were left for them; train it with -f or --background on more sequence")
             raise UsageError(f"{info.name} was trained without natural windows, so p-values are not known: train it with -f or --background")
         try:
             scores, logs = (np.array(info.background[key], dtype=float) for key in ("scores", "logs"))

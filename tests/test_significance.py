@@ -46,6 +46,8 @@ def test_the_model_file_keeps_it_and_nonsense_is_refused():
     assert np.array_equal(again.scores, null.scores) and again.windows == 2000 and again.width == 100
     with pytest.raises(UsageError, match="X was trained without natural windows"):
         Background.from_info(ModelInfo("X", 3, 100, {}, 8))
+    with pytest.raises(UsageError, match="X has no p-values: fewer than 1,000 natural windows were left"):
+        Background.from_info(ModelInfo("X", 3, 100, {}, 8, training={"data": {"natural": 152}}))
     bad = {"scores": [2.0, 1.0], "logs": [1, "a"], "width": 0, "windows": None}
     for key, value in bad.items():
         with pytest.raises(DataError, match=r"m\.pt: the background of model X cannot be used"):

@@ -129,6 +129,8 @@ CASES = [
     ("train -o x.pt -f genome.fa --background bg.fa pos.fa", 2, "natural windows come from -f or from --background"),
     ("train -o x.pt --exclude sites.bed pos.fa", 2, "--exclude goes with -f"),
     ("train -o x.pt --hard-negatives pos.fa", 2, "--natural and --hard-negatives need natural windows"),
+    ("windows --background -f genome.fa unknown.bed", 1, "unknown.bed, line 1: no sequence named '1' in the genome (it has chr1)"),
+    ("windows --background --exclude unknown.bed -f genome.fa sites.bed", 1, "unknown.bed, line 1: no sequence named '1' in the genome (it has chr1)"),
     ("train -o x.pt --folds 3 --hard-negatives -f genome.fa pos.fa", 2, "--folds trains its models once, --hard-negatives this one twice"),
     ("train -o x.pt --natural 2 pos.fa", 2, "--natural and --hard-negatives need natural windows"),
     ("train -o genome.fa -f genome.fa pos.fa", 2, "genome.fa: is an input too"),

@@ -24,7 +24,7 @@ from . import options
 @click.option("--bigwig-plus", metavar="FILE", help="As --bigwig, of the forward strand.")
 @click.option("--bigwig-minus", metavar="FILE", help="As --bigwig, of the reverse strand.")
 @click.option("--bedgraph", metavar="FILE", help="As --bigwig, but bedGraph, in the order of the input.")
-@click.option("--shard", type=options.Shard(), metavar="I/N", help="Scan the I-th of N equal shares of the genome or its regions; the outputs of all, one after the other, are that of a scan without.")
+@click.option("--shard", type=options.Shard(), metavar="I/N", help="Scan the I-th of N equal shares of the genome or its regions; the BED files of all, one after the other, are that of a scan without.")
 @options.step
 @options.strict
 @options.batch_size

@@ -195,7 +195,7 @@ def _drawn(fasta: str, positives: Any, exclude: tuple[str, ...], seed: int) -> A
     from ..background import natural_windows
     from ..errors import DataError, UsageError
     from ..fasta import Genome
-    from ..regions import Interval, located, read_bed
+    from ..regions import Interval, located
     from ..windows import Windows
 
     genome = Genome(fasta)
@@ -205,7 +205,7 @@ def _drawn(fasta: str, positives: Any, exclude: tuple[str, ...], seed: int) -> A
     if lost:
         raise UsageError(f"-f: positive window {lost[0]!r} does not lie in {fasta} by its name; needed is name::chrom:start-end(strand)")
     whole = [Interval(name, 0, size) for name, size in genome.lengths.items()]
-    avoid = [*(place for place in places if place), *(interval for path in exclude for interval in read_bed(path))]
+    avoid = [*(place for place in places if place), *(interval for path in exclude for interval in genome.intervals(path))]
     records = list(natural_windows(genome, whole, avoid, length, np.array([NATURAL]), seed))
     if len(records) < 2:
         raise DataError(f"holds {len(records)} windows of {length} bp without N, positive windows and excluded intervals: too few", fasta)

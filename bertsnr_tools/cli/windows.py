@@ -61,7 +61,7 @@ def windows(bed: str, fasta: str | None, output: str, window: int, max_n: int, b
     check_output(output, [bed, fasta, f"{fasta}.fai", f"{fasta}.gzi", within, *exclude])
     garbage.disable()  # all sites are kept to the end; looking for garbage among them would take a tenth of the time
     genome = Genome(fasta)
-    sites = list(read_bed(bed))
+    sites = genome.intervals(bed) if background else list(read_bed(bed))
     if not sites:
         raise DataError("holds no intervals", bed)
     if background:
@@ -95,7 +95,7 @@ def _write_background(stream: Any, genome: Any, sites: list[Any], window: int, c
             genome.check(region, within)
         if not regions:
             raise DataError("holds no intervals", within)
-    avoid = [*sites, *(interval for path in exclude for interval in read_bed(path))]
+    avoid = [*sites, *(interval for path in exclude for interval in genome.intervals(path))]
     wanted = gc_wanted(genome, sites, window, copies) if gc else np.array([copies * len(sites)])
     written = 0
     for record in natural_windows(genome, regions, avoid, window, wanted, seed):
