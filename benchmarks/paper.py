@@ -13,7 +13,7 @@ several. All networks learn from the same positives, of which some swap their si
 the shipped one's; the variants k3 to k6 begin with them and are trained half as long as the default. `run` adds a line to TABLE
 as soon as a variant is measured on a data set and does not measure it again; several runs may share a table. A training that was
 interrupted goes on from TABLE.<TF>.<variant>.ckpt. Models are kept as TABLE.<TF>.<variant>.pt. `report` prints the tables and
-draws the paper's figures; `cross` tests the default models of some factors on each other's test parts.
+draws the paper's figures; `cross` tests the models of some factors on each other's test parts.
 """
 
 from __future__ import annotations
@@ -76,12 +76,11 @@ VARIANTS = {
     "plain": Variant(options={"swap": 0.0}),
     "new": Variant(encoder="new"),
     "new-plain": Variant(encoder="new", options={"swap": 0.0}),
-    "new-single": Variant(encoder="new", options={"task_weight": 0.0}),
 }
 PAIRS = [
     *(("k3", other) for other in ("k3-single", "k4", "k5", "k6")),
     *(("default", other) for other in ("D-AEDNet", "DeepSNR", "Matching", "k3", "plain", "new")),
-    *(("new", other) for other in ("new-plain", "new-single")),
+    ("new", "new-plain"),
 ]
 COLUMNS = ["data", "sites", "variant", "epochs", "seconds", "validation", *(f"{level}_{name}" for level in LEVELS for name in NAMES)]
 

@@ -66,12 +66,11 @@ class Lean:
         self.last = self._affine(encoder.final_norm) if self.modern else None
         if self.modern:
             self.layers = [self._modern(layer, kind) for layer, kind in zip(encoder.layers, config.layer_types)]
+            self.words = self._norm(self.first, self.words)  # positions come later, so a token's first steps are always the same
+            self.qkv = self._queries(self.layers[0], self.words)
         else:
             self.layers = [self._bert(layer) for layer in encoder.encoder.layer]
             self.places = (embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]).detach().to(dtype)
-        if self.modern:  # what a token comes to before it meets others
-            self.words = self._norm(self.first, self.words)
-            self.qkv = linear(self.words if self.layers[0].before is None else self._norm(self.layers[0].before, self.words), *self.layers[0].qkv)
         self._turns: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
         self._masks: dict[int, torch.Tensor] = {}
 
@@ -105,14 +104,15 @@ class Lean:
             hidden = self._norm(self.first, hidden + self.places[:length])
         hidden = hidden.view(count * length, -1)
         for number, layer in enumerate(self.layers):
-            if number == 0 and self.modern:
-                qkv = embedding(ids, self.qkv).view(count * length, -1)
-            else:
-                qkv = linear(self._norm(layer.before, hidden) if layer.before else hidden, *layer.qkv)
+            qkv = embedding(ids, self.qkv).view(count * length, -1) if self.modern and number == 0 else self._queries(layer, hidden)
             hidden = self._layer(layer, hidden, self._attention(layer, qkv, count, length))
         if self.last:
             hidden = self._norm(self.last, hidden)
         return hidden.view(count, length, -1)
+
+    def _queries(self, layer: Layer, hidden: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values, shape (n, 3 H)."""
+        return linear(self._norm(layer.before, hidden) if layer.before else hidden, *layer.qkv)
 
     def _layer(self, layer: Layer, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """What follows attention."""
