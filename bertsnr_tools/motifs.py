@@ -111,8 +111,8 @@ class Instance(NamedTuple):
 
 
 SKIPPED = {
-    "short": "shorter than the called part of a motif must be",
-    "edge": "nearer to the end of their sequence than half a motif",
+    "short": "with too few called bases for the motif's width (see --coverage)",
+    "edge": "too near to the end of their sequence",
     "n": "with letters other than ACGT",
 }
 
@@ -298,6 +298,8 @@ def read_jaspar(path: str) -> list[Motif]:
                 number, text = next(lines, (number + 1, ""))
                 found = re.fullmatch(rf"(?:{letter}\s*)?\[?((?:\s*\d+(?:\.\d+)?(?=[\s\]]|$))+)\s*\]?\s*", text)
                 row = [float(value) for value in found[1].split()] if found else []
+                if text.strip().isalpha() and not motifs and not rows:
+                    raise DataError("is FASTA: sequence, needed are motifs or a model", path)
                 if not row or rows and len(row) != len(rows[0]):
                     raise DataError(f"row {letter} of motif {title[0]!r} is {text.strip()[:40]!r}, needed are {len(rows[0]) if rows else 'its'} counts", path, number)
                 rows.append(row)

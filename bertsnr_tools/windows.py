@@ -185,7 +185,7 @@ def _labels(record: Record, positive: bool | None, k: int, path: str) -> np.ndar
     labels = np.zeros(len(record.sequence), dtype=np.uint8)
     sites = labelled_sites(record, path)
     if positive is not None and positive != bool(sites):
-        need = "a positive window needs site=a-b in its header" if positive else "a negative window has no site= in its header"
+        need = "a positive window needs site=a-b in its header, as `bertsnr windows` writes it" if positive else "a negative window has no site= in its header"
         raise DataError(f"record {record.name!r}: {need}", path)
     for start, end in sites:
         if end - start < k:

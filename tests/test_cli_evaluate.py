@@ -25,7 +25,7 @@ def test_models_and_data_sets(run, data, tmp_path, toy_model_file):
     other.write_text("".join(data.read_text().splitlines(keepends=True)[:40]))
     outcome = run("evaluate", "-m", "CTCF", "-m", toy_model_file, "--json", tmp_path / "r.json", "--plot", tmp_path / "c.svg", "--heatmap", tmp_path / "h.svg", data, other)
     assert outcome.status == 0
-    assert outcome.err == f"bertsnr-evaluate: {other}: no window is without a site, so the metrics over windows say little\n"
+    assert outcome.err == f"bertsnr-evaluate: {other}: no window is without a site, so the metrics over windows say little; put negatives into the same file (cat pos.fa neg.fa)\n"
     table = rows(outcome.out)
     assert [(row["model"], row["data"], row["windows"], row["with_sites"]) for row in table] == [
         ("CTCF", "ctcf", "628", "314"), ("TOY", "ctcf", "628", "314"), ("CTCF", "other", "20", "20"), ("TOY", "other", "20", "20")

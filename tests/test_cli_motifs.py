@@ -29,7 +29,7 @@ def test_calls_of_several_factors_make_several_motifs(run, genome, tmp_path):
     bed = tmp_path / "s.bed"
     bed.write_text("chr1\t100\t110\tB b\t0\t+\nchr1\t200\t219\tA=1\t0\t-\nchr1\t300\t310\tB b\t0\t-\nchr1\t320\t323\tB b\t0\t-\nchr1\t400\t440\t/etc\t0\t+\n")
     outcome = run("motifs", "-f", genome, "--instances", tmp_path / "i.fa.gz", bed)
-    assert outcome.err == "bertsnr-motifs: sites left out: 1 shorter than the called part of a motif must be\n"
+    assert outcome.err == "bertsnr-motifs: sites left out: 1 with too few called bases for the motif's width (see --coverage)\n"
     assert re.findall(r"MOTIF (.*)\nletter-probability matrix: alength= 4 w= (\d+) nsites= (\d+)", outcome.out) == [("B_b", "10", "2"), ("A_1", "19", "1"), ("/etc", "40", "1")]
     names = [line for line in gzip.open(tmp_path / "i.fa.gz", "rt") if line.startswith(">")]
     assert names == [">B_b::chr1:100-110(+)\n", ">A=1::chr1:200-219(-)\n", ">B_b::chr1:300-310(-)\n", ">/etc::chr1:400-440(+)\n"]

@@ -103,7 +103,11 @@ CASES = [
     ("train -o nowhere/x.pt pos.fa", 1, "nowhere/x.pt: its folder is not there"),
     ("predict pos.fa", 2, "a model is needed: -m MODEL"),
     ("predict -m model.pt", 2, "either FASTA or a genome is needed"),
-    ("predict -m model.pt -f genome.fa pos.fa", 2, "either FASTA or a genome is needed"),
+    ("predict -m model.pt -f genome.fa pos.fa", 2, "pos.fa and -f genome.fa: either FASTA or a genome can be scanned, not both"),
+    ("predict -m genome.fa pos.fa", 1, "genome.fa: is FASTA: sequence, needed are motifs or a model"),
+    ("predict -m model.pt -o sites.bb pos.fa", 2, "-o sites.bb: sites are written as BED"),
+    ("predict -m", 2, "Option '-m' requires an argument. (see bertsnr-predict --help)"),
+    ("motifs sites.bed", 2, "sites.bed: sites of a BED file need their sequence: -f FASTA"),
     ("predict -m model.pt -r chr1 pos.fa", 2, "-b and -r need a genome"),
     ("predict -m NOTF pos.fa", 1, "NOTF: no such file, and no shipped model of that name (shipped: "),
     ("predict -m text.pt pos.fa", 1, "text.pt: is no bertsnr_tools model"),
@@ -121,7 +125,7 @@ CASES = [
     ("predict -m m.meme -t score=high pos.fa", 2, "'score=high' is not a number"),
     ("predict -m model.pt -t p=0.01 pos.fa", 2, "TOY was trained without natural windows, so p-values are not known"),
     ("predict -m none.meme pos.fa", 1, "none.meme: holds no motif"),
-    ("predict -m plain.fa pos.fa", 1, "plain.fa, line 2: row A of motif 'a' is 'ACGTTGCATGCATTGACCAT', needed are its counts"),
+    ("predict -m plain.fa pos.fa", 1, "plain.fa: is FASTA: sequence, needed are motifs or a model"),
     ("attn -m m.meme pos.fa", 1, "the model a is of the kind matrix, which has no attention"),
     ("predict -m model.pt --device tpu pos.fa", 2, "'tpu' is not auto, cpu, cuda or cuda:N"),
     ("predict -m model.pt --device cuda:77 pos.fa", 1, "device 'cuda:77' is not there"),
@@ -147,7 +151,7 @@ CASES = [
     ("pretrain -o enc --encoder nothere genome.fa", 1, "nothere: no such folder"),
     ("evaluate pos.fa", 2, "Missing option '-m'"),
     ("evaluate -m model.pt", 2, "Missing argument 'FASTA…'"),
-    ("evaluate -m model.pt plain.fa", 1, "plain.fa: holds no window with a site (site=a-b in its header)"),
+    ("evaluate -m model.pt plain.fa", 1, "plain.fa: holds no window with a site (site=a-b in its header, as `bertsnr windows` writes it)"),
     ("evaluate -m model.pt wide.fa", 1, "wide.fa: windows are 120 bp, the model TOY reads 3 to 100 bp"),
     ("evaluate -m model.pt mixed.fa", 1, "mixed.fa: record 'b' is 4 bp, needed are windows of 20 bp"),
     ("evaluate -m text.pt pos.fa", 1, "text.pt: is no bertsnr_tools model"),
@@ -158,17 +162,16 @@ CASES = [
     ("motifs -f genome.fa two.bed", 1, "two.bed, line 2: has 2 column(s), BED needs at least 3"),
     ("motifs -f genome.fa unknown.bed", 1, "unknown.bed, line 1: no sequence named '1' in the genome (it has chr1)"),
     ("motifs -f genome.fa past.bed", 1, "past.bed, line 1: end 15001 is past the end of chr3 (15000 bp)"),
-    ("motifs -f genome.fa --width 10 edge.bed", 1, "edge.bed: no motif can be made: no instance was found (1 nearer to the end of their sequence"),
+    ("motifs -f genome.fa --width 10 edge.bed", 1, "edge.bed: no motif can be made: no instance was found (1 too near to the end of their sequence"),
     ("motifs -f genome.fa -m model.pt sites.bed", 2, "sites of a BED file are called already: either -f or -m"),
     ("motifs plain.fa", 1, "plain.fa: record 'a': a positive window needs site=a-b"),
     ("motifs mixed.fa", 1, "mixed.fa: record 'a': a positive window needs site=a-b"),
-    ("motifs sites.bed", 1, "sites.bed, line 1: begins with 'c'"),
     ("motifs -m model.pt -t 0.999999 plain.fa", 1, "plain.fa: no motif can be made: no instance was found"),
     ("motifs -m model.pt -m model.pt plain.fa", 2, "2 models are named TOY"),
     ("motifs -m model.pt -s 101 plain.fa", 2, "-s 101 is longer than the window of TOY, 100 bp"),
     ("motifs --width 2 pos.fa", 2, "2 is not in the range"),
     ("motifs --compare none.meme pos.fa", 1, "none.meme: holds no motif"),
-    ("motifs --compare pos.fa pos.fa", 1, "pos.fa, line 2: row A of motif 'a::chr1:0-20(+)' is 'ACGTTGCATGCATTGACCAT', needed are its counts"),
+    ("motifs --compare pos.fa pos.fa", 1, "pos.fa: is FASTA: sequence, needed are motifs or a model"),
     ("motifs --compare gone.meme pos.fa", 1, "gone.meme: No such file or directory"),
     ("motifs --compare jaspar1999 pos.fa", 2, "--compare jaspar1999: pyjaspar has jaspar2014, "),
     ("motifs --logo x.gif pos.fa", 2, "x.gif: the name of a picture ends in .png, .pdf, .svg"),
@@ -206,6 +209,22 @@ def test_bad_input_gets_one_clear_line(run_here, place, line, status, problem):
     assert len([text for text in lines if "windows in an epoch" not in text]) == 1, outcome.err
     after = {path.name: path.read_bytes() for path in place.iterdir() if path.suffix not in (".fai", ".gzi")}
     assert after == {name: content for name, content in before.items() if not name.endswith(".fai")}
+
+
+def test_the_command_before_commands(run):
+    unknown = run("", "predcit", "-m", "CTCF")
+    assert unknown.status == 2 and unknown.err.startswith("bertsnr: no command 'predcit', did you mean predict? (commands: windows, shuffle, ")
+    lacking = run("", "predict", "-m")
+    assert lacking.status == 2 and lacking.err == "bertsnr predict: Option '-m' requires an argument. (see bertsnr predict --help)\n"
+    alone = run("")
+    assert alone.status == 2 and alone.out == "" and alone.err == run("", "--help").out
+
+
+def test_help_is_in_groups_and_completion_knows_commands_and_options(place):
+    text = shell("bertsnr predict --help", place).stdout
+    assert "\x1b" not in text and text.index("Options:") < text.index("--bigwig") < text.index("Speed:") < text.index("--device") < text.index("Messages:") < text.index("--quiet")
+    shown = shell("COMP_WORDS='bertsnr pre' COMP_CWORD=1 _BERTSNR_COMPLETE=bash_complete bertsnr; COMP_WORDS='bertsnr-train --hard' COMP_CWORD=1 _BERTSNR_TRAIN_COMPLETE=bash_complete bertsnr-train", place).stdout
+    assert shown.split() == ["plain,pretrain", "plain,predict", "plain,--hard-negatives"]
 
 
 def test_a_missing_index_in_a_folder_that_cannot_be_written(place, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import signal
@@ -35,6 +36,14 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return command(name) if name in COMMANDS else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            error.message = f"no command {args[0]!r}{f', did you mean {near[0]}?' if near else ''} (commands: {', '.join(COMMANDS)})"
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -71,8 +80,11 @@ def main(name: str | None = None) -> NoReturn:
         status = (command(name) if name else bertsnr).main(prog_name=program, standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message())
+        status = 2
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else program
+        where = error.ctx.command_path if error.ctx else _path(program)
         _say(f"{where}: {' '.join(error.format_message().split())} (see {where} --help)")
         status = 2
     except BertsnrError as error:

@@ -83,9 +83,9 @@ def evaluate(
             name = "standard input" if path == "-" else os.path.basename(path).removesuffix(".gz").removesuffix(".fa").removesuffix(".fasta")
             windows = read_windows(path, None, 1)
             if not windows.positive.any():
-                raise DataError("holds no window with a site (site=a-b in its header): nothing can be measured", path)
+                raise DataError("holds no window with a site (site=a-b in its header, as `bertsnr windows` writes it): nothing can be measured", path)
             if windows.positive.all():
-                logger.warning("%s: no window is without a site, so the metrics over windows say little", path)
+                logger.warning("%s: no window is without a site, so the metrics over windows say little; put negatives into the same file (cat pos.fa neg.fa)", path)
             for model, cut in zip(loaded, cuts):
                 length = windows.codes.shape[1]
                 if not model.info.k <= length <= model.info.window:

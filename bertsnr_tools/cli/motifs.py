@@ -94,6 +94,8 @@ def motifs(
     elif models:
         names, found = _of_models(source, models, width, coverage, every, forward, threshold, step, batch_size, device, precision, threads, skipped)
     else:
+        if source.removesuffix(".gz").lower().endswith((".bed", ".narrowpeak")):
+            raise UsageError(f"{source}: sites of a BED file need their sequence: -f FASTA")
         names, found = _of_labels(source, width, coverage, every, skipped)
 
     as_bed = (instances or "").removesuffix(".gz").endswith(".bed")

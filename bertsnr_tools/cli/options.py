@@ -14,6 +14,25 @@ import click
 from .. import __version__, log
 
 
+GROUPS = {"Speed": ("--batch-size", "--device", "--precision", "--threads"), "Messages": ("--quiet", "--verbose", "--debug", "--version", "--help")}
+
+
+class Command(click.Command):
+    """Its help has what all commands share in groups of their own; headings are bold where the terminal can do it."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {"Options": [], **{title: [] for title in GROUPS}}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if isinstance(param, click.Option) and record:
+                title = next((title for title, flags in GROUPS.items() if param.opts[-1] in flags), "Options")
+                groups[title].append(record)
+        for title, records in groups.items():
+            if records:
+                with formatter.section(click.style(title, bold=True)):
+                    formatter.write_dl(records)
+
+
 def command(function: Callable[..., None]) -> click.Command:
     """Make a click command of a function, with help, version and verbosity options."""
 
@@ -33,7 +52,7 @@ def command(function: Callable[..., None]) -> click.Command:
         decorate(run)
     run.__click_params__ += own  # type: ignore[attr-defined]  # click lists the last first: the command's own lead
     settings = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
-    return click.command(context_settings=settings)(run)
+    return click.command(cls=Command, context_settings=settings)(run)
 
 
 def cores() -> int:
