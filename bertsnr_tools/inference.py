@@ -13,9 +13,10 @@ import numpy as np
 from .errors import UsageError
 from .fasta import NOT_ACGT, PIECE, Genome, Piece, Record
 from .kmers import encode, reverse_complement, reverse_complement_codes
-from .model import ModelInfo, SiteModel, base_probabilities, cls_attention
+from .model import ModelInfo, SiteModel
 from .regions import Interval, is_located_name, parse_record_name
 from .scores import SITE_GAP, Caller, Site, Tiler, Tiles, shortest_site
+from .scoring import base_probabilities, cls_attention
 
 EVERYWHERE = (0, sys.maxsize)
 OVERLAP = 10_000  # bases around a shard's piece that are read as well: more than a site and the windows that it depends on
@@ -289,7 +290,7 @@ def attend(model: SiteModel, records: Iterable[Record], step: int, layer: int, h
 
     Parameters
     ----------
-    layer, head : as of `model.cls_attention`
+    layer, head : as of `scoring.cls_attention`
 
     Yields
     ------

@@ -8,8 +8,9 @@ import numpy as np
 
 from .errors import DataError, UsageError
 from .kmers import reverse_complement_codes
-from .model import ModelInfo, SiteModel, base_probabilities
+from .model import ModelInfo, SiteModel
 from .scores import SITE_GAP, peaks, shortest_site
+from .scoring import base_probabilities
 from .windows import Windows
 
 TAIL = 200  # the highest scores, through which the tail is drawn

@@ -15,8 +15,9 @@ from .errors import DataError, UsageError
 from .kmers import base_scores, reverse_complement_codes, token_labels
 from .log import logger, progress
 from .metrics import aupr, six_metrics
-from .model import ModelInfo, SiteModel, autocast, baseline_encoder, compact_encoder, new_model, read_checked, token_ids, token_probabilities
+from .model import ModelInfo, SiteModel, autocast, baseline_encoder, compact_encoder, new_model, read_checked, token_ids
 from .pretrained import Pretrained
+from .scoring import token_probabilities
 from .shuffle import shuffled_records
 from .significance import LEAST, Background, window_peaks
 from .streams import replacing

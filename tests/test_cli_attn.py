@@ -129,7 +129,8 @@ def test_page_in_a_browser(run, tmp_path):
     import json
 
     from bertsnr_tools.kmers import encode
-    from bertsnr_tools.model import all_attention, find_model, load_model
+    from bertsnr_tools.model import find_model, load_model
+    from bertsnr_tools.scoring import all_attention
 
     name = "</script><b>x</b>&amp;"
     (tmp_path / "one.fa").write_text(f">{name}\n{WINDOW}\n")

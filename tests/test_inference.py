@@ -7,9 +7,10 @@ from bertsnr_tools import inference
 from bertsnr_tools.fasta import Genome, read_pieces
 from bertsnr_tools.inference import Tally, fasta_parts, genome_parts, scan, shard_parts
 from bertsnr_tools.kmers import encode, reverse_complement
-from bertsnr_tools.model import base_probabilities, find_model, load_model
+from bertsnr_tools.model import find_model, load_model
 from bertsnr_tools.regions import Interval
 from bertsnr_tools.scores import call_sites
+from bertsnr_tools.scoring import base_probabilities
 
 
 @pytest.fixture(scope="module")

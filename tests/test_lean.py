@@ -6,7 +6,8 @@ import torch
 
 from bertsnr_tools import lean
 from bertsnr_tools.lean import Lean
-from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, new_encoder, token_probabilities
+from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, new_encoder
+from bertsnr_tools.scoring import token_probabilities
 
 SMALL = {"vocab_size": 69, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
 CONFIGS = {

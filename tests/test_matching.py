@@ -6,8 +6,8 @@ import pytest
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.kmers import encode, reverse_complement
 from bertsnr_tools.matching import Matrix, base_threshold, load_models
-from bertsnr_tools.model import token_probabilities
 from bertsnr_tools.motifs import LETTERS, Motif, jaspar_text, meme_text, read_jaspar, read_motifs
+from bertsnr_tools.scoring import token_probabilities
 
 COUNTS = np.array([[30, 1, 0, 2], [0, 25, 4, 4], [1, 1, 30, 1], [20, 0, 13, 0], [3, 3, 3, 24], [0, 0, 33, 0], [33, 0, 0, 0]], dtype=float)
 MOTIF = Motif("M1", COUNTS, "ONE")

@@ -7,22 +7,8 @@ import torch
 
 from bertsnr_tools.errors import DataError, DeviceError
 from bertsnr_tools.kmers import base_means, encode
-from bertsnr_tools.model import (
-    ModelInfo,
-    SiteModel,
-    all_attention,
-    base_probabilities,
-    choose_device,
-    choose_precision,
-    cls_attention,
-    find_model,
-    layers_and_heads,
-    load_model,
-    save_model,
-    shipped_models,
-    token_ids,
-    token_probabilities,
-)
+from bertsnr_tools.model import ModelInfo, SiteModel, choose_device, choose_precision, find_model, load_model, save_model, shipped_models, token_ids
+from bertsnr_tools.scoring import all_attention, base_probabilities, cls_attention, layers_and_heads, token_probabilities
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from bertsnr_tools.kmers import encode
-from bertsnr_tools.model import ModelInfo, baseline_encoder, load_model, new_model, save_model, token_ids, token_probabilities
+from bertsnr_tools.model import ModelInfo, baseline_encoder, load_model, new_model, save_model, token_ids
 from bertsnr_tools.networks import NETWORKS
+from bertsnr_tools.scoring import token_probabilities
 
 
 @pytest.fixture(params=sorted(NETWORKS))

@@ -42,8 +42,7 @@ class _Commands(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            error.message = f"no command {args[0]!r}{f', did you mean {near[0]}?' if near else ''} (commands: {', '.join(COMMANDS)})"
-            raise
+            raise click.UsageError(f"no command {args[0]!r}{f', did you mean {near[0]}?' if near else ''} (commands: {', '.join(COMMANDS)})", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

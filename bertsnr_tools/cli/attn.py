@@ -89,8 +89,9 @@ def attn(
     from ..inference import attend, window_step
     from ..log import progress
     from ..matching import load_models
-    from ..model import choose_device, choose_precision, layers_and_heads
+    from ..model import choose_device, choose_precision
     from ..motifs import read_meme
+    from ..scoring import layers_and_heads
     from ..streams import open_output
     from ..tracks import BigWig
 
@@ -176,9 +177,9 @@ def _draw_one(plot: str | None, plot_layers: str | None, html: str | None, recor
     from ..errors import DataError
     from ..inference import call_records
     from ..kmers import encode
-    from ..model import all_attention
     from ..page import attention_page
     from ..scores import SITE_GAP, call_sites, shortest_site
+    from ..scoring import all_attention
     from ..streams import open_output
 
     info = model.info

@@ -68,8 +68,9 @@ def evaluate(
     from ..matching import base_threshold, load_models
     from ..metrics import NAMES, Ranking
     from ..metrics import bootstrap as intervals
-    from ..model import choose_device, choose_precision, token_probabilities
+    from ..model import choose_device, choose_precision
     from ..plots import plot_curves, plot_matrix
+    from ..scoring import token_probabilities
     from ..windows import read_windows
 
     torch.set_num_threads(threads or options.cores())

@@ -13,7 +13,6 @@ import click
 
 from .. import __version__, log
 
-
 GROUPS = {"Speed": ("--batch-size", "--device", "--precision", "--threads"), "Messages": ("--quiet", "--verbose", "--debug", "--version", "--help")}
 
 

@@ -1,0 +1,147 @@
+"""Scoring with a model: sequences in, probabilities of both tasks or attention out, in batches that do not show in the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import DataError
+from .kmers import base_means, base_scores
+from .log import logger
+from .model import SiteModel, autocast, token_ids
+
+CACHE_TOKENS = 3200  # in a forward pass on a processor: what its cache holds
+LEAST_TOKENS = 256  # in a forward pass: matrix products of fewer rows are rounded differently, so a small batch is filled up
+
+
+def token_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of both tasks for equally long sequences, read in the direction given.
+
+    The result does not depend on `batch_size`: sequences of one length are never padded.
+
+    Parameters
+    ----------
+    codes : output of `kmers.encode`, shape (n, L), L at least k
+    precision : as of `choose_precision`
+
+    Returns
+    -------
+    sequence probabilities (n,), token probabilities (n, L - k + 1), float32
+    """
+    sequences = np.empty(len(codes), dtype=np.float32)
+    tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
+    read = model.reader(precision)
+
+    def score(item: tuple[slice, int, torch.Tensor]) -> None:
+        batch, count, ids = item
+        with torch.inference_mode(), autocast(model.device, precision):
+            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids))
+
+    try:
+        each(score, _batches(model, codes, batch_size), model.device)
+    except torch.OutOfMemoryError:
+        if batch_size == 1:
+            raise
+        logger.debug("batches of %d windows do not fit into the memory of %s, trying half of that", batch_size, model.device)
+        torch.cuda.empty_cache()
+        return token_probabilities(model, codes, batch_size // 2, precision)
+    return sequences, tokens
+
+
+def each(work: Callable[[Any], None], items: Iterable[Any], device: torch.device) -> None:
+    """Do it with every item: on a processor one in each thread, which is faster than all threads on one."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        for item in items:
+            work(item)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, items):
+                pass
+    finally:
+        torch.set_num_threads(threads)  # a part of the setting is the whole process's
+
+
+def _batches(model: SiteModel, codes: np.ndarray, batch_size: int) -> Iterator[tuple[slice, int, torch.Tensor]]:
+    """Rows, their number, and their token ids on the device; a small batch is filled up with repeats of its rows."""
+    model.eval()
+    if model.device.type == "cpu":
+        batch_size = max(1, min(batch_size, CACHE_TOKENS // codes.shape[1], -(-len(codes) // torch.get_num_threads())))
+    for start in range(0, len(codes), batch_size):
+        batch = slice(start, start + batch_size)
+        ids = token_ids(codes[batch], model.info.k)
+        count, fill = len(ids), -(-LEAST_TOKENS // ids.shape[1])
+        if count < fill:
+            ids = ids[torch.arange(fill) % count]
+        yield batch, count, ids.to(model.device)
+
+
+def cls_attention(model: SiteModel, codes: np.ndarray, layer: int, head: int | None, batch_size: int, precision: str) -> np.ndarray:
+    """Attention from [CLS] to every base, read in the direction given (Luo et al. 2024, section 2.6).
+
+    Parameters
+    ----------
+    codes : output of `kmers.encode`, shape (n, L), L at least k
+    layer, head : counted from 0, negative from the end; head None sums over all heads
+
+    Returns
+    -------
+    float32, shape (n, L): a base has the mean over the tokens that cover it
+    """
+    tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
+    with _attending(model, precision):
+        for batch, count, ids in _batches(model, codes, batch_size):
+            first = model.encoder(input_ids=ids, output_attentions=True).attentions[layer][:count, :, 0, 1:-1]  # (count, heads, T)
+            tokens[batch] = (first.float().sum(1) if head is None else first[:, head].float()).cpu().numpy()
+    return base_means(tokens, model.info.k)
+
+
+def all_attention(model: SiteModel, codes: np.ndarray, precision: str) -> np.ndarray:
+    """Attention of one sequence, shape (L,), in every layer and head.
+
+    Returns
+    -------
+    float32, shape (layers, heads, T + 2, T + 2): from the token of a row to that of a column; [CLS] is first, [SEP] last
+    """
+    with _attending(model, precision):
+        _, _, ids = next(_batches(model, codes[None], 1))
+        return np.stack([layer[0].float().cpu().numpy() for layer in model.encoder(input_ids=ids, output_attentions=True).attentions])
+
+
+@contextmanager
+def _attending(model: SiteModel, precision: str) -> Iterator[None]:
+    """Inference in which attention weights exist: the fused kernels have none."""
+    model.encoder.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode(), autocast(model.device, precision):
+            yield
+    finally:
+        model.encoder.set_attn_implementation("sdpa")
+
+
+def layers_and_heads(model: SiteModel) -> tuple[int, int]:
+    """How many layers and attention heads the encoder has.
+
+    Raises
+    ------
+    DataError : it has none.
+    """
+    if "num_attention_heads" not in model.info.encoder:
+        raise DataError(f"the model {model.info.name} is of the kind {model.info.encoder['model_type']}, which has no attention")
+    return model.info.encoder["num_hidden_layers"], model.info.encoder["num_attention_heads"]
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    """In numpy, because torch rounds the last few elements of an array differently from the others."""
+    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+
+def base_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, precision: str) -> np.ndarray:
+    """As `token_probabilities`, but of the bases: shape (n, L), float32."""
+    return base_scores(token_probabilities(model, codes, batch_size, precision)[1], model.info.k)
