@@ -14,6 +14,7 @@ from .errors import UsageError
 from .fasta import NOT_ACGT, PIECE, Genome, Piece, Record
 from .kmers import encode, reverse_complement, reverse_complement_codes
 from .model import ModelInfo, SiteModel
+from .prefilter import passing
 from .regions import Interval, is_located_name, parse_record_name
 from .scores import SITE_GAP, Caller, Site, Tiler, Tiles, shortest_site
 from .scoring import base_probabilities, cls_attention
@@ -21,7 +22,7 @@ from .scoring import base_probabilities, cls_attention
 EVERYWHERE = (0, sys.maxsize)
 OVERLAP = 10_000  # bases around a shard's piece that are read as well: more than a site and the windows that it depends on
 BLOCK = 1 << 20  # bases that are scored together
-Score = Callable[[np.ndarray], Iterable[np.ndarray]]
+Score = Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]]
 Signal = Callable[[int, str, int, np.ndarray], None]  # takes the model's number, chromosome, start and base probabilities (2, n)
 
 
@@ -153,8 +154,8 @@ class Tally:
 class _Lane:
     """One model on its way through the regions. The tiler is ahead of the caller by at most a block."""
 
-    def __init__(self, model: SiteModel, threshold: float, step: int):
-        self.model, self.threshold, self.step = model, threshold, step
+    def __init__(self, model: SiteModel, threshold: float, step: int, prefilter: bool):
+        self.model, self.threshold, self.step, self.prefilter = model, threshold, step, prefilter
         self.tiler = self.new_tiler()
         self.begin_region()
 
@@ -181,7 +182,7 @@ def window_step(asked: int | None, info: ModelInfo) -> int:
     return asked or max(1, info.window // 2)
 
 
-def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequence[float], steps: Sequence[int], batch_size: int, precision: str, tally: Tally, signal: Signal | None = None) -> Iterator[list[Hit]]:
+def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequence[float], steps: Sequence[int], batch_size: int, precision: str, tally: Tally, signal: Signal | None = None, prefilter: bool = False) -> Iterator[list[Hit]]:
     """Sites of all models, in the order of the regions and, within a region, of start, end, name and strand.
 
     Both strands are scored. Neither `batch_size` nor the sizes of the parts change the result.
@@ -192,12 +193,13 @@ def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequenc
     thresholds, steps : for each model, the base probability to call at and the distance of window starts
     tally : counts what was read
     signal : is given the base probabilities of every region, piece by piece, NaN where there are none
+    prefilter : score only the windows that the models' prefilters let pass; the others have no base probabilities
 
     Yields
     ------
     the sites that became certain with each block of about `BLOCK` bases; coordinates are 0-based, half-open
     """
-    lanes = [_Lane(*settings) for settings in zip(models, thresholds, steps)]
+    lanes = [_Lane(*settings, prefilter) for settings in zip(models, thresholds, steps)]
     at = 0  # bases of the region before this part
     for block in _blocks(parts):
         tracks = [_score_block(lane, block, batch_size, precision) for lane in lanes]
@@ -241,8 +243,11 @@ def _blocks(items: Iterable[Sequenced]) -> Iterator[list[Sequenced]]:
 def _score_block(lane: _Lane, block: list[Part], batch_size: int, precision: str) -> list[tuple[np.ndarray, bool]]:
     """Base probabilities on both strands of all parts of a block, each (2, any), and whether any window was scored in it."""
 
-    def both_strands(windows: np.ndarray) -> list[np.ndarray]:
-        scores = base_probabilities(lane.model, np.concatenate([windows, reverse_complement_codes(windows)]), batch_size, precision)
+    def both_strands(windows: np.ndarray, owns: np.ndarray) -> list[np.ndarray]:
+        both = np.concatenate([windows, reverse_complement_codes(windows)])
+        scores = np.full(both.shape, np.nan, dtype=np.float32)
+        keep = passing(lane.model, both, np.concatenate([owns, windows.shape[1] - owns[:, ::-1]]), precision) if lane.prefilter else slice(None)
+        scores[keep] = base_probabilities(lane.model, both[keep], batch_size, precision)
         return [scores[: len(windows)], scores[len(windows) :, ::-1]]
 
     tiles: list[Tiles] = []
@@ -258,7 +263,8 @@ def _fill(tiles: list[Tiles], score: Score, rows: int, unscored: float) -> list[
 
     Parameters
     ----------
-    score : from windows, uint8 shape (n, length), to `rows` arrays of values for each of their bases
+    score : from windows, uint8 shape (n, length), and those of their bases that are wanted, shape (n, 2), half-open, to `rows`
+        arrays of values for each of their bases
     unscored : value of bases that lie in no window
     """
     offsets = np.cumsum([0, *(len(tile.codes) for tile in tiles)])
@@ -276,8 +282,9 @@ def _fill(tiles: list[Tiles], score: Score, rows: int, unscored: float) -> list[
             some = slice(first, first + 8192)
             windows = views[starts[some]]
             position = starts[some, None] + np.arange(length)
-            owned = (position >= owns[chosen[some], :1]) & (position < owns[chosen[some], 1:])
-            for row, values in enumerate(score(windows)):
+            own = owns[chosen[some]]
+            owned = (position >= own[:, :1]) & (position < own[:, 1:])
+            for row, values in enumerate(score(windows, own - starts[some, None])):
                 track[row, position[owned]] = values[owned]
     return [track[:, offset + tile.start - tile.codes_start : offset + tile.end - tile.codes_start] for tile, offset in zip(tiles, offsets)]
 
@@ -296,7 +303,7 @@ def attend(model: SiteModel, records: Iterable[Record], step: int, layer: int, h
     ------
     each record and its values, float32 shape (n,), NaN where no run of ACGT is as long as a token
     """
-    return _scored_records(model, records, step, lambda windows: [cls_attention(model, windows, layer, head, batch_size, precision)], 1, np.nan)
+    return _scored_records(model, records, step, lambda windows, _: [cls_attention(model, windows, layer, head, batch_size, precision)], 1, np.nan)
 
 
 def call_records(model: SiteModel, records: Iterable[Record], step: int, forward: bool, batch_size: int, precision: str) -> Iterator[tuple[Record, np.ndarray]]:
@@ -305,7 +312,7 @@ def call_records(model: SiteModel, records: Iterable[Record], step: int, forward
     With `forward`, the other strand is not scored and is 0.
     """
 
-    def score(windows: np.ndarray) -> Iterator[np.ndarray]:
+    def score(windows: np.ndarray, owns: np.ndarray) -> Iterator[np.ndarray]:
         yield base_probabilities(model, windows, batch_size, precision)
         if not forward:
             yield base_probabilities(model, reverse_complement_codes(windows), batch_size, precision)[:, ::-1]

@@ -20,7 +20,7 @@ from . import __version__
 from .errors import DataError, DeviceError
 from .kmers import CLS, PAD, SEP, SPECIAL, kmer_ids, vocabulary
 from .lean import Lean
-from .networks import NETWORKS
+from .networks import NETWORKS, Prefilter
 from .streams import reason, replacing
 
 FORMAT = "bertsnr_tools model"
@@ -83,6 +83,7 @@ class ModelInfo:
     threshold : base probability above which a base is called
     training : summary of data, recipe and metrics
     background : how high natural windows score, see `significance.Background`; empty when not known
+    prefilter : of the model's `networks.Prefilter`: shortest, flank and cut; empty when it has none
     package_version : version of bertsnr_tools that wrote the file
     """
 
@@ -94,6 +95,7 @@ class ModelInfo:
     threshold: float = 0.5
     training: dict[str, Any] = field(default_factory=dict)
     background: dict[str, Any] = field(default_factory=dict)
+    prefilter: dict[str, Any] = field(default_factory=dict)
     package_version: str = __version__
 
 
@@ -107,6 +109,7 @@ class SiteModel(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
         self.sequence_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.token_head = nn.Linear(info.encoder["hidden_size"], 1)
+        self.prefilter = Prefilter(**info.prefilter) if info.prefilter else None
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of both tasks.
@@ -165,6 +168,7 @@ class Baseline(nn.Module):
         super().__init__()
         self.info = info
         self.network = NETWORKS[info.encoder["model_type"]](info.window)
+        self.prefilter = None
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `SiteModel.forward`; a sequence shorter than the window is filled up with nothing."""
@@ -289,8 +293,8 @@ def load_model(path: str, device: torch.device | str = "cpu") -> SiteModel:
         format version, or weights that do not fit their own configuration.
     """
     content = read_checked(path, FORMAT, FORMAT_VERSION)
-    content.setdefault("background", {})  # of files by earlier releases
-    kinds = {"name": str, "k": int, "window": int, "encoder": dict, "site_width": int, "threshold": float, "training": dict, "background": dict, "package_version": str, "weights": dict}
+    content = {"background": {}, "prefilter": {}} | content  # which files by earlier releases lack
+    kinds = {"name": str, "k": int, "window": int, "encoder": dict, "site_width": int, "threshold": float, "training": dict, "background": dict, "prefilter": dict, "package_version": str, "weights": dict}
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
             raise DataError(f"model field {key!r} is {type(content.get(key)).__name__}, needed is {kind.__name__}", path)

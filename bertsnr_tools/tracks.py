@@ -212,7 +212,7 @@ class Signals:
         """Take the probabilities of bases from `start` on, forward and reverse strand, shape (2, n)."""
         for number, option, take in self._takers:
             if number == model:
-                values = track[0] if option == "--bigwig-plus" else track[1] if option == "--bigwig-minus" else track.max(axis=0)
+                values = track[0] if option == "--bigwig-plus" else track[1] if option == "--bigwig-minus" else np.fmax.reduce(track)
                 take(chrom, start, values.round(3))
 
     def write(self) -> None:

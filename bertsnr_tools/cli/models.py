@@ -6,7 +6,7 @@ import click
 
 from . import options
 
-COLUMNS = ("model", "k", "window", "site_width", "threshold", "positives", "natural", "nucleotide_aupr", "sequence_aupr", "p_values", "file")
+COLUMNS = ("model", "k", "window", "site_width", "threshold", "positives", "natural", "nucleotide_aupr", "sequence_aupr", "p_values", "prefilter", "file")
 
 
 @options.command
@@ -17,7 +17,7 @@ def models(names: tuple[str, ...], output: str) -> None:
 
     Written is a table (TSV): name, bases in a token, length of the windows and median width of the sites it learned from, the base
     probability it calls at, how many positive and natural windows it learned from, its areas under the precision-recall curve over bases
-    and over windows on its validation windows, whether it knows p-values, and its file. What is not known is a dash.
+    and over windows on its validation windows, whether it knows p-values and has a prefilter, and its file. What is not known is a dash.
 
     \b
     Examples:
@@ -38,4 +38,4 @@ def models(names: tuple[str, ...], output: str) -> None:
             counts = [str(data.get(kind, "-")) for kind in ("positives", "natural")]
             row = [info.name, str(info.k), str(info.window), str(info.site_width), f"{info.threshold:g}", *counts]
             row += ["-" if value is None else f"{value:.4f}" for value in auprs]
-            stream.write(("\t".join([*row, "yes" if info.background else "no", file]) + "\n").encode())
+            stream.write(("\t".join([*row, "yes" if info.background else "no", "yes" if info.prefilter else "no", file]) + "\n").encode())

@@ -24,6 +24,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--background", metavar="FASTA", help="Natural windows without a site, as of `windows --background`, instead of those drawn from -f.")
 @click.option("--natural", type=click.FloatRange(0), metavar="RATIO", help="With -f or --background: natural windows for each positive in an epoch.  [default: 4]")
 @click.option("--hard-negatives", is_flag=True, help="With -f or --background: train twice, the second time also against the natural windows that the first model scores highest.")
+@click.option("--prefilter", is_flag=True, help="With -f or --background: also learn a first pass for `predict --prefilter`, which takes some minutes.")
 @click.option("--name", metavar="TF", help="Name of the transcription factor, column 4 of predictions.  [default: FILE without its ending]")
 @click.option("--arch", type=click.Choice(["bertsnr", "deepsnr", "d-aednet"]), default="bertsnr", help="Network: BertSNR, or one of those it is compared with.")
 @click.option("--encoder", default="compact", metavar="compact|new|DIR", help="Encoder: a small one that knows many factors' sites (for k = 3), the same with random weights, or that in DIR, such as DNABERT (config.json, vocab.txt, weights).")
@@ -53,6 +54,7 @@ def train(
     background: str | None,
     natural: float | None,
     hard_negatives: bool,
+    prefilter: bool,
     name: str | None,
     arch: str,
     encoder: str,
@@ -113,8 +115,10 @@ def train(
         raise UsageError("natural windows come from -f or from --background, not from both")
     if exclude and not fasta:
         raise UsageError("--exclude goes with -f")
-    if (natural is not None or hard_negatives) and not (fasta or background):
-        raise UsageError("--natural and --hard-negatives need natural windows: -f GENOME or --background FASTA")
+    if (natural is not None or hard_negatives or prefilter) and not (fasta or background):
+        raise UsageError("--natural, --hard-negatives and --prefilter need natural windows: -f GENOME or --background FASTA")
+    if prefilter and arch != "bertsnr":
+        raise UsageError(f"--arch {arch} has no prefilter")
     if folds and hard_negatives:
         raise UsageError("--folds trains its models once, --hard-negatives this one twice: what the folds show would not be true of it; leave out one")
     if precision == "fp16":
@@ -131,6 +135,7 @@ def train(
     from .. import __version__, training
     from ..log import logger
     from ..model import choose_device, choose_precision, save_model
+    from ..prefilter import learn as learn_prefilter
     from ..pretrained import read_pretrained, shipped_encoder
     from ..streams import open_output
     from ..windows import Windows, read_windows
@@ -170,6 +175,8 @@ def train(
     tested = training.cross_validate(name, design, recipe, windows, against, drawn, folds, val_share, on, checkpoint) if folds else []
     origins = {"positive_windows": positives, "negative_windows": list(negatives), "natural_windows": fasta or background, "excluded": list(exclude)}
     model, history, scores = training.train(name, design, recipe, data, on, checkpoint, {**origins, "validation_chroms": sorted(val_chroms), "encoder": encoder})
+    if prefilter and data.natural:
+        learn_prefilter(model, data.positives, Windows.joined([part for part in (data.natural, data.null) if part]), recipe.precision, seed)
     if tested:
         model.info.training["folds"] = tested
     save_model(output, model)

@@ -1,0 +1,115 @@
+"""A first pass in front of a model: it rules out windows in which the model would call nothing, at a fiftieth of the model's cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from .kmers import reverse_complement_codes
+from .log import logger, progress
+from .model import SiteModel, autocast
+from .networks import Prefilter
+from .scores import SITE_GAP, peaks, shortest_site
+from .scoring import base_probabilities, each
+from .windows import Windows
+
+FLANK = 30  # bases that are seen on either side of the shortest site
+LOST = 0.005  # of the calls in natural windows that it has not learned from
+COPIES = 12  # of each positive window, with random changes in and around its site
+ASIDE = 0.2  # of the windows, which choose the cut
+STEPS, RATE = 4000, 3e-3
+BATCH = {"natural calls": 64, "other calls": 64, "natural": 32, "other": 32}  # windows in a step; where no site is called, the latter two
+WEIGHT = 20.0  # of a base at which a site begins, in the loss
+LEAST = 8  # windows in a forward pass: see `scoring.LEAST_TOKENS`
+
+
+def passing(model: SiteModel, codes: np.ndarray, owns: np.ndarray, precision: str) -> np.ndarray:
+    """Which windows the model has to score, bool, shape (n,).
+
+    Parameters
+    ----------
+    codes : of equally long windows, uint8 shape (n, L), read in the direction given
+    owns : shape (n, 2), half-open: the bases of each window that its scores are wanted for
+    """
+    net = model.prefilter
+    keep = np.ones(len(codes), dtype=bool)
+    if net is None or codes.shape[1] < net.shortest:
+        return keep
+    begins = np.arange(codes.shape[1] - net.shortest + 1)
+    reach = max(model.info.site_width, net.shortest)  # how far beyond the bases a site that touches them may begin or end
+
+    def score(some: slice) -> None:
+        logits = _logits(net, codes[some], precision)
+        asked = (begins > owns[some, :1] - reach) & (begins < owns[some, 1:] + reach - net.shortest)
+        keep[some] = ((logits > net.cut) & asked).any(axis=1)
+
+    size = 64 if model.device.type == "cpu" else 8192
+    each(score, (slice(first, first + size) for first in range(0, len(codes), size)), model.device)
+    return keep
+
+
+def _logits(net: Prefilter, codes: np.ndarray, precision: str) -> np.ndarray:
+    """Shape (n, L - shortest + 1), float32."""
+    filled = torch.from_numpy(codes[np.arange(max(LEAST, len(codes))) % len(codes)].astype(np.int64)).to(net.device)
+    with torch.inference_mode(), autocast(net.device, precision):
+        return net(filled)[: len(codes)].float().cpu().numpy()
+
+
+def learn(model: SiteModel, positives: Windows, natural: Windows, precision: str, seed: int) -> None:
+    """Give a model its prefilter.
+
+    It learns where the model calls: on natural windows, read on either strand, and on the positives, as they are and with random
+    changes in and around their sites, so that there are many calls about the threshold. From a part of the windows comes the cut,
+    which loses `LOST` of the calls in natural windows, and no more of those in the others.
+    """
+    random = np.random.default_rng([seed, 10])
+    info = model.info
+    shortest = shortest_site(info.site_width, info.k)
+    other = np.concatenate([positives.codes, *(_changed(positives, info.site_width, random) for _ in range(COPIES))])
+    codes = np.concatenate([natural.codes, reverse_complement_codes(natural.codes), other])
+    own = np.arange(len(codes)) < 2 * len(natural)
+    heights = np.empty((len(codes), codes.shape[1] - shortest + 1), dtype=np.float16)
+    with progress("prefilter: scores", len(codes), "windows") as bar:
+        for first in range(0, len(codes), 8192):
+            some = slice(first, first + 8192)
+            heights[some] = peaks(base_probabilities(model, codes[some], 64, precision), shortest, SITE_GAP)
+            bar.advance(len(codes[some]))
+    called = heights.max(axis=1) > info.threshold
+    aside = random.random(len(codes)) < ASIDE
+    torch.manual_seed(seed)
+    net = Prefilter(shortest, FLANK).to(model.device)
+    pools = {"natural calls": own & called, "other calls": ~own & called, "natural": own & ~called, "other": ~own & ~called}
+    _fit(net, codes, heights, {kind: np.nonzero(part & ~aside)[0] for kind, part in pools.items()}, random)
+    best = np.concatenate([_logits(net, codes[first : first + 64], precision).max(axis=1) for first in range(0, len(codes), 64)])
+    cuts = [np.quantile(best[aside & pools[kind]], LOST) for kind in ("natural calls", "other calls") if (aside & pools[kind]).any()]
+    net.cut = float(min(cuts, default=-np.inf))
+    model.prefilter = net
+    info.prefilter = {"shortest": shortest, "flank": FLANK, "cut": net.cut}
+    logger.info("prefilter: %.1f %% of the natural windows pass, on either strand", 100 * (best[aside & own] > net.cut).mean())
+
+
+def _changed(windows: Windows, margin: int, random: np.random.Generator) -> np.ndarray:
+    """Codes with other letters at up to half of the places within `margin` of a site."""
+    first = windows.labels.argmax(axis=1)[:, None] - margin
+    after = windows.labels.shape[1] - windows.labels[:, ::-1].argmax(axis=1)[:, None] + margin
+    place = np.arange(windows.labels.shape[1])
+    hit = (random.random(windows.codes.shape) < 0.5 * random.random((len(windows), 1))) & (place >= first) & (place < after)
+    return np.where(hit, random.integers(0, 4, windows.codes.shape), windows.codes).astype(np.uint8)
+
+
+def _fit(net: Prefilter, codes: np.ndarray, heights: np.ndarray, pools: dict[str, np.ndarray], random: np.random.Generator) -> None:
+    """Learn to tell, for every base, how sure the model is that a site begins there; `pools` are rows of `codes`."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+    with progress("prefilter: steps", STEPS, "steps") as bar:
+        for _ in range(STEPS):
+            rows = np.concatenate([random.choice(pools[kind], count) for kind, count in BATCH.items() if len(pools[kind])])
+            wanted = torch.from_numpy(heights[rows].astype(np.float32)).to(net.device)
+            logits = net(torch.from_numpy(codes[rows].astype(np.int64)).to(net.device))
+            loss = binary_cross_entropy_with_logits(logits, wanted, weight=1 + (WEIGHT - 1) * wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rate.step()
+            bar.advance(1)
