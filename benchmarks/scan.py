@@ -2,7 +2,8 @@
 """How fast is a scan?  Beside the paper's way, beside plain `transformers`, and beside what the arithmetic allows.
 
     python benchmarks/scan.py [--encoder compact|dnabert] [--windows N]
-    python benchmarks/scan.py --memory
+    python benchmarks/scan.py --prefilter MODEL FASTA …
+    python benchmarks/scan.py --memory [--prefiltered]
 
 All read the same random sequence in windows of 100 bp, a new one every 80 bp, both strands, with all threads. The paper's way: k-mers
 as text through BertTokenizer, one batch of 32 after the other, fp32. Plain `transformers`: ready token ids, batches of 64, in fp32 and with
@@ -10,7 +11,9 @@ bf16 weights. Ours: `inference.scan`, sites called and all, in bf16 where the pr
 best of three counts. The arithmetic of a window is 2 operations for each weight of the layers and token and 4 for each pair of tokens,
 layer and hidden unit; the matrix rate is that of products of 1024 x 1024 bf16 matrices in the same process.
 
---memory scans random chromosomes of 5 and of 50 Mb with `bertsnr predict` and prints time and peak memory of each.
+--prefilter scans files of natural sequence as `bertsnr predict` does, with and without the model's prefilter, and counts the calls that
+are the same, base for base. --memory scans random chromosomes of 5 and of 50 Mb with `bertsnr predict` and prints time and peak memory of
+each.
 """
 
 from __future__ import annotations
@@ -30,9 +33,10 @@ import torch
 from transformers import BertTokenizer
 
 from bertsnr_tools.cli.options import cores
-from bertsnr_tools.inference import Part, Tally, scan
+from bertsnr_tools.fasta import read_pieces
+from bertsnr_tools.inference import Hit, Part, Tally, fasta_parts, scan, window_step
 from bertsnr_tools.kmers import encode, reverse_complement_codes, vocabulary
-from bertsnr_tools.model import ModelInfo, SiteModel, choose_precision, compact_encoder, token_ids
+from bertsnr_tools.model import ModelInfo, SiteModel, choose_precision, compact_encoder, find_model, load_model, token_ids
 from bertsnr_tools.regions import Interval
 
 WINDOW, STEP = 100, 80
@@ -128,7 +132,27 @@ def speed(kind: str, windows: int) -> None:
         print(f"{way:28s}{rate:12,.0f} strand-bases/s{share:8.1%} of the matrix rate{best['bertsnr_tools'] / rate:8.2f} x")
 
 
-def memory() -> None:
+def prefiltered(name: str, files: list[str]) -> None:
+    model = load_model(find_model(name))
+    step = window_step(None, model.info)
+    found: dict[bool, set[Hit]] = {True: set(), False: set()}
+    seconds = {True: 0.0, False: 0.0}
+    bases = 0
+    for path in files:
+        pieces = list(read_pieces(path))
+        bases += sum(len(piece.sequence) for piece in pieces)
+        for filtered in (False, True):
+            start = time.perf_counter()
+            for hits in scan([model], fasta_parts(pieces), [model.info.threshold], [step], 64, choose_precision("auto", model.device), Tally(), prefilter=filtered):
+                found[filtered].update(hits)
+            seconds[filtered] += time.perf_counter() - start
+    rates = {filtered: 2 * bases / seconds[filtered] for filtered in found}
+    same = len(found[True] & found[False])
+    print(f"{model.info.name}: {bases:,} bases, {len(found[False])} calls, {same} of them with the prefilter ({same / len(found[False]):.4f}), {len(found[True]) - same} others")
+    print(f"strand-bases/s: {rates[False]:,.0f}, with the prefilter {rates[True]:,.0f}, {rates[True] / rates[False]:.2f} x")
+
+
+def memory(options: list[str]) -> None:
     bertsnr = str(Path(sys.executable).parent / "bertsnr")
     random = np.random.default_rng(1)
     peaks = []
@@ -137,7 +161,7 @@ def memory() -> None:
             path = Path(folder) / f"{megabases}.fa"
             path.write_bytes(b">chr1\n" + LETTERS[random.integers(0, 4, megabases * 1_000_000)].tobytes() + b"\n")
             start = time.perf_counter()
-            process = subprocess.Popen([bertsnr, "predict", "-q", "-m", "CTCF", "-o", os.devnull, str(path)])
+            process = subprocess.Popen([bertsnr, "predict", "-q", "-m", "CTCF", *options, "-o", os.devnull, str(path)])
             _, status, usage = os.wait4(process.pid, 0)
             if status:
                 raise SystemExit(status)
@@ -151,11 +175,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", choices=["compact", "dnabert"], default="compact")
     parser.add_argument("--windows", type=int)
+    parser.add_argument("--prefilter", nargs="+", metavar=("MODEL", "FASTA"))
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--prefiltered", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(cores())
     if arguments.memory:
-        memory()
+        memory(["--prefilter"] if arguments.prefiltered else [])
+    elif arguments.prefilter:
+        prefiltered(arguments.prefilter[0], arguments.prefilter[1:])
     else:
         speed(arguments.encoder, arguments.windows or (8000 if arguments.encoder == "compact" else 512))
 

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Coverage-guided fuzzing of all that reads foreign input: whatever it is, it is read or refused with one of the package's own errors.
+
+    python benchmarks/fuzz.py [--scale X]
+
+needs atheris. Each reader runs in a process of its own, beginning with good input; a traceback, 10 seconds for one input, or more than 3 GiB
+of memory is a finding. Prints a line for each reader, and ends with status 1 when there is a finding; the input that led to it is kept as
+fuzz-crash-…, fuzz-timeout-… or fuzz-oom-… in the current folder. With --scale 1 there are 1,040,000 executions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent.parent / "test_data"
+READERS = {"region": 200_000, "bed": 250_000, "fasta": 250_000, "windows": 100_000, "motifs": 200_000, "model": 40_000}
+
+
+def seeds(reader: str) -> list[bytes]:
+    """Good input."""
+    if reader == "region":
+        return [b"chr1", b"chr1:1,000-2,000", b"HLA:A*01:5-9", b"MYTF::chr1:10-110(-)"]
+    if reader == "bed":
+        return [(DATA / "sites.bed").read_bytes()[:600], b"track name=x\n#a\nchr1\t0\t10\nchr1 5 9 a 0 +\r\n"]
+    if reader == "fasta":
+        return [(DATA / "region.fa").read_bytes()[:300], b">a b\nACGTN\n\n>c\r\nacgtryk\r\n"]
+    if reader == "windows":
+        return [(DATA / "expected" / "windows.fa").read_bytes()[:400], b">a site=1-5,7-9\nACGTACGTAC\n"]
+    if reader == "motifs":
+        return [(DATA / "expected" / "motifs.meme").read_bytes()[:1500], b">M1 x\nA [ 1 2 ]\nC [ 3 4 ]\nG [ 0 1 ]\nT [ 9 9 ]\n"]
+    import torch
+
+    from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, save_model
+
+    small = {**compact_encoder(3, 20), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.pt"
+        save_model(str(path), SiteModel(ModelInfo("X", 3, 20, small, 5)))
+        torch.save({"format": "bertsnr_tools model", "format_version": 1}, Path(folder) / "n.pt")
+        return [path.read_bytes(), (Path(folder) / "n.pt").read_bytes()]
+
+
+def fuzz(reader: str, runs: int, corpus: str) -> None:
+    """Run one reader in this process; does not return."""
+    import atheris
+
+    with atheris.instrument_imports(include=["bertsnr_tools"]):
+        from bertsnr_tools.errors import BertsnrError
+        from bertsnr_tools.fasta import read_pieces
+        from bertsnr_tools.model import load_model
+        from bertsnr_tools.motifs import read_motifs
+        from bertsnr_tools.regions import parse_record_name, parse_region, read_bed
+        from bertsnr_tools.windows import read_windows
+
+    path = Path(corpus).parent / "input"
+
+    def once(data: bytes) -> None:
+        try:
+            if reader == "region":
+                text = data.decode("utf-8", "replace")
+                parse_record_name(text, 100)
+                parse_region(text, {"chr1": 100_000, "HLA:A*01": 9})
+            elif reader in ("motifs", "model"):
+                path.write_bytes(data)
+                read_motifs(str(path)) if reader == "motifs" else load_model(str(path))
+            else:
+                stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))  # type: ignore[type-var]
+                try:
+                    if reader == "windows":
+                        read_windows("-", None, 3)
+                    else:
+                        for _ in read_bed("-") if reader == "bed" else read_pieces("-"):
+                            pass
+                finally:
+                    sys.stdin = stdin
+        except BertsnrError:
+            pass
+
+    settings = [f"-runs={runs}", "-max_len=4096" if reader != "model" else "-max_len=65536", "-timeout=10", "-rss_limit_mb=3072", "-artifact_prefix=fuzz-", "-print_final_stats=1", "-seed=1"]
+    atheris.Setup([sys.argv[0], *settings, corpus], once)
+    atheris.Fuzz()
+
+
+def run(reader: str, runs: int) -> bool:
+    """Fuzz one reader in a new process and print its line; whether there was a finding."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus"
+        corpus.mkdir()
+        for number, seed in enumerate(seeds(reader)):
+            (corpus / str(number)).write_bytes(seed)
+        start = time.time()
+        done = subprocess.run([sys.executable, __file__, "--reader", reader, "--runs", str(runs), "--corpus", str(corpus)], capture_output=True, text=True, errors="replace")
+        executed: Any = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+        covered = re.findall(r"cov: (\d+)", done.stderr)
+        found = done.returncode != 0
+        columns = [reader, executed[1] if executed else "?", covered[-1] if covered else "?", f"{time.time() - start:.0f}", "FINDING" if found else "none"]
+        print("\t".join(columns), flush=True)
+        if found:
+            print(done.stderr[-3000:], file=sys.stderr)
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--reader", choices=list(READERS))
+    parser.add_argument("--runs", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--corpus", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.corpus:
+        fuzz(arguments.reader, arguments.runs, arguments.corpus)
+        return
+    print("reader", "executions", "coverage", "seconds", "findings", sep="\t")
+    chosen = [arguments.reader] if arguments.reader else list(READERS)
+    findings = [run(reader, int(READERS[reader] * arguments.scale)) for reader in chosen]
+    sys.exit(any(findings))
+
+
+if __name__ == "__main__":
+    main()
