@@ -163,7 +163,7 @@ class Genome:
         self._lines: dict[str, tuple[int, int, int]] = {}  # where a sequence begins, bases and bytes in one of its lines
         for number, text in enumerate(Path(f"{path}.fai").read_text(errors="replace").splitlines(), 1):
             name, *numbers = text.split("\t")
-            if len(numbers) < 4 or not all(field.isdigit() for field in numbers[:4]) or not int(numbers[2]):
+            if len(numbers) < 4 or not all(re.fullmatch(r"\d{1,18}", field) for field in numbers[:4]) or not int(numbers[2]):
                 raise DataError("is no FASTA index: make it anew with samtools faidx", f"{path}.fai", number)
             self.lengths[name], offset, bases, width = map(int, numbers[:4])
             self._lines[name] = offset, bases, width

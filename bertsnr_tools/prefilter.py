@@ -15,9 +15,10 @@ from .scoring import base_probabilities, each
 from .windows import Windows
 
 FLANK = 30  # bases that are seen on either side of the shortest site
-LOST = 0.005  # of the calls in natural windows that it has not learned from
+LOST = 0.003  # of the calls in natural windows that it has not learned from
+TAIL = 0.05  # of these calls, through which their tail is drawn
 COPIES = 12  # of each positive window, with random changes in and around its site
-ASIDE = 0.2  # of the windows, which choose the cut
+ASIDE = 0.25  # of the windows, which choose the cut
 STEPS, RATE = 4000, 3e-3
 BATCH = {"natural calls": 64, "other calls": 64, "natural": 32, "other": 32}  # windows in a step; where no site is called, the latter two
 WEIGHT = 20.0  # of a base at which a site begins, in the loss
@@ -61,7 +62,7 @@ def learn(model: SiteModel, positives: Windows, natural: Windows, precision: str
 
     It learns where the model calls: on natural windows, read on either strand, and on the positives, as they are and with random
     changes in and around their sites, so that there are many calls about the threshold. From a part of the windows comes the cut,
-    which loses `LOST` of the calls in natural windows, and no more of those in the others.
+    which is to lose `LOST` of the calls in natural windows, and no more of those in the others.
     """
     random = np.random.default_rng([seed, 10])
     info = model.info
@@ -82,11 +83,17 @@ def learn(model: SiteModel, positives: Windows, natural: Windows, precision: str
     pools = {"natural calls": own & called, "other calls": ~own & called, "natural": own & ~called, "other": ~own & ~called}
     _fit(net, codes, heights, {kind: np.nonzero(part & ~aside)[0] for kind, part in pools.items()}, random)
     best = np.concatenate([_logits(net, codes[first : first + 64], precision).max(axis=1) for first in range(0, len(codes), 64)])
-    cuts = [np.quantile(best[aside & pools[kind]], LOST) for kind in ("natural calls", "other calls") if (aside & pools[kind]).any()]
+    cuts = [_low(best[aside & pools[kind]]) for kind in ("natural calls", "other calls") if (aside & pools[kind]).any()]
     net.cut = float(min(cuts, default=-np.inf))
     model.prefilter = net
     info.prefilter = {"shortest": shortest, "flank": FLANK, "cut": net.cut}
     logger.info("prefilter: %.1f %% of the natural windows pass, on either strand", 100 * (best[aside & own] > net.cut).mean())
+
+
+def _low(values: np.ndarray) -> float:
+    """The value below which `LOST` of such values lie, if those below their lowest twentieth thin out exponentially."""
+    edge = np.quantile(values, TAIL)
+    return float(edge - (edge - values[values <= edge]).mean() * np.log(TAIL / LOST))
 
 
 def _changed(windows: Windows, margin: int, random: np.random.Generator) -> np.ndarray:

@@ -86,13 +86,14 @@ def parse_region(text: str, lengths: Mapping[str, int]) -> Interval:
     if text in lengths:
         return Interval(text, 0, lengths[text])
     chrom, colon, span = text.rpartition(":")
-    match = re.fullmatch(r"([\d,]+)(?:-([\d,]*))?", span) if colon else None
+    match = re.fullmatch(r"([\d,]{1,30})(?:-([\d,]{0,30}))?", span) if colon else None
     if (chrom or text) not in lengths or not match:
         if chrom in lengths:
             raise UsageError(f"region {text!r}: the range is {span!r}, needed is from-to, 1-based")
         raise UsageError(f"region {text!r}: no sequence named {chrom if match else text!r} in the genome{_close_names(chrom or text, lengths)}")
     start = int(match[1].replace(",", "") or 0) - 1
-    end = int(match[2].replace(",", "")) if match[2] else lengths[chrom]
+    last = (match[2] or "").replace(",", "")
+    end = int(last) if last else lengths[chrom]
     if not 0 <= start < end <= lengths[chrom]:
         raise UsageError(f"region {text!r}: needed is 1 <= from <= to <= {lengths[chrom]}, the length of {chrom}")
     return Interval(chrom, start, end)
@@ -110,7 +111,7 @@ def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> 
     return DataError(f"no sequence named {interval.chrom!r} in the genome{_close_names(interval.chrom, lengths)}", path, interval.line)
 
 
-_HEADER = re.compile(r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>\d+)-(?P<last>\d+)(?:\((?P<strand>[+-])\))?")
+_HEADER = re.compile(r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>\d{1,18})-(?P<last>\d{1,18})(?:\((?P<strand>[+-])\))?")
 
 
 def parse_record_name(name: str, length: int) -> Interval:

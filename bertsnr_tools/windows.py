@@ -204,7 +204,7 @@ def labelled_sites(record: Record, path: str) -> list[tuple[int, int]]:
     fields = [text.removeprefix("site=") for text in record.description.split() if text.startswith("site=")]
     sites = []
     for span in (span for text in fields for span in text.split(",")):
-        match = re.fullmatch(r"(\d+)-(\d+)", span)
+        match = re.fullmatch(r"(\d{1,18})-(\d{1,18})", span)
         start, end = (int(match[1]), int(match[2])) if match else (0, 0)
         if not start < end <= len(record.sequence):
             raise DataError(f"record {record.name!r}: site is {span!r}, needed is a-b with 0 <= a < b <= {len(record.sequence)}", path)
