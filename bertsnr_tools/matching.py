@@ -48,6 +48,7 @@ class Matrix(nn.Module):
         # a base that counts in a window is a quarter of it or more from its ends: every match that covers it is inside
         window = max(1000, 4 * motif.width)
         self.info = ModelInfo(motif.name or motif.id, 1, window, {"model_type": "matrix", "vocab_size": len(_LETTER)}, motif.width)
+        self.copies: list[Any] = []
         self.info.threshold = self.threshold("p", P_VALUE)
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,8 +116,10 @@ def null_of(model: Any) -> Background | Matches:
     return Matches(model) if isinstance(model, Matrix) else Background.from_info(model.info)
 
 
-def load_models(names: Sequence[str], device: torch.device) -> list[Any]:
+def load_models(names: Sequence[str], device: torch.device, *others: torch.device) -> list[Any]:
     """The models of several `-m`: model files, names of shipped models, and MEME or JASPAR files, of which every motif is one.
+
+    On `others`, models have copies.
 
     Raises
     ------
@@ -125,7 +128,11 @@ def load_models(names: Sequence[str], device: torch.device) -> list[Any]:
     models: list[Any] = []
     for name in names:
         path = find_model(name)
-        models += [Matrix(motif) for motif in read_motifs(path)] if is_motif_file(path) else [load_model(path, device)]
+        if is_motif_file(path):
+            models += [Matrix(motif) for motif in read_motifs(path)]
+        else:
+            models.append(load_model(path, device))
+            models[-1].copies = [load_model(path, other) for other in others]
     return models
 
 

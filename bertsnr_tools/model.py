@@ -28,6 +28,7 @@ FORMAT_VERSION = 1
 Reader = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # token ids to logits of both tasks
 SHIPPED = Path(__file__).parent / "models"
 DROPOUT = 0.2
+MOST_LAYERS = 256
 
 
 def compact_encoder(k: int, window: int) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def new_encoder(config: dict[str, Any]) -> nn.Module:
     """An encoder with random weights, from its configuration."""
     options = {name: value for name, value in config.items() if name != "model_type"} | {"attn_implementation": "sdpa"}
     kind = config.get("model_type")
+    if config.get("num_hidden_layers", 1) > MOST_LAYERS:
+        raise ValueError(f"{config['num_hidden_layers']} layers, known are encoders of up to {MOST_LAYERS}")
     if kind == "modernbert":
         from transformers import ModernBertConfig, ModernBertModel
 
@@ -110,6 +113,7 @@ class SiteModel(nn.Module):
         self.sequence_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.token_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.prefilter = Prefilter(**info.prefilter) if info.prefilter else None
+        self.copies: list[SiteModel] = []  # on other devices, to share the work with
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of both tasks.
@@ -169,6 +173,7 @@ class Baseline(nn.Module):
         self.info = info
         self.network = NETWORKS[info.encoder["model_type"]](info.window)
         self.prefilter = None
+        self.copies: list[SiteModel] = []
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `SiteModel.forward`; a sequence shorter than the window is filled up with nothing."""
@@ -237,6 +242,11 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
+
+
+def choose_devices(names: str) -> list[torch.device]:
+    """As `choose_device`, for names with commas between."""
+    return [choose_device(name) for name in names.split(",")]
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -333,11 +343,17 @@ def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
     try:
         with stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on foreign pickles, which are refused below in our own words
+            with zipfile.ZipFile(stream) as archive:
+                packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            if packed:  # it might unpack to any size
+                raise DataError(f"is no {kind}: its parts are compressed", path)
+            stream.seek(0)
             content = torch.load(stream, map_location="cpu", weights_only=True)
+    except DataError:
+        raise
     except pickle.UnpicklingError as error:
-        more = ": it holds more than tensors and plain values, and is not opened" if zipfile.is_zipfile(path) else ""
-        raise DataError(f"is no {kind}{more}", path) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise DataError(f"is no {kind}: it holds more than tensors and plain values, and is not opened", path) from error
+    except Exception as error:  # the readers of both formats raise whatever their input leads to
         raise DataError(f"is no {kind}, or is damaged", path) from error
     if not isinstance(content, dict) or content.get("format") != kind:
         raise DataError(f"is no {kind}", path)

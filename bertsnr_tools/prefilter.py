@@ -15,7 +15,7 @@ from .scoring import base_probabilities, each
 from .windows import Windows
 
 FLANK = 30  # bases that are seen on either side of the shortest site
-LOST = 0.003  # of the calls in natural windows that it has not learned from
+LOST = 0.004  # of the calls in natural windows that it has not learned from
 TAIL = 0.05  # of these calls, through which their tail is drawn
 COPIES = 12  # of each positive window, with random changes in and around its site
 ASIDE = 0.25  # of the windows, which choose the cut
@@ -46,7 +46,7 @@ def passing(model: SiteModel, codes: np.ndarray, owns: np.ndarray, precision: st
         keep[some] = ((logits > net.cut) & asked).any(axis=1)
 
     size = 64 if model.device.type == "cpu" else 8192
-    each(score, (slice(first, first + size) for first in range(0, len(codes), size)), model.device)
+    each(score, (slice(first, first + size) for first in range(0, len(codes), size)), model)
     return keep
 
 

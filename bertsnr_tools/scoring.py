@@ -35,15 +35,16 @@ def token_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, pr
     """
     sequences = np.empty(len(codes), dtype=np.float32)
     tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
-    read = model.reader(precision)
+    readers = [(copy.device, copy.reader(precision)) for copy in (model, *model.copies)]
 
-    def score(item: tuple[slice, int, torch.Tensor]) -> None:
-        batch, count, ids = item
-        with torch.inference_mode(), autocast(model.device, precision):
-            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids))
+    def score(item: tuple[int, tuple[slice, int, torch.Tensor]]) -> None:
+        number, (batch, count, ids) = item
+        device, read = readers[number % len(readers)]
+        with torch.inference_mode(), autocast(device, precision):
+            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids.to(device)))
 
     try:
-        each(score, _batches(model, codes, batch_size), model.device)
+        each(score, enumerate(_batches(model, codes, batch_size)), model)
     except torch.OutOfMemoryError:
         if batch_size == 1:
             raise
@@ -53,15 +54,16 @@ def token_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, pr
     return sequences, tokens
 
 
-def each(work: Callable[[Any], None], items: Iterable[Any], device: torch.device) -> None:
-    """Do it with every item: on a processor one in each thread, which is faster than all threads on one."""
+def each(work: Callable[[Any], None], items: Iterable[Any], model: SiteModel) -> None:
+    """Do it with every item: on a processor one in each thread, which is faster than all threads on one; else one on each device."""
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
+    workers = threads if model.device.type == "cpu" else 1 + len(model.copies)
+    if workers == 1:
         for item in items:
             work(item)
         return
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(work, items):
                 pass
     finally:
@@ -69,7 +71,7 @@ def each(work: Callable[[Any], None], items: Iterable[Any], device: torch.device
 
 
 def _batches(model: SiteModel, codes: np.ndarray, batch_size: int) -> Iterator[tuple[slice, int, torch.Tensor]]:
-    """Rows, their number, and their token ids on the device; a small batch is filled up with repeats of its rows."""
+    """Rows, their number, and their token ids; a small batch is filled up with repeats of its rows."""
     model.eval()
     if model.device.type == "cpu":
         batch_size = max(1, min(batch_size, CACHE_TOKENS // codes.shape[1], -(-len(codes) // torch.get_num_threads())))
@@ -79,7 +81,7 @@ def _batches(model: SiteModel, codes: np.ndarray, batch_size: int) -> Iterator[t
         count, fill = len(ids), -(-LEAST_TOKENS // ids.shape[1])
         if count < fill:
             ids = ids[torch.arange(fill) % count]
-        yield batch, count, ids.to(model.device)
+        yield batch, count, ids
 
 
 def cls_attention(model: SiteModel, codes: np.ndarray, layer: int, head: int | None, batch_size: int, precision: str) -> np.ndarray:
@@ -97,7 +99,7 @@ def cls_attention(model: SiteModel, codes: np.ndarray, layer: int, head: int | N
     tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
     with _attending(model, precision):
         for batch, count, ids in _batches(model, codes, batch_size):
-            first = model.encoder(input_ids=ids, output_attentions=True).attentions[layer][:count, :, 0, 1:-1]  # (count, heads, T)
+            first = model.encoder(input_ids=ids.to(model.device), output_attentions=True).attentions[layer][:count, :, 0, 1:-1]  # (count, heads, T)
             tokens[batch] = (first.float().sum(1) if head is None else first[:, head].float()).cpu().numpy()
     return base_means(tokens, model.info.k)
 
@@ -111,7 +113,7 @@ def all_attention(model: SiteModel, codes: np.ndarray, precision: str) -> np.nda
     """
     with _attending(model, precision):
         _, _, ids = next(_batches(model, codes[None], 1))
-        return np.stack([layer[0].float().cpu().numpy() for layer in model.encoder(input_ids=ids, output_attentions=True).attentions])
+        return np.stack([layer[0].float().cpu().numpy() for layer in model.encoder(input_ids=ids.to(model.device), output_attentions=True).attentions])
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch
 
 from bertsnr_tools import lean
 from bertsnr_tools.lean import Lean
-from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, new_encoder
+from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, load_model, new_encoder
 from bertsnr_tools.scoring import token_probabilities
 
 SMALL = {"vocab_size": 69, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
@@ -73,6 +73,20 @@ def test_encoder_with_unknown_parts_is_left_to_transformers():
         Lean(model.encoder, torch.float32)
     assert model.reader("fp32") is model
     assert np.isfinite(token_probabilities(model, np.zeros((2, 30), dtype=np.uint8), 2, "fp32")[1]).all()
+
+
+def test_copies_share_the_work(toy_model_file):
+    codes = np.random.default_rng(1).integers(0, 4, (150, 60)).astype(np.uint8)
+    model = load_model(str(toy_model_file))
+    alone = token_probabilities(model, codes, 16, "fp32")
+    model.copies = [load_model(str(toy_model_file)) for _ in range(2)]
+    asked = []
+    for copy in (model, *model.copies):
+        reader = copy.reader("fp32")
+        copy.reader = lambda precision, copy=copy, reader=reader: lambda ids: asked.append(copy) or reader(ids)
+    shared = token_probabilities(model, codes, 16, "fp32")
+    assert all(np.array_equal(one, other) for one, other in zip(alone, shared))
+    assert [sum(one is copy for one in asked) for copy in (model, *model.copies)] == [4, 3, 3]
 
 
 def test_batches_that_do_not_fit_are_halved(toy_model, monkeypatch):

@@ -7,7 +7,18 @@ import torch
 
 from bertsnr_tools.errors import DataError, DeviceError
 from bertsnr_tools.kmers import base_means, encode
-from bertsnr_tools.model import ModelInfo, SiteModel, choose_device, choose_precision, find_model, load_model, save_model, shipped_models, token_ids
+from bertsnr_tools.model import (
+    ModelInfo,
+    SiteModel,
+    choose_device,
+    choose_precision,
+    compact_encoder,
+    find_model,
+    load_model,
+    save_model,
+    shipped_models,
+    token_ids,
+)
 from bertsnr_tools.scoring import all_attention, base_probabilities, cls_attention, layers_and_heads, token_probabilities
 
 
@@ -80,6 +91,8 @@ class Payload:
         ({"encoder": {"model_type": "t5", "vocab_size": 69}}, "encoder type is 't5'"),
         ({"encoder": {"model_type": "modernbert", "vocab_size": 69}}, "cannot be used"),
         ({"name": None}, "model field 'name'"),
+        ({"encoder": compact_encoder(3, 100) | {"num_hidden_layers": 10**9}}, "1000000000 layers"),
+        ({"encoder": compact_encoder(3, 100) | {"hidden_size": 2**40}}, "cannot be used"),
     ],
 )
 def test_model_files_that_are_refused(toy_model_file, tmp_path, change, problem):
@@ -102,7 +115,7 @@ def test_files_that_are_no_models(tmp_path, capfd, toy_model_file):
     path = tmp_path / "x.pt"
     whole = toy_model_file.read_bytes()
     torch.save({"format": "bertsnr_tools model", "weights": Payload()}, tmp_path / "code.pt")
-    contents = [b"", b"hello\n", pickle.dumps({"a": Payload()}), whole[: len(whole) // 2], (tmp_path / "code.pt").read_bytes()]
+    contents = [b"", b"hello\n", b"KPri\x04", pickle.dumps({"a": Payload()}), whole[: len(whole) // 2], (tmp_path / "code.pt").read_bytes()]
     for content in contents:
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"x\.pt: is no bertsnr_tools model"):
@@ -110,6 +123,11 @@ def test_files_that_are_no_models(tmp_path, capfd, toy_model_file):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a", "b")
     with pytest.raises(DataError, match="is no bertsnr_tools model"):
+        load_model(str(path))
+    with zipfile.ZipFile(toy_model_file) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+    with pytest.raises(DataError, match="its parts are compressed"):
         load_model(str(path))
     assert "code ran" not in capfd.readouterr().out
 

@@ -113,4 +113,15 @@ def check_device(context: click.Context, parameter: click.Parameter, value: str)
     return value
 
 
+def check_devices(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """As `check_device`, for several GPUs with commas between."""
+    names = value.split(",")
+    for name in names:
+        check_device(context, parameter, name)
+    if len(names) > 1 and (len(set(names)) < len(names) or not all(name.startswith("cuda:") for name in names)):
+        raise click.BadParameter(f"{value!r}: several devices are cuda:N,cuda:N, each once")
+    return value
+
+
 device = click.option("--device", default="auto", metavar="DEVICE", callback=check_device, help="auto, cpu, cuda or cuda:N.")
+devices = click.option("--device", default="auto", metavar="DEVICE", callback=check_devices, help="auto, cpu, cuda or cuda:N, or several GPUs: cuda:0,cuda:1.")

@@ -29,7 +29,7 @@ from . import options
 @options.step
 @options.strict
 @options.batch_size
-@options.device
+@options.devices
 @options.precision
 @options.threads
 def predict(
@@ -109,12 +109,12 @@ def predict(
     from ..fasta import Genome, read_pieces
     from ..inference import Hit, Tally, fasta_parts, genome_parts, scan, shard_parts, window_step
     from ..matching import Matrix, base_threshold, load_models, null_of
-    from ..model import choose_device, choose_precision
+    from ..model import choose_devices, choose_precision
     from ..regions import Interval, parse_region, read_bed
 
     torch.set_num_threads(threads or options.cores())
-    on = choose_device(device)
-    loaded = load_models(models, on)
+    on, *others = choose_devices(device)
+    loaded = load_models(models, on, *others)
     names = [model.info.name for model in loaded]
     files = _signal_files(signals, names)
     check_outputs([output, *(path for _, _, path in files)], [sequences, fasta, bed, *models])

@@ -44,9 +44,8 @@ awk '/^>/ { header = $0; split($0, parts, "site="); from = parts[2] + 0; next } 
     FNR == NR { seen[word] = 1 } FNR == NR || !(word in seen) { print header; print }' CTCF.hg19.fa CTCF.hg38.fa > CTCF.windows.fa
 allowed "$hg19" > allowed.bed
 bertsnr windows --background -c 50 -b allowed.bed --exclude every.peaks.bed -f "$hg19" CTCF.hg19.bed > CTCF.natural.fa
-bertsnr train -o CTCF.pt --background CTCF.natural.fa --hard-negatives --val-chroms chr8,chr10 --json CTCF.json --resume CTCF.windows.fa
+bertsnr train -o CTCF.pt --background CTCF.natural.fa --hard-negatives --prefilter --val-chroms chr8,chr10 --json CTCF.json --resume CTCF.windows.fa
 
-# the shipped SRF and YY1 are still those trained on shuffles alone, from random weights: --encoder new --swap 0, without --background
 for tf in CDX2 GATA3 SRF YY1; do
     zcat "$data/sites/$tf.bed.gz" > $tf.every.bed
     awk -v held="$held" '$1 !~ held' $tf.every.bed > $tf.sites.bed
@@ -55,5 +54,5 @@ for tf in CDX2 GATA3 SRF YY1; do
     bertsnr windows -f "$genome" $tf.sites.bed > $tf.windows.fa
     allowed "$genome" > allowed.bed
     awk 'NR <= 1000' $tf.sites.bed | bertsnr windows --background -c 100 -b allowed.bed --exclude $tf.every.bed -f "$genome" > $tf.natural.fa
-    bertsnr train -o $tf.pt --background $tf.natural.fa --json $tf.json --resume $tf.windows.fa
+    bertsnr train -o $tf.pt --background $tf.natural.fa --prefilter --json $tf.json --resume $tf.windows.fa
 done
