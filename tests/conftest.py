@@ -5,7 +5,10 @@ Expected outputs under test_data/expected are written anew by `pytest --update-e
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -31,13 +34,45 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def run():
-    """Run a command line as a user would: run("predict", "-m", "CTCF", "region.fa", stdin=b"") -> status, out, err."""
+def launch():
+    """Run a launcher as a user would: launch("predict", "-m", "CTCF", "region.fa", stdin=b"") -> status, out, err."""
 
     def call(command: str, *arguments, stdin: bytes = b"", cwd=None) -> Outcome:
         line = [BIN / f"bertsnr-{command}" if command else BIN / "bertsnr", *map(str, arguments)]
         done = subprocess.run(line, input=stdin, capture_output=True, cwd=cwd, timeout=600)
         return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return call
+
+
+def _command(command: str, arguments: list[str], cwd, folder: Path) -> None:
+    """In a process that has made its imports already: what a launcher does, with its streams in the files of a folder."""
+    for number, (name, flags) in enumerate([("in", os.O_RDONLY), ("out", os.O_WRONLY | os.O_CREAT), ("err", os.O_WRONLY | os.O_CREAT)]):
+        os.dup2(os.open(folder / name, flags), number)
+    sys.stdin, sys.stdout, sys.stderr = (open(number, mode, closefd=False) for number, mode in enumerate("rww"))
+    os.chdir(cwd or ".")
+    sys.argv = [f"bertsnr-{command}" if command else "bertsnr", *arguments]
+    from bertsnr_tools.cli import main
+
+    main(command or None)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """As `launch`, in a fork of a process that has imported what takes seconds to import."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bertsnr_tools.training", "bertsnr_tools.inference", "bertsnr_tools.matching", "transformers.models.modernbert.modeling_modernbert", "transformers.models.bert.modeling_bert"])
+
+    def call(command: str, *arguments, stdin: bytes = b"", cwd=None) -> Outcome:
+        folder = tmp_path_factory.mktemp("run")
+        os.mkfifo(folder / "in")
+        process = context.Process(target=_command, args=(command, [*map(str, arguments)], cwd, folder))
+        process.start()
+        with contextlib.suppress(BrokenPipeError), open(folder / "in", "wb") as pipe:
+            pipe.write(stdin)
+        process.join(600)
+        assert process.exitcode is not None, "it does not end"
+        return Outcome(process.exitcode, (folder / "out").read_text(), (folder / "err").read_text())
 
     return call
 

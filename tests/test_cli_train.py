@@ -96,3 +96,21 @@ def test_a_background_gives_the_model_p_values(run, windows, tmp_path):
     assert counts["hard"] == min(counts["positives"], counts["natural"] // 10) > 0 and info.background["windows"] > 1000
     sites = [line.split("\t") for line in run("predict", "-m", tmp_path / "X.pt", "-t", "p=0.05", "--format", "narrowpeak", DATA / "region.fa").out.splitlines()]
     assert sites and all(float(site[7]) > 1.3 for site in sites)
+
+
+def test_a_prefilter_is_learned(run_here, windows, tmp_path, monkeypatch):
+    from bertsnr_tools import prefilter
+
+    monkeypatch.setattr(prefilter, "STEPS", 60)
+    monkeypatch.setattr(prefilter, "COPIES", 1)
+    rng = random.Random(1)
+    (tmp_path / "b.fa").write_text("".join(f">n{i}\n{''.join(rng.choices('ACGT', k=100))}\n" for i in range(300)))
+    models = []
+    for name in "XY":
+        outcome = run_here("train", "--epochs", 1, "-@", 1, "--name", "X", "-o", f"{name}.pt", "--background", "b.fa", "--prefilter", windows)
+        assert outcome.status == 0 and " of the natural windows pass, on either strand" in outcome.err
+        models.append((tmp_path / f"{name}.pt").read_bytes())
+    assert models[0] == models[1]
+    model = load_model(str(tmp_path / "X.pt"))
+    assert model.info.prefilter["shortest"] == 10 and model.prefilter.cut == model.info.prefilter["cut"]
+    assert run_here("predict", "--prefilter", "-m", "X.pt", DATA / "region.fa").status == 0

@@ -26,16 +26,18 @@ MAY_IMPORT = {
     "networks": set(),
     "lean": set(),
     "matching": {"errors", "kmers", "log", "model", "motifs", "significance"},
-    "significance": {"errors", "kmers", "model", "scores", "windows"},
+    "significance": {"errors", "kmers", "model", "scores", "scoring", "windows"},
     "plots": {"comparison", "errors", "metrics", "motifs", "streams"},
-    "model": {"", "errors", "kmers", "lean", "log", "networks", "streams"},
+    "model": {"", "errors", "kmers", "lean", "networks", "streams"},
+    "scoring": {"errors", "kmers", "log", "model"},
+    "prefilter": {"kmers", "log", "model", "networks", "scores", "scoring", "windows"},
     "pretrained": {"errors", "kmers", "model", "streams"},
     "pretraining": {"errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training", "windows"},
-    "training": {"pretrained", "errors", "kmers", "log", "metrics", "model", "shuffle", "significance", "streams", "windows"},
-    "inference": {"errors", "fasta", "kmers", "model", "regions", "scores"},
+    "training": {"pretrained", "errors", "kmers", "log", "metrics", "model", "scoring", "shuffle", "significance", "streams", "windows"},
+    "inference": {"errors", "fasta", "kmers", "model", "prefilter", "regions", "scores", "scoring"},
 }
 ONLY_IN = {
-    "torch": {"lean", "matching", "model", "networks", "pretrained", "pretraining", "training", "inference", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
+    "torch": {"lean", "matching", "model", "networks", "pretrained", "prefilter", "pretraining", "scoring", "training", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
     "transformers": {"model", "pretrained", "pretraining"},
     "pysam": {"fasta", "streams"},  # streams: bgzip output
     "matplotlib": {"plots"},

@@ -66,9 +66,9 @@ def test_pages_render_without_warnings(name):
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_launchers(run, name):
+def test_launchers(launch, name):
     for arguments in (["--help"], ["-h"]):
-        alone, through = run(name, *arguments), run("", name, *arguments)
+        alone, through = launch(name, *arguments), launch("", name, *arguments)
         assert alone.status == through.status == 0
         assert alone.out.replace(f"bertsnr-{name}", f"bertsnr {name}") == through.out.replace(f"bertsnr-{name}", f"bertsnr {name}")
-    assert run(name, "-V").out == f"bertsnr_tools {__version__}\n"
+    assert launch(name, "-V").out == f"bertsnr_tools {__version__}\n"

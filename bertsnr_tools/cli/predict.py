@@ -100,6 +100,11 @@ def predict(
         raise UsageError(f"--track {track!r}: the name of a genome at UCSC is needed, such as hg38")
     if shard and fasta is None:
         raise UsageError("--shard needs a genome, whose parts can be read: -f FASTA")
+    kind = kind or ("narrowpeak" if output.removesuffix(".gz").lower().endswith(".narrowpeak") else "bed")
+    value, limit = (threshold[0], threshold[1]) if threshold else ("", 0.0)
+    ranked = kind == "narrowpeak" or value == "q"
+    if shard and ranked:
+        raise UsageError("--shard: q-values are known only when all is scanned: write BED, with a threshold that is no q=")
     check_outputs([output], [sequences, fasta, bed, *models])
 
     from contextlib import ExitStack
@@ -119,11 +124,6 @@ def predict(
     files = _signal_files(signals, names)
     check_outputs([output, *(path for _, _, path in files)], [sequences, fasta, bed, *models])
     steps = [window_step(step, model.info) for model in loaded]
-    kind = kind or ("narrowpeak" if output.removesuffix(".gz").lower().endswith(".narrowpeak") else "bed")
-    value, limit = (threshold[0], threshold[1]) if threshold else ("", 0.0)
-    ranked = kind == "narrowpeak" or value == "q"
-    if shard and ranked:
-        raise UsageError("--shard: q-values are known only when all is scanned: write BED, with a threshold that is no q=")
     # the sites with q below Q are among those with p below Q; matches of matrices with such a p would run into each other
     first = [(None if isinstance(model, Matrix) else ("p", limit)) if value == "q" else threshold for model in loaded]
     cuts = [base_threshold(asked, model) for asked, model in zip(first, loaded)]
