@@ -70,6 +70,7 @@ def learn(model: SiteModel, positives: Windows, natural: Windows, precision: str
     other = np.concatenate([positives.codes, *(_changed(positives, info.site_width, random) for _ in range(COPIES))])
     codes = np.concatenate([natural.codes, reverse_complement_codes(natural.codes), other])
     own = np.arange(len(codes)) < 2 * len(natural)
+    logger.info("prefilter: learning from %s windows, which takes some minutes", f"{len(codes):,}")
     heights = np.empty((len(codes), codes.shape[1] - shortest + 1), dtype=np.float16)
     with progress("prefilter: scores", len(codes), "windows") as bar:
         for first in range(0, len(codes), 8192):

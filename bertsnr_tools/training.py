@@ -157,7 +157,7 @@ def split_data(positives: Windows, negatives: Windows | None, chroms: set[str], 
         head, tail, own = (part == 0 for part in split_parts(positives, negatives, natural, max(2, round(1 / share)), seed))
     if not head.any() or head.all():
         known = ", ".join(sorted(set(loci(positives)[1]) - {""})[:5])
-        need = "more loci are needed" if not chroms else f"they lie on {known}" if known else "their names hold no coordinates"
+        need = "more loci are needed" if not chroms else f"{', '.join(sorted(chroms))} should hold some of them, they lie on {known}" if known else "their names hold no coordinates"
         raise UsageError(f"the positive windows cannot be divided into training and validation: {need}")
     train = positives.take(np.nonzero(~head)[0])
     validation = positives.take(np.nonzero(head)[0])

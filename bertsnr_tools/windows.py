@@ -24,7 +24,7 @@ SKIPPED = {
     "long": "longer than the window",
     "absent": "on a sequence that the genome lacks",
     "off": "off the end of its sequence",
-    "n": "in no window with as few N as asked for",
+    "n": "with too many N around (see --max-n)",
 }
 
 

@@ -23,7 +23,7 @@ def windows(run, tmp_path_factory):
 def test_model_report_and_plot(run, windows, tmp_path):
     outcome = run("train", "-o", tmp_path / "MYTF.pt", "--json", tmp_path / "m.json", "--plot", tmp_path / "m.png", "--epochs", 2, "--folds", 2, "-@", 2, windows)
     assert outcome.status == 0, outcome.err
-    assert outcome.err.count("epoch ") == 6 and "AUPR" in outcome.err and outcome.out == ""
+    assert outcome.err.count(": epoch ") == 6 and "MYTF.pt: the model of epoch " in outcome.err and "AUPR" in outcome.err and outcome.out == ""
     info = load_model(str(tmp_path / "MYTF.pt")).info
     assert (info.name, info.k, info.window, info.site_width) == ("MYTF", 3, 100, 19)
     report = json.loads((tmp_path / "m.json").read_text())

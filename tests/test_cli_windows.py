@@ -30,7 +30,7 @@ def test_skipped_sites_are_counted_and_strict_fails(run, genome, tmp_path):
     assert outcome.status == 0 and outcome.out.count(">") == 1
     assert outcome.err == (
         "bertsnr-windows: 4 of 5 sites skipped: 1 longer than the window, 1 on a sequence that the genome lacks, "
-        "1 off the end of its sequence, 1 in no window with as few N as asked for\n"
+        "1 off the end of its sequence, 1 with too many N around (see --max-n)\n"
     )
     out = tmp_path / "out.fa"
     outcome = run("windows", "--strict", "-f", genome, "-o", out, bed)

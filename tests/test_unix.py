@@ -229,6 +229,10 @@ def test_help_is_in_groups_and_completion_knows_commands_and_options(place):
     assert "\x1b" not in text and text.index("Options:") < text.index("--bigwig") < text.index("Speed:") < text.index("--device") < text.index("Messages:") < text.index("--quiet")
     shown = shell("COMP_WORDS='bertsnr pre' COMP_CWORD=1 _BERTSNR_COMPLETE=bash_complete bertsnr; COMP_WORDS='bertsnr-train --hard' COMP_CWORD=1 _BERTSNR_TRAIN_COMPLETE=bash_complete bertsnr-train", place).stdout
     assert shown.split() == ["plain,pretrain", "plain,predict", "plain,--hard-negatives"]
+    for words, wanted in (("-m C", ["plain,CDX2", "plain,CTCF"]), ("-m ./C", ["file,./C"]), ("-m CTCF reg", ["file,reg"]), ("-f gen", ["file,gen"])):
+        count = len(words.split())
+        shown = shell(f"COMP_WORDS='bertsnr predict {words}' COMP_CWORD={count + 1} _BERTSNR_COMPLETE=bash_complete bertsnr", place).stdout
+        assert shown.split() == wanted, words
 
 
 def test_a_missing_index_in_a_folder_that_cannot_be_written(place, monkeypatch):

@@ -7,9 +7,11 @@ import math
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from .. import __version__, log
 
@@ -32,6 +34,23 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
+class ModelName(click.Path):
+    """A file, or the name of a shipped model; this matters to completion alone."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        shipped = sorted(path.stem for path in (Path(__file__).parents[1] / "models").glob("*.pt"))
+        names = [CompletionItem(name) for name in shipped if name.startswith(incomplete)]
+        return names or super().shell_complete(ctx, param, incomplete)
+
+
+def _completes_names(param: click.Parameter) -> click.Parameter:
+    """Give a parameter whose value is the name of a file a type that says so to the shell."""
+    words = set(re.findall(r"[A-Z]+", str(param.metavar)))
+    if isinstance(param.type, click.types.StringParamType) and words & {"FILE", "FASTA", "BED", "MEME", "DIR", "MODEL"}:
+        param.type = ModelName() if "MODEL" in words else click.Path()
+    return param
+
+
 def command(function: Callable[..., None]) -> click.Command:
     """Make a click command of a function, with help, version and verbosity options."""
 
@@ -49,7 +68,7 @@ def command(function: Callable[..., None]) -> click.Command:
         click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
     ):
         decorate(run)
-    run.__click_params__ += own  # type: ignore[attr-defined]  # click lists the last first: the command's own lead
+    run.__click_params__ += [_completes_names(param) for param in own]  # type: ignore[attr-defined]  # click lists the last first: the command's own lead
     settings = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
     return click.command(cls=Command, context_settings=settings)(run)
 

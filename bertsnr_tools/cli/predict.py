@@ -84,7 +84,7 @@ def predict(
     if sequences and fasta:
         raise UsageError(f"{sequences} and -f {fasta}: either FASTA or a genome can be scanned, not both; regions of a genome are given with -b or -r")
     if not (sequences or fasta):
-        raise UsageError("either FASTA or a genome is needed: predict -m MODEL region.fa, or -f genome.fa with -b or -r")
+        raise UsageError("either FASTA or a genome is needed: predict -m MODEL region.fa, or -f genome.fa, with -b or -r for parts of it")
     if output.lower().endswith((".bw", ".bigwig", ".bb", ".bigbed")):
         raise UsageError(f"-o {output}: sites are written as BED; base probabilities go to --bigwig")
     if fasta is None and (bed or regions):

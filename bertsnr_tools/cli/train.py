@@ -180,6 +180,8 @@ def train(
     if tested:
         model.info.training["folds"] = tested
     save_model(output, model)
+    best = max(history, key=lambda row: row["aupr"])
+    logger.info("%s: the model of epoch %d, validation AUPR %.4f", output, best["epoch"], best["aupr"])
     if report:
         with open_output(report) as stream:
             stream.write(json.dumps({"version": 1, "name": name, "history": history, **model.info.training}, indent=2).encode() + b"\n")
