@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -62,23 +63,33 @@ def each(work: Callable[[Any], None], items: Iterable[Any], model: SiteModel) ->
         for item in items:
             work(item)
         return
+    torch.set_num_threads(1)  # a part of the setting is the thread's, a part the whole process's
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(work, items):
-                pass
+        for _ in _workers(workers).map(work, items):
+            pass
     finally:
-        torch.set_num_threads(threads)  # a part of the setting is the whole process's
+        torch.set_num_threads(threads)
+
+
+@functools.cache
+def _workers(count: int) -> ThreadPoolExecutor:
+    """Kept, because new threads would take new memory from the system each time."""
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _batches(model: SiteModel, codes: np.ndarray, batch_size: int) -> Iterator[tuple[slice, int, torch.Tensor]]:
-    """Rows, their number, and their token ids; a small batch is filled up with repeats of its rows."""
+    """Rows, their number, and their token ids.
+
+    A small batch is filled up with repeats of its rows, and so is the last of several, because the libraries below keep memory for each
+    size of batch that they have met.
+    """
     model.eval()
     if model.device.type == "cpu":
         batch_size = max(1, min(batch_size, CACHE_TOKENS // codes.shape[1], -(-len(codes) // torch.get_num_threads())))
     for start in range(0, len(codes), batch_size):
         batch = slice(start, start + batch_size)
         ids = token_ids(codes[batch], model.info.k)
-        count, fill = len(ids), -(-LEAST_TOKENS // ids.shape[1])
+        count, fill = len(ids), max(-(-LEAST_TOKENS // ids.shape[1]), batch_size if start else 0)
         if count < fill:
             ids = ids[torch.arange(fill) % count]
         yield batch, count, ids
