@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 from bertsnr_tools import training
+from bertsnr_tools.checkpoint import Checkpoint, digest
 from bertsnr_tools.cli.options import cores
 from bertsnr_tools.matching import Matrix
 from bertsnr_tools.metrics import NAMES
@@ -125,7 +126,7 @@ def trained(tf: str, variant: Variant, positives: Windows, table: Path, checkpoi
         encoder, epochs = begun(variant, 2 * len(data.positives), table)
         recipe = training.Recipe(epochs, swap=training.default_swap(len(data.positives)), seed=seed, precision="bf16")
         recipe = replace(recipe, **variant.options)
-        kept = training.Checkpoint(f"{checkpoint}.{seed}.ckpt", training.digest(data.positives, recipe=recipe, k=variant.k, encoder=encoder and encoder.digest()), True)
+        kept = Checkpoint(f"{checkpoint}.{seed}.ckpt", digest(data.positives, recipe=recipe, k=variant.k, encoder=encoder and encoder.digest()), True)
         result = training.fit(tf, training.Design(variant.arch, variant.k, encoder), recipe, data, torch.device("cpu"), kept)
         results.append((max(row["aupr"] for row in result.history), len(result.history), result.model))
         kept.remove()

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from .checkpoint import Checkpoint
 from .errors import DataError, UsageError
 from .fasta import read_pieces
 from .kmers import MASK, OTHER, SPECIAL, encode, reverse_complement_codes, token_labels, vocabulary
@@ -23,7 +24,7 @@ from .log import logger, progress
 from .model import DROPOUT, autocast, compact_encoder, new_encoder, token_ids
 from .pretrained import Pretrained
 from .streams import reason
-from .training import Checkpoint, Recipe, seed_of, shuffles
+from .training import Recipe, seed_of, shuffles
 from .windows import Windows
 
 POOL = 16384  # windows among which a batch is drawn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -11,20 +10,18 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from .errors import DataError, UsageError
+from .checkpoint import Checkpoint
+from .errors import UsageError
 from .kmers import base_scores, reverse_complement_codes, token_labels
 from .log import logger, progress
 from .metrics import aupr, six_metrics
-from .model import ModelInfo, SiteModel, autocast, baseline_encoder, compact_encoder, new_model, read_checked, token_ids
+from .model import ModelInfo, SiteModel, autocast, baseline_encoder, compact_encoder, new_model, token_ids
 from .pretrained import Pretrained
 from .scoring import token_probabilities
 from .shuffle import shuffled_records
 from .significance import LEAST, Background, window_peaks
-from .streams import replacing
 from .windows import Windows, loci, site_width, split_by_locus
 
-CHECKPOINT = "bertsnr_tools checkpoint"
-CHECKPOINT_VERSION = 2
 EVALUATION_BATCH = 64  # small enough for a processor's cache
 
 
@@ -337,62 +334,6 @@ def _validate(model: SiteModel, weights: dict[str, torch.Tensor], recipe: Recipe
 def _cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     right = np.where(labels, probabilities, 1 - probabilities.astype(np.float64))
     return float(-np.log(np.maximum(right, 1e-12)).mean())
-
-
-class Checkpoint:
-    """What a killed run left, in one file that is replaced whole after every epoch.
-
-    Attributes
-    ----------
-    folds : metrics of the folds of a cross-validation that are done
-    hard : natural windows that the first of two models scores highest, None before it is made
-    fit : state of the model in training, None at its beginning
-
-    Parameters
-    ----------
-    path : of the file
-    key : digest of data and options; a checkpoint of another key is refused
-    resume : read the file if it is there
-
-    Raises
-    ------
-    DataError : the file is no checkpoint, or one of other data or options.
-    """
-
-    def __init__(self, path: str, key: str, resume: bool):
-        self.path, self._key = path, key
-        self.folds: list[dict[str, Any]] = []
-        self.hard: Windows | None = None
-        self.fit: dict[str, Any] | None = None
-        if resume and os.path.exists(path):
-            content = read_checked(path, CHECKPOINT, CHECKPOINT_VERSION)
-            if content.get("key") != key:
-                raise DataError("was made with other data or options, or by another release: use the same ones, or train without --resume", path)
-            self.folds, self.fit = content["folds"], content["fit"]
-            self.hard = content["hard"] and Windows(content["hard"]["names"], *(content["hard"][key].numpy() for key in ("codes", "labels")))
-        elif resume:
-            logger.info("no checkpoint %s yet: training from the beginning", path)
-
-    def save(self, fit: dict[str, Any] | None) -> None:
-        """Write the file; `fit` is the state after an epoch, or None between two models."""
-        self.fit = fit
-        hard = self.hard and {"names": self.hard.names, "codes": torch.from_numpy(self.hard.codes), "labels": torch.from_numpy(self.hard.labels)}
-        content = {"format": CHECKPOINT, "format_version": CHECKPOINT_VERSION, "key": self._key, "folds": self.folds, "hard": hard, "fit": fit}
-        with replacing(self.path) as temporary, open(temporary, "wb") as stream:
-            torch.save(content, stream)
-
-    def remove(self) -> None:
-        """Delete the file: the model is written."""
-        if os.path.exists(self.path):
-            os.unlink(self.path)
-
-
-def digest(*windows: Windows | None, **options: Any) -> str:
-    """A short text that changes when any window or option does."""
-    state = hashlib.blake2b(repr(sorted(options.items())).encode(), digest_size=16)
-    for part in windows:
-        state.update(b"|" if part is None else part.codes.tobytes() + part.labels.tobytes() + "\n".join(part.names).encode())
-    return state.hexdigest()
 
 
 def evaluate(model: SiteModel, windows: Windows, precision: str, batch_size: int = EVALUATION_BATCH) -> dict[str, dict[str, float]]:

@@ -32,12 +32,13 @@ MAY_IMPORT = {
     "scoring": {"errors", "kmers", "log", "model"},
     "prefilter": {"kmers", "log", "model", "networks", "scores", "scoring", "windows"},
     "pretrained": {"errors", "kmers", "model", "streams"},
-    "pretraining": {"errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training", "windows"},
-    "training": {"pretrained", "errors", "kmers", "log", "metrics", "model", "scoring", "shuffle", "significance", "streams", "windows"},
+    "pretraining": {"checkpoint", "errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training", "windows"},
+    "checkpoint": {"errors", "log", "model", "streams", "windows"},
+    "training": {"checkpoint", "pretrained", "errors", "kmers", "log", "metrics", "model", "scoring", "shuffle", "significance", "streams", "windows"},
     "inference": {"errors", "fasta", "kmers", "model", "prefilter", "regions", "scores", "scoring"},
 }
 ONLY_IN = {
-    "torch": {"lean", "matching", "model", "networks", "pretrained", "prefilter", "pretraining", "scoring", "training", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
+    "torch": {"checkpoint", "lean", "matching", "model", "networks", "pretrained", "prefilter", "pretraining", "scoring", "training", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
     "transformers": {"model", "pretrained", "pretraining"},
     "pysam": {"fasta", "streams"},  # streams: bgzip output
     "matplotlib": {"plots"},

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from bertsnr_tools import training
+from bertsnr_tools.checkpoint import Checkpoint, digest
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.fasta import Record
-from bertsnr_tools.training import Checkpoint, Design, Recipe, cross_validate, default_epochs, digest, fit, split_data
+from bertsnr_tools.training import Design, Recipe, cross_validate, default_epochs, fit, split_data
 from bertsnr_tools.windows import Windows, site_width
 
 CPU = torch.device("cpu")

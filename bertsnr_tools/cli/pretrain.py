@@ -74,12 +74,12 @@ def pretrain(
     import torch
 
     from .. import __version__
+    from ..checkpoint import Checkpoint, digest
     from ..model import choose_device, choose_precision
     from ..pretrained import read_pretrained
     from ..pretraining import MaskedTokens, Plan, SitesOfMany, check_folder
     from ..pretraining import pretrain as run
     from ..streams import open_output
-    from ..training import Checkpoint, digest
     from ..windows import Windows, read_windows
 
     check_folder(output)

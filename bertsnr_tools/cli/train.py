@@ -133,6 +133,7 @@ def train(
     import torch
 
     from .. import __version__, training
+    from ..checkpoint import Checkpoint, digest
     from ..log import logger
     from ..model import choose_device, choose_precision, save_model
     from ..prefilter import learn as learn_prefilter
@@ -170,8 +171,8 @@ def train(
     given: dict[str, Any] = {option: value for option, value in wanted.items() if value is not None}
     recipe = replace(recipe, batch_size=batch_size, task_weight=task_weight, seed=seed, precision=choose_precision(precision, on), **given)
     design = training.Design(arch, kmer, pretrained)
-    key = training.digest(windows, against, drawn, name=name, arch=arch, k=kmer, encoder=pretrained and pretrained.digest(), recipe=recipe, folds=folds, share=val_share, chroms=sorted(val_chroms), version=__version__)
-    checkpoint = training.Checkpoint(f"{output}.ckpt", key, resume)
+    key = digest(windows, against, drawn, name=name, arch=arch, k=kmer, encoder=pretrained and pretrained.digest(), recipe=recipe, folds=folds, share=val_share, chroms=sorted(val_chroms), version=__version__)
+    checkpoint = Checkpoint(f"{output}.ckpt", key, resume)
     tested = training.cross_validate(name, design, recipe, windows, against, drawn, folds, val_share, on, checkpoint) if folds else []
     origins = {"positive_windows": positives, "negative_windows": list(negatives), "natural_windows": fasta or background, "excluded": list(exclude)}
     model, history, scores = training.train(name, design, recipe, data, on, checkpoint, {**origins, "validation_chroms": sorted(val_chroms), "encoder": encoder})
