@@ -176,7 +176,7 @@ CASES = [
     ("motifs --width 2 pos.fa", 2, "2 is not in the range"),
     ("motifs --compare none.meme pos.fa", 1, "none.meme: holds no motif"),
     ("motifs --compare pos.fa pos.fa", 1, "pos.fa: is FASTA: sequence, needed are motifs or a model"),
-    ("motifs --compare gone.meme pos.fa", 1, "gone.meme: No such file or directory"),
+    ("motifs --compare gone.meme pos.fa", 1, "gone.meme: no such file (JASPAR's matrices are called jaspar, "),
     ("motifs --compare jaspar1999 pos.fa", 2, "--compare jaspar1999: pyjaspar has jaspar2014, "),
     ("motifs --logo x.gif pos.fa", 2, "x.gif: the name of a picture ends in .png, .pdf, .svg"),
     ("motifs --instances x.txt pos.fa", 2, "x.txt: the name of an instances file ends in .bed or .fa"),

@@ -86,7 +86,11 @@ def motifs(
         check_plot(logo, logos=True)
     if compare:
         check_comparison(compare)
-    known = read_motifs(compare) if compare and not is_jaspar(compare) else []
+    known = []
+    if compare and not is_jaspar(compare):
+        if not os.path.exists(compare):
+            raise DataError("no such file (JASPAR's matrices are called jaspar, or those of a year jaspar2018)", compare)
+        known = read_motifs(compare)
 
     skipped: Counter[str] = Counter()
     if fasta:
