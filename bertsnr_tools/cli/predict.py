@@ -25,7 +25,7 @@ from . import options
 @click.option("--bigwig-minus", metavar="FILE", help="As --bigwig, of the reverse strand.")
 @click.option("--bedgraph", metavar="FILE", help="As --bigwig, but bedGraph, in the order of the input.")
 @click.option("--shard", type=options.Shard(), metavar="I/N", help="Scan the I-th of N equal shares of the genome or its regions; the BED files of all, one after the other, are that of a scan without.")
-@click.option("--prefilter", is_flag=True, help="Score only what the models' prefilters let pass: several times as fast, for the loss of some calls in a thousand; the rest has no base probabilities.")
+@click.option("--prefilter", is_flag=True, help="Score only what the models' prefilters let pass: several times as fast, for the loss of up to one call in a hundred; the rest has no base probabilities.")
 @options.step
 @options.strict
 @options.batch_size
