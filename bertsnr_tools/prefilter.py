@@ -1,4 +1,4 @@
-"""A first pass in front of a model: it rules out windows in which the model would call nothing, at a fiftieth of the model's cost."""
+"""A first pass in front of a model: it rules out windows in which the model would call nothing, at a small part of the model's cost."""
 
 from __future__ import annotations
 

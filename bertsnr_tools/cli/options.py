@@ -38,6 +38,7 @@ class ModelName(click.Path):
     """A file, or the name of a shipped model; this matters to completion alone."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        # as of `model.shipped_models`, without waiting for torch
         shipped = sorted(path.stem for path in (Path(__file__).parents[1] / "models").glob("*.pt"))
         names = [CompletionItem(name) for name in shipped if name.startswith(incomplete)]
         return names or super().shell_complete(ctx, param, incomplete)
