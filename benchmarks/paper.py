@@ -5,6 +5,7 @@
     python benchmarks/paper.py run DATA TABLE [--variants a,b] [--sets TF,TF]
     python benchmarks/paper.py report TABLE FIGURES
     python benchmarks/paper.py cross DATA TABLE FIGURE TF TF … [--variant k3]
+    python benchmarks/paper.py misses DATA TABLE TF TF … [--variant k3]
 
 For each data set the first fifth of the lines is the test part, as published; nothing of it is seen before the end. A tenth of
 the loci of the rest is the validation part: by it every network is stopped and its epoch chosen, and the start of those that have
@@ -13,7 +14,8 @@ several. All networks learn from the same positives, of which some swap their si
 the shipped one's; the variants k3 to k6 begin with them and are trained half as long as the default. `run` adds a line to TABLE
 as soon as a variant is measured on a data set and does not measure it again; several runs may share a table. A training that was
 interrupted goes on from TABLE.<TF>.<variant>.ckpt. Models are kept as TABLE.<TF>.<variant>.pt. `report` prints the tables and
-draws the paper's figures; `cross` tests the models of some factors on each other's test parts.
+draws the paper's figures; `cross` tests the models of some factors on each other's test parts; `misses` says how much of what a
+model lacks are places of the test part that match the training sites' matrix as well as its labelled sites do, and have no label.
 """
 
 from __future__ import annotations
@@ -35,10 +37,11 @@ from bertsnr_tools import training
 from bertsnr_tools.checkpoint import Checkpoint, digest
 from bertsnr_tools.cli.options import cores
 from bertsnr_tools.matching import Matrix
-from bertsnr_tools.metrics import NAMES
-from bertsnr_tools.model import save_model
+from bertsnr_tools.metrics import NAMES, aupr
+from bertsnr_tools.model import load_model, save_model
 from bertsnr_tools.motifs import Motif, Pile
 from bertsnr_tools.pretrained import Pretrained, read_pretrained, shipped_encoder
+from bertsnr_tools.scoring import base_probabilities
 from bertsnr_tools.windows import Windows, site_width
 from published import fasta, published_split
 
@@ -86,7 +89,7 @@ PAIRS = [
 COLUMNS = ["data", "sites", "variant", "epochs", "seconds", "validation", *(f"{level}_{name}" for level in LEVELS for name in NAMES)]
 
 
-def matrix(name: str, positives: Windows) -> Matrix:
+def site_motif(name: str, positives: Windows) -> Motif:
     """The PWM of the labelled sites."""
     width = site_width(positives)
     pile = Pile(width)
@@ -94,7 +97,7 @@ def matrix(name: str, positives: Windows) -> Matrix:
         start = int(row.argmax())
         if row.sum() == width:
             pile.add(record.sequence[start : start + width])
-    return Matrix(Motif(name, pile.counts))
+    return Motif(name, pile.counts)
 
 
 def encoders(data: Path, table: Path) -> None:
@@ -141,7 +144,7 @@ def measure(data: Path, tf: str, name: str, table: Path) -> dict[str, str]:
     checkpoint = f"{table}.{tf}.{name}"
     start = time.time()
     if VARIANTS[name].arch == "matrix":
-        model, best, epochs = matrix(tf, positives), float("nan"), 0
+        model, best, epochs = Matrix(site_motif(tf, positives)), float("nan"), 0
     else:
         model, best, epochs = trained(tf, VARIANTS[name], positives, table, checkpoint)
         save_model(f"{checkpoint}.pt", model)
@@ -249,6 +252,29 @@ def cross(data: Path, table: Path, figure: Path, sets: list[str], variant: str) 
         print(tf, *(rows[tf, other] for other in sets), sep="\t")
 
 
+def misses(data: Path, table: Path, sets: list[str], variant: str) -> None:
+    """AUPR with and without the bases of unlabelled places that match the matrix better than a twentieth of the labelled sites."""
+    print("data", "sites", "called", "look-alikes in their windows", "in shuffles", "nucleotide_aupr", "without look-alikes", sep="\t")
+    for tf in sets:
+        train, test = published_split(data, tf)
+        motif = site_motif(tf, train.take(np.arange(0, len(train), 2)))
+        letters = np.array([["ACGT".index(letter) for letter in record.sequence.decode()] for record in test.records()])
+        starts = letters.shape[1] - motif.width + 1
+        matches = sum(row[letters[:, i : i + starts]] for i, row in enumerate(motif.log_odds))
+        probabilities = base_probabilities(load_model(f"{table}.{tf}.{variant}.pt"), test.codes, 64, "fp32")
+        labels = test.labels.astype(bool)
+        positive = labels.any(axis=1)
+        labelled = matches[positive, labels.argmax(axis=1)[positive]]
+        unlabelled = ~np.lib.stride_tricks.sliding_window_view(labels, motif.width, axis=1).any(axis=2)
+        alike = (matches >= np.percentile(labelled, 5)) & unlabelled
+        kept = np.ones_like(labels)
+        for row, start in np.argwhere(alike):
+            kept[row, start : start + motif.width] = False
+        called = sum(values[label].mean() > 0.5 for values, label in zip(probabilities[positive], labels[positive]))
+        counts = len(labelled), called, alike[positive].sum(), alike[~positive].sum()
+        print(tf, *counts, *(f"{aupr(labels[part], probabilities[part]):.4f}" for part in (np.ones_like(kept), kept)), sep="\t", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -266,11 +292,18 @@ def main() -> None:
     crosser = commands.add_parser("cross")
     for name in ("data", "table", "figure"):
         crosser.add_argument(name, type=Path)
-    crosser.add_argument("sets", nargs="+")
-    crosser.add_argument("--variant", default="default")
+    seeker = commands.add_parser("misses")
+    for name in ("data", "table"):
+        seeker.add_argument(name, type=Path)
+    for one in (crosser, seeker):
+        one.add_argument("sets", nargs="+")
+        one.add_argument("--variant", default="default")
     arguments = parser.parse_args()
     if arguments.command == "cross":
         cross(arguments.data, arguments.table, arguments.figure, arguments.sets, arguments.variant)
+        return
+    if arguments.command == "misses":
+        misses(arguments.data, arguments.table, arguments.sets, arguments.variant)
         return
     if arguments.command == "report":
         report(arguments.table, arguments.figures)
