@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +24,7 @@ from .scoring import base_probabilities, cls_attention
 EVERYWHERE = (0, sys.maxsize)
 OVERLAP = 10_000  # bases around a shard's piece that are read as well: more than a site and the windows that it depends on
 BLOCK = 1 << 20  # bases that are scored together
+BLOCKS_AHEAD = 2  # that are scored on a GPU while sites are called in the one before
 Score = Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]]
 Signal = Callable[[int, str, int, np.ndarray], None]  # takes the model's number, chromosome, start and base probabilities (2, n)
 
@@ -118,6 +121,8 @@ def fasta_parts(pieces: Iterable[Piece]) -> Iterator[Part]:
 
 
 Sequenced = TypeVar("Sequenced", Part, Record)
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 class Hit(NamedTuple):
@@ -162,6 +167,14 @@ class _Lane:
     def new_tiler(self) -> Tiler:
         return Tiler(self.model.info.window, self.step, self.model.info.k)
 
+    def tiles(self, block: list[Part]) -> list[Tiles]:
+        tiles = []
+        for part in block:
+            tiles.append(self.tiler.feed(encode(part.sequence), part.last))
+            if part.last:
+                self.tiler = self.new_tiler()
+        return tiles
+
     def begin_region(self) -> None:
         info = self.model.info
         self.caller = Caller(self.threshold, shortest_site(info.site_width, info.k), SITE_GAP)
@@ -201,8 +214,9 @@ def scan(models: Sequence[SiteModel], parts: Iterable[Part], thresholds: Sequenc
     """
     lanes = [_Lane(*settings, prefilter) for settings in zip(models, thresholds, steps)]
     at = 0  # bases of the region before this part
-    for block in _blocks(parts):
-        tracks = [_score_block(lane, block, batch_size, precision) for lane in lanes]
+    jobs = ((block, [lane.tiles(block) for lane in lanes]) for block in _blocks(parts))
+    score = lambda job: [_scored_tiles(lane, tiles, batch_size, precision) for lane, tiles in zip(lanes, job[1])]
+    for (block, _), tracks in ahead(score, jobs, BLOCKS_AHEAD if any(model.device.type != "cpu" for model in models) else 0):
         hits: list[Hit] = []
         for number, part in enumerate(block):
             for which, (lane, lane_tracks) in enumerate(zip(lanes, tracks)):
@@ -240,8 +254,32 @@ def _blocks(items: Iterable[Sequenced]) -> Iterator[list[Sequenced]]:
         yield block
 
 
-def _score_block(lane: _Lane, block: list[Part], batch_size: int, precision: str) -> list[tuple[np.ndarray, bool]]:
-    """Base probabilities on both strands of all parts of a block, each (2, any), and whether any window was scored in it."""
+def ahead(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -> Iterator[tuple[Job, Result]]:
+    """Each job and its result, in their order, while so many threads work on the next ones; with 0 threads, one after the other.
+
+    So a GPU has work while the processor reads sequence, fills batches and calls sites. No more jobs are taken than there are threads, and
+    one: memory is bounded.
+    """
+    if not threads:
+        for job in jobs:
+            yield job, work(job)
+        return
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[Job, Future[Result]]] = deque()
+    try:
+        for job in jobs:
+            waiting.append((job, pool.submit(work, job)))
+            if len(waiting) > threads:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for job, future in waiting:
+            yield job, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _scored_tiles(lane: _Lane, tiles: list[Tiles], batch_size: int, precision: str) -> list[tuple[np.ndarray, bool]]:
+    """Base probabilities on both strands that the tiles of a block complete, each (2, any), and whether any window was scored in it."""
 
     def both_strands(windows: np.ndarray, owns: np.ndarray) -> list[np.ndarray]:
         both = np.concatenate([windows, reverse_complement_codes(windows)])
@@ -250,11 +288,6 @@ def _score_block(lane: _Lane, block: list[Part], batch_size: int, precision: str
         scores[keep] = base_probabilities(lane.model, both[keep], batch_size, precision)
         return [scores[: len(windows)], scores[len(windows) :, ::-1]]
 
-    tiles: list[Tiles] = []
-    for part in block:
-        tiles.append(lane.tiler.feed(encode(part.sequence), part.last))
-        if part.last:
-            lane.tiler = lane.new_tiler()
     return list(zip(_fill(tiles, both_strands, 2, np.nan), [len(tile.begins) > 0 for tile in tiles]))
 
 

@@ -41,8 +41,9 @@ def token_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, pr
     def score(item: tuple[int, tuple[slice, int, torch.Tensor]]) -> None:
         number, (batch, count, ids) = item
         device, read = readers[number % len(readers)]
+        ids = ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids.to(device)
         with torch.inference_mode(), autocast(device, precision):
-            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids.to(device)))
+            sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids))
 
     try:
         each(score, enumerate(_batches(model, codes, batch_size)), model)

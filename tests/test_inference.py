@@ -5,7 +5,7 @@ import pytest
 
 from bertsnr_tools import inference
 from bertsnr_tools.fasta import Genome, read_pieces
-from bertsnr_tools.inference import Tally, fasta_parts, genome_parts, scan, shard_parts
+from bertsnr_tools.inference import Tally, ahead, fasta_parts, genome_parts, scan, shard_parts
 from bertsnr_tools.kmers import encode, reverse_complement
 from bertsnr_tools.model import find_model, load_model
 from bertsnr_tools.regions import Interval
@@ -187,3 +187,32 @@ def test_shards_one_after_the_other_are_the_whole(toy_model, ctcf, genome, monke
     assert len(whole[0]) > 50 and shares[0] == whole[0] and shares[2] == whole[2]
     track, joined = sites(genome_parts(reference, regions[:1], 100))[1], together(regions[:1])[1]
     assert np.isfinite(track).sum() == 2 * 5500 and np.array_equal(track, joined, equal_nan=True)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_jobs_are_taken_and_given_back_in_order_and_no_more_than_there_are_threads_for(threads):
+    taken = []
+    jobs = (taken.append(number) or number for number in range(20))
+    for at, (job, result) in enumerate(ahead(lambda number: number * number, jobs, threads)):
+        assert (job, result) == (at, at * at) and len(taken) <= at + threads + 1
+    assert len(taken) == 20
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_what_goes_wrong_with_a_job_is_raised_in_its_turn_and_the_threads_end(threads):
+    done = []
+    with pytest.raises(ZeroDivisionError):
+        for _, result in ahead(lambda number: 6 // (3 - number), range(100), threads):
+            done.append(result)
+    assert done == [2, 3, 6]
+    first = ahead(lambda number: number, iter(int, 1), threads)  # without an end
+    assert next(first) == (0, 0)
+    first.close()
+
+
+def test_scoring_ahead_does_not_change_the_sites(toy_model, ctcf, monkeypatch):
+    records = [(f"r{number}", random_dna(number, 700)) for number in range(12)]
+    monkeypatch.setattr(inference, "BLOCK", 1000)
+    plain = scan_records(records, [toy_model, ctcf])
+    monkeypatch.setattr(inference, "ahead", lambda work, jobs, threads: ahead(work, jobs, 2))
+    assert scan_records(records, [toy_model, ctcf]) == plain and len(plain[0]) > 20
