@@ -207,8 +207,19 @@ def test_shards_of_a_genome(run, genome, toy_model_file):
     whole = run(*scan).out
     assert whole.count("\n") > 100
     assert "".join(run(*scan, "--shard", f"{number}/3").out for number in (1, 2, 3)) == whole
-    tracks = [run(*scan, "--track", "hg38", "--shard", f"{number}/2").out.count("track name") for number in (1, 2)]
-    assert tracks == [1, 0]
+
+
+def test_shards_have_one_track_line_and_a_bedgraph_with_the_same_values(run, genome, toy_model_file, tmp_path):
+    def values(*files):
+        lines = [line.split("\t") for file in files for line in (tmp_path / file).read_text().splitlines()]
+        assert [line[0][:5] for line in lines].count("track") == 1 and lines[0][0].startswith("track")
+        return {(chrom, at): value for chrom, start, end, value in lines[1:] for at in range(int(start), int(end))}
+
+    scan = ("predict", "-m", toy_model_file, "-t", "0.99", "-f", genome, "-r", "chr1:1-9,000", "--track", "hg38", "--bedgraph")
+    run(*scan, tmp_path / "whole")
+    outputs = [run(*scan, tmp_path / f"{number}", "--shard", f"{number}/2").out for number in (1, 2)]
+    assert [text.count("track name") for text in outputs] == [1, 0]
+    assert values("1", "2") == values("whole") and len(values("whole")) == 8960  # without the N at its front
 
 
 @pytest.mark.parametrize(

@@ -170,11 +170,12 @@ def predict(
     kept: list[Hit] = []
     with ExitStack() as stack:
         stream = stack.enter_context(open_output(output))
-        signal = Signals(files, names, lengths, track, stack) if files else None
+        headed = track if not shard or shard[0] == 1 else None
+        signal = Signals(files, names, lengths, headed, stack) if files else None
         bar = stack.enter_context(progress("scanning", total, "bp"))
-        if track and (not shard or shard[0] == 1):
+        if headed:
             title = ", ".join(dict.fromkeys(names))
-            stream.write(track_line(kind, title, f"{title}: binding sites by bertsnr_tools", track).encode())
+            stream.write(track_line(kind, title, f"{title}: binding sites by bertsnr_tools", headed).encode())
         before = 0
         for hits in scan(loaded, parts, thresholds, steps, batch_size, choose_precision(precision, on), tally, signal, prefilter):
             hits = [hit for hit in hits if hit.peak > least[hit.model]]
