@@ -118,10 +118,11 @@ def attn(
             if form == "tsv" and len(values) != len(kept[0][1]):
                 raise DataError(f"record {record.name!r} is {len(values)} bp, the rows of a table need one length, here {len(kept[0][1])} bp", sequences)
             bar.advance(1)
-        if count > 1 and (plot_layers or html or motif):
-            raise DataError(f"holds {count:,} records; --plot-layers, --html and --motif show one", sequences)
-        if len(kept[0][1]) > LONGEST and (plot_layers or html):
-            raise DataError(f"record {kept[0][0].name!r} is {len(kept[0][1]):,} bp; --plot-layers and --html show up to {LONGEST} bp", sequences)
+        shown = " and ".join(option for option, path in (("--plot-layers", plot_layers), ("--html", html)) if path)
+        if count > 1 and (shown or motif):
+            raise DataError(f"holds {count:,} records, {shown or '--motif'} can show one: samtools faidx cuts one out", sequences)
+        if len(kept[0][1]) > LONGEST and shown:
+            raise DataError(f"record {kept[0][0].name!r} is {len(kept[0][1]):,} bp, {shown} can show up to {LONGEST}: samtools faidx cuts a piece out", sequences)
     if bigwig:
         file = BigWig(bigwig)
         for record, values in kept:
