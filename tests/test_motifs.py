@@ -1,13 +1,16 @@
 import random
+import tempfile
 from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.fasta import Genome
 from bertsnr_tools.kmers import encode
-from bertsnr_tools.motifs import LETTERS, Motif, Pile, called_instances, instance_starts, jaspar_text, meme_text, needed, read_meme, site_instances, unique_id
+from bertsnr_tools.motifs import LETTERS, Motif, Pile, called_instances, instance_starts, jaspar_text, meme_text, needed, read_meme, read_motifs, site_instances, unique_id
 from bertsnr_tools.regions import Interval
 from bertsnr_tools.scores import Site
 
@@ -232,3 +235,35 @@ def test_bad_files_are_refused(tmp_path, text, problem):
     with pytest.raises(DataError) as error:
         read_meme(str(path))
     assert problem in str(error.value) and "bad.meme" in str(error.value)
+
+
+def motifs_of(text):
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        return read_motifs(file.name)
+
+
+COUNTS = st.lists(st.lists(st.integers(0, 5000), min_size=4, max_size=4).filter(any), min_size=1, max_size=30)
+
+
+@given(COUNTS)
+def test_counts_survive_both_formats(rows):
+    counts = np.array(rows, dtype=float)
+    jaspar = motifs_of(jaspar_text([Motif("M1", counts, "one")]))
+    assert [(motif.id, motif.name, motif.counts.tolist()) for motif in jaspar] == [("M1", "one", counts.tolist())]
+    meme = motifs_of(meme_text([Motif("M1", counts, "one")]))
+    assert [(motif.id, motif.name) for motif in meme] == [("M1", "one")] and np.abs(meme[0].probs - jaspar[0].probs).max() < 2e-6
+
+
+@given(COUNTS, st.booleans(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), st.text("ACGT0159.[]>= \n-eMOTIF\x00é", max_size=5)), min_size=1, max_size=4))
+def test_damaged_motif_files_are_motifs_or_an_error(rows, jaspar, cuts):
+    text = (jaspar_text if jaspar else meme_text)([Motif("M1", np.array(rows, dtype=float))])
+    for place, gone, put in cuts:
+        at = int(place * len(text))
+        text = text[:at] + put + text[at + gone :]
+    try:
+        motifs = motifs_of(text)
+    except DataError:
+        return
+    assert all(motif.counts.shape == (motif.width, 4) and motif.width and np.isfinite(motif.probs).all() for motif in motifs)

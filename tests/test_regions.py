@@ -1,4 +1,8 @@
+import tempfile
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.regions import Interval, located, parse_record_name, parse_region, read_bed
@@ -98,3 +102,44 @@ def test_bed_that_is_no_text(tmp_path):
 def test_numbers_too_long_for_any_genome():
     far = "9" * 5000
     assert parse_record_name(f"chr1:1-{far}", 10) == Interval(f"chr1:1-{far}", 0, 10)
+
+
+NAME = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+
+
+@given(NAME, st.integers(1, 10**9), st.data())
+def test_a_region_is_the_one_that_was_typed(chrom, length, data):
+    start, end = sorted(data.draw(st.tuples(st.integers(1, length), st.integers(1, length))))
+    for text in (f"{chrom}:{start}-{end}", f"{chrom}:{start:,}-{end:,}"):
+        assert parse_region(text, {chrom: length})[:3] == (chrom, start - 1, end)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_region_of_the_genome_or_an_error(text):
+    try:
+        chrom, start, end = parse_region(text, LENGTHS)[:3]
+    except UsageError:
+        return
+    assert 0 <= start < end <= LENGTHS[chrom]
+
+
+@given(st.lists(st.tuples(NAME.filter(lambda name: not name.startswith("#")), st.integers(0, 10**9), st.integers(1, 10**6), NAME, st.sampled_from("+-."))))
+def test_bed_lines_are_read_as_they_were_written(rows):
+    text = "".join(f"{chrom}\t{start}\t{start + size}\t{name}\t0\t{strand}\n" for chrom, start, size, name, strand in rows)
+    assert bed_of(text.encode()) == [(chrom, start, start + size, name, strand.replace(".", "+")) for chrom, start, size, name, strand in rows]
+
+
+@given(st.one_of(st.binary(max_size=200), st.text("chr1\t\n -+.#", max_size=200).map(str.encode)))
+def test_any_bytes_are_intervals_or_an_error(content):
+    try:
+        rows = bed_of(content)
+    except DataError:
+        return
+    assert all(chrom and 0 <= start < end and strand in "+-" for chrom, start, end, _, strand in rows)
+
+
+def bed_of(content):
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return [tuple(interval[:5]) for interval in read_bed(file.name)]
