@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.fasta import Genome
 from bertsnr_tools.kmers import encode
-from bertsnr_tools.motifs import LETTERS, Motif, Pile, called_instances, instance_starts, jaspar_text, meme_text, needed, read_meme, read_motifs, site_instances, unique_id
+from bertsnr_tools.motifs import (
+    LETTERS,
+    Motif,
+    Pile,
+    called_instances,
+    instance_starts,
+    jaspar_text,
+    meme_text,
+    needed,
+    read_meme,
+    read_motifs,
+    site_instances,
+    unique_id,
+)
 from bertsnr_tools.regions import Interval
 from bertsnr_tools.scores import Site
 
