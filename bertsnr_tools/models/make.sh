@@ -27,7 +27,9 @@ zcat "$data"/peaks/encode_awg.*.hg19.bed.gz | sort -k1,1 -k2,2n | bedtools merge
 python3 -c '
 from pyjaspar import jaspardb
 counts = jaspardb(release="JASPAR2018").fetch_motif_by_id("MA0139.1").counts
-print(">MA0139.1 CTCF", *(f"{letter} [ {' '.join(str(int(n)) for n in counts[letter])} ]" for letter in "ACGT"), sep="\n")' > MA0139.1.jaspar
+print(">MA0139.1 CTCF")
+for letter in "ACGT":
+    print(letter, "[", *map(int, counts[letter]), "]")' > MA0139.1.jaspar
 for build in hg19 hg38; do
     # a score of 1000 x / (4 + x) is p = 10^-x
     bertsnr predict -m MA0139.1.jaspar -t p=1e-4 -f "$data/genome/$build.sparse.fa.gz" |
