@@ -3,6 +3,7 @@
 
     python benchmarks/scan.py [--encoder compact|dnabert] [--windows N]
     python benchmarks/scan.py --prefilter MODEL FASTA …
+    python benchmarks/scan.py --lengths MODEL FASTA …
     python benchmarks/scan.py --memory [--prefiltered]
 
 All read the same random sequence in windows of 100 bp, a new one every 80 bp, both strands, with all threads. The paper's way: k-mers
@@ -12,7 +13,8 @@ best of three counts. The arithmetic of a window is 2 operations for each weight
 layer and hidden unit; the matrix rate is that of products of 1024 x 1024 bf16 matrices in the same process.
 
 --prefilter scans files of natural sequence as `bertsnr predict` does, with and without the model's prefilter, and counts the calls that
-are the same, base for base. --memory scans random chromosomes of 5 and of 50 Mb with `bertsnr predict` and prints time and peak memory of
+are the same, base for base. --lengths scans them in longer windows than those that the model was trained on, all of which overlap by
+half of its own, and counts the sites that overlap those of its own windows. --memory scans random chromosomes of 5 and of 50 Mb with `bertsnr predict` and prints time and peak memory of
 each.
 """
 
@@ -33,7 +35,7 @@ import torch
 from transformers import BertTokenizer
 
 from bertsnr_tools.cli.options import cores
-from bertsnr_tools.fasta import read_pieces
+from bertsnr_tools.fasta import Piece, read_pieces
 from bertsnr_tools.inference import Hit, Part, Tally, fasta_parts, scan, window_step
 from bertsnr_tools.kmers import encode, reverse_complement_codes, vocabulary
 from bertsnr_tools.model import ModelInfo, SiteModel, choose_precision, compact_encoder, find_model, load_model, token_ids
@@ -132,24 +134,45 @@ def speed(kind: str, windows: int) -> None:
         print(f"{way:28s}{rate:12,.0f} strand-bases/s{share:8.1%} of the matrix rate{best['bertsnr_tools'] / rate:8.2f} x")
 
 
+def timed(model: SiteModel, files: list[list[Piece]], step: int, prefilter: bool = False) -> tuple[set[Hit], float]:
+    """All sites, and strand-bases a second."""
+    found: set[Hit] = set()
+    start = time.perf_counter()
+    for pieces in files:
+        for hits in scan([model], fasta_parts(pieces), [model.info.threshold], [step], 64, choose_precision("auto", model.device), Tally(), prefilter=prefilter):
+            found.update(hits)
+    return found, 2 * sum(len(piece.sequence) for pieces in files for piece in pieces) / (time.perf_counter() - start)
+
+
 def prefiltered(name: str, files: list[str]) -> None:
     model = load_model(find_model(name))
+    pieces = [list(read_pieces(path)) for path in files]
     step = window_step(None, model.info)
-    found: dict[bool, set[Hit]] = {True: set(), False: set()}
-    seconds = {True: 0.0, False: 0.0}
-    bases = 0
-    for path in files:
-        pieces = list(read_pieces(path))
-        bases += sum(len(piece.sequence) for piece in pieces)
-        for filtered in (False, True):
-            start = time.perf_counter()
-            for hits in scan([model], fasta_parts(pieces), [model.info.threshold], [step], 64, choose_precision("auto", model.device), Tally(), prefilter=filtered):
-                found[filtered].update(hits)
-            seconds[filtered] += time.perf_counter() - start
-    rates = {filtered: 2 * bases / seconds[filtered] for filtered in found}
-    same = len(found[True] & found[False])
-    print(f"{model.info.name}: {bases:,} bases, {len(found[False])} calls, {same} of them with the prefilter ({same / len(found[False]):.4f}), {len(found[True]) - same} others")
-    print(f"strand-bases/s: {rates[False]:,.0f}, with the prefilter {rates[True]:,.0f}, {rates[True] / rates[False]:.2f} x")
+    calls, rate = timed(model, pieces, step)
+    passed, faster = timed(model, pieces, step, prefilter=True)
+    same = len(calls & passed)
+    bases = sum(len(piece.sequence) for some in pieces for piece in some)
+    print(f"{model.info.name}: {bases:,} bases, {len(calls)} calls, {same} of them with the prefilter ({same / len(calls):.4f}), {len(passed) - same} others")
+    print(f"strand-bases/s: {rate:,.0f}, with the prefilter {faster:,.0f}, {faster / rate:.2f} x")
+
+
+def lengths(name: str, files: list[str]) -> None:
+    model = load_model(find_model(name))
+    pieces = [list(read_pieces(path)) for path in files]
+    own = model.info.window
+    print("window", "step", "strand-bases/s", "calls", "overlap one of the first line", "of the first line, overlap one", sep="\t")
+    first: set[Hit] = set()
+    for window in (own, own * 3 // 2, own * 2, own * 3, own * 5):
+        model.info.window = window
+        found, rate = timed(model, pieces, window - own // 2)
+        first = first or found
+        print(window, window - own // 2, f"{rate:,.0f}", len(found), overlapping(found, first), overlapping(first, found), sep="\t", flush=True)
+
+
+def overlapping(some: set[Hit], others: set[Hit]) -> int:
+    """How many of some sites share a base with one of the others on the same strand."""
+    places = {(hit.chrom, hit.strand, at) for hit in others for at in range(hit.start, hit.end)}
+    return sum(any((hit.chrom, hit.strand, at) in places for at in range(hit.start, hit.end)) for hit in some)
 
 
 def memory(options: list[str]) -> None:
@@ -180,6 +203,7 @@ def main() -> None:
     parser.add_argument("--encoder", choices=["compact", "dnabert"], default="compact")
     parser.add_argument("--windows", type=int)
     parser.add_argument("--prefilter", nargs="+", metavar=("MODEL", "FASTA"))
+    parser.add_argument("--lengths", nargs="+", metavar=("MODEL", "FASTA"))
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--prefiltered", action="store_true")
     arguments = parser.parse_args()
@@ -188,6 +212,8 @@ def main() -> None:
         memory(["--prefilter"] if arguments.prefiltered else [])
     elif arguments.prefilter:
         prefiltered(arguments.prefilter[0], arguments.prefilter[1:])
+    elif arguments.lengths:
+        lengths(arguments.lengths[0], arguments.lengths[1:])
     else:
         speed(arguments.encoder, arguments.windows or (8000 if arguments.encoder == "compact" else 512))
 
