@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast is a scan?  Beside the paper's way, beside plain `transformers`, and beside what the arithmetic allows.
 
-    python benchmarks/scan.py [--encoder compact|dnabert] [--windows N]
+    python benchmarks/scan.py [--encoder compact|dnabert] [--windows N] [--device DEVICE]
     python benchmarks/scan.py --prefilter MODEL FASTA …
     python benchmarks/scan.py --lengths MODEL FASTA …
     python benchmarks/scan.py --memory [--prefiltered]
@@ -10,7 +10,8 @@ All read the same random sequence in windows of 100 bp, a new one every 80 bp, b
 as text through BertTokenizer, one batch of 32 after the other, fp32. Plain `transformers`: ready token ids, batches of 64, in fp32 and with
 bf16 weights. Ours: `inference.scan`, sites called and all, in bf16 where the processor has it. The rounds of all are interleaved, the
 best of three counts. The arithmetic of a window is 2 operations for each weight of the layers and token and 4 for each pair of tokens,
-layer and hidden unit; the matrix rate is that of products of 1024 x 1024 bf16 matrices in the same process.
+layer and hidden unit; the matrix rate is that of products of bf16 matrices in the same process, of 1024 x 1024 on a processor and 4096 x 4096
+on a GPU. Of a GPU the share of the time is printed, too, in which it worked for our scan.
 
 --prefilter scans files of natural sequence as `bertsnr predict` does, with and without the model's prefilter, and counts the calls that
 are the same, base for base. --lengths scans them in longer windows than those that the model was trained on, all of which overlap by
@@ -38,8 +39,9 @@ from bertsnr_tools.cli.options import cores
 from bertsnr_tools.fasta import Piece, read_pieces
 from bertsnr_tools.inference import Hit, Part, Tally, fasta_parts, scan, window_step
 from bertsnr_tools.kmers import encode, reverse_complement_codes, vocabulary
-from bertsnr_tools.model import ModelInfo, SiteModel, choose_precision, compact_encoder, find_model, load_model, token_ids
+from bertsnr_tools.model import ModelInfo, SiteModel, choose_device, choose_precision, compact_encoder, find_model, load_model, token_ids
 from bertsnr_tools.regions import Interval
+from dnabert import matrix_rate
 
 WINDOW, STEP = 100, 80
 LETTERS = np.frombuffer(b"ACGT", dtype=np.uint8)
@@ -74,7 +76,7 @@ def authors(model: SiteModel, tokenizer: BertTokenizer, sequence: bytes) -> None
         texts = [" ".join(word[at : at + k] for at in range(WINDOW - k + 1)) for word in words]
         ids = tokenizer(texts, return_tensors="pt")["input_ids"]
         with torch.no_grad():
-            sequences, tokens = model(ids)
+            sequences, tokens = model(ids.to(model.device))
             torch.sigmoid(sequences).tolist(), torch.sigmoid(tokens).tolist()
 
 
@@ -82,28 +84,28 @@ def plain(model: SiteModel, sequence: bytes) -> None:
     codes = both_strands(sequence)
     with torch.inference_mode():
         for first in range(0, len(codes), 64):
-            _, tokens = model(token_ids(codes[first : first + 64], model.info.k))
-            torch.sigmoid(tokens).numpy()
+            _, tokens = model(token_ids(codes[first : first + 64], model.info.k).to(model.device))
+            torch.sigmoid(tokens).cpu().numpy()
 
 
 def ours(model: SiteModel, sequence: bytes) -> None:
     region = Interval("chr1", 0, len(sequence))
-    for _ in scan([model], [Part(region, 0, sequence, True)], [model.info.threshold], [STEP], 64, choose_precision("auto", model.device), Tally()):
+    for _ in scan([model], [Part(region, 0, sequence, True)], [model.info.threshold], [STEP], 1024, choose_precision("auto", model.device), Tally()):
         pass
 
 
-def matrix_rate() -> float:
-    """Operations a second of bf16 matrix products."""
-    one = torch.randn(1024, 1024).bfloat16()
-    for count in (5, 40):
+def busy(model: SiteModel, sequence: bytes) -> float:
+    """Share of the time of our scan in which a GPU works."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
         start = time.perf_counter()
-        for _ in range(count):
-            one @ one
-    return 40 * 2 * 1024**3 / (time.perf_counter() - start)
+        ours(model, sequence)
+        seconds = time.perf_counter() - start
+    return sum(event.self_device_time_total for event in seen.key_averages()) / 1e6 / seconds
 
 
-def speed(kind: str, windows: int) -> None:
-    model = new_model(kind)
+def speed(kind: str, windows: int, device: torch.device) -> None:
+    model = new_model(kind).to(device)
+    size = 1024 if device.type == "cpu" else 4096
     rough = copy.deepcopy(model)
     rough.encoder.bfloat16()
     with tempfile.TemporaryDirectory() as folder:
@@ -122,16 +124,18 @@ def speed(kind: str, windows: int) -> None:
         way(sequence[: 16 * STEP])
     peaks = []
     for _ in range(3):
-        peaks.append(matrix_rate())
+        peaks.append(matrix_rate(device, size, 40))
         for way, run in ways.items():
             start = time.perf_counter()
             run(sequence)
             rates[way].append(2 * length / (time.perf_counter() - start))
     best = {way: max(values) for way, values in rates.items()}
-    print(f"{kind}: {operations(model) / 1e6:,.0f} million operations a window, matrix rate {max(peaks) / 1e12:.3f} Tflop/s, {torch.get_num_threads()} threads")
+    print(f"{kind} on {device}: {operations(model) / 1e6:,.0f} million operations a window, matrix rate {max(peaks) / 1e12:.3f} Tflop/s, {torch.get_num_threads()} threads")
     for way, rate in best.items():
         share = rate / STEP * operations(model) / max(peaks)
         print(f"{way:28s}{rate:12,.0f} strand-bases/s{share:8.1%} of the matrix rate{best['bertsnr_tools'] / rate:8.2f} x")
+    if device.type == "cuda":
+        print(f"the GPU works for {busy(model, sequence):.1%} of our scan")
 
 
 def timed(model: SiteModel, files: list[list[Piece]], step: int, prefilter: bool = False) -> tuple[set[Hit], float]:
@@ -202,6 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", choices=["compact", "dnabert"], default="compact")
     parser.add_argument("--windows", type=int)
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--prefilter", nargs="+", metavar=("MODEL", "FASTA"))
     parser.add_argument("--lengths", nargs="+", metavar=("MODEL", "FASTA"))
     parser.add_argument("--memory", action="store_true")
@@ -215,7 +220,7 @@ def main() -> None:
     elif arguments.lengths:
         lengths(arguments.lengths[0], arguments.lengths[1:])
     else:
-        speed(arguments.encoder, arguments.windows or (8000 if arguments.encoder == "compact" else 512))
+        speed(arguments.encoder, arguments.windows or (8000 if arguments.encoder == "compact" else 512), choose_device(arguments.device))
 
 
 if __name__ == "__main__":

@@ -45,15 +45,20 @@ def token_probabilities(model: SiteModel, codes: np.ndarray, batch_size: int, pr
         with torch.inference_mode(), autocast(device, precision):
             sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids))
 
+    _fitting(model, batch_size, lambda size: each(score, enumerate(_batches(model, codes, size)), model))
+    return sequences, tokens
+
+
+def _fitting(model: SiteModel, batch_size: int, work: Callable[[int], None]) -> None:
+    """Work in batches of this size, or of half of it, and so on, as the device's memory has it."""
     try:
-        each(score, enumerate(_batches(model, codes, batch_size)), model)
+        return work(batch_size)
     except torch.OutOfMemoryError:
         if batch_size == 1:
             raise
-        logger.debug("batches of %d windows do not fit into the memory of %s, trying half of that", batch_size, model.device)
-        torch.cuda.empty_cache()
-        return token_probabilities(model, codes, batch_size // 2, precision)
-    return sequences, tokens
+    logger.debug("batches of %d windows do not fit into the memory of %s, trying half of that", batch_size, model.device)
+    torch.cuda.empty_cache()
+    _fitting(model, batch_size // 2, work)
 
 
 def each(work: Callable[[Any], None], items: Iterable[Any], model: SiteModel) -> None:
@@ -109,10 +114,14 @@ def cls_attention(model: SiteModel, codes: np.ndarray, layer: int, head: int | N
     float32, shape (n, L): a base has the mean over the tokens that cover it
     """
     tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
-    with _attending(model, precision):
-        for batch, count, ids in _batches(model, codes, batch_size):
+
+    def attend(size: int) -> None:
+        for batch, count, ids in _batches(model, codes, size):
             first = model.encoder(input_ids=ids.to(model.device), output_attentions=True).attentions[layer][:count, :, 0, 1:-1]  # (count, heads, T)
             tokens[batch] = (first.float().sum(1) if head is None else first[:, head].float()).cpu().numpy()
+
+    with _attending(model, precision):
+        _fitting(model, batch_size, attend)
     return base_means(tokens, model.info.k)
 
 

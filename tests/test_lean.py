@@ -7,7 +7,7 @@ import torch
 from bertsnr_tools import lean
 from bertsnr_tools.lean import Lean
 from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, load_model, new_encoder
-from bertsnr_tools.scoring import token_probabilities
+from bertsnr_tools.scoring import cls_attention, token_probabilities
 
 SMALL = {"vocab_size": 69, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
 CONFIGS = {
@@ -107,3 +107,19 @@ def test_batches_that_do_not_fit_are_halved(toy_model, monkeypatch):
     with pytest.raises(torch.OutOfMemoryError):
         monkeypatch.setattr(toy_model, "reader", lambda precision: lambda ids: small(ids, 0), raising=False)
         token_probabilities(toy_model, codes, 64, "fp32")
+
+
+def test_attention_too_comes_in_batches_that_fit(toy_model, monkeypatch):
+    codes = np.random.default_rng(3).integers(0, 4, (70, 100)).astype(np.uint8)
+    wanted = cls_attention(toy_model, codes, -1, None, 64, "fp32")
+    forward = toy_model.encoder.forward
+    seen = []
+
+    def small(input_ids, **options):
+        seen.append(len(input_ids))
+        if len(input_ids) > 10:
+            raise torch.OutOfMemoryError("too much")
+        return forward(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(toy_model.encoder, "forward", small)
+    assert np.array_equal(cls_attention(toy_model, codes, -1, None, 64, "fp32"), wanted) and max(seen) > 10

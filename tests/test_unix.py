@@ -283,6 +283,15 @@ def test_interrupted_runs_leave_nothing_behind(place, number, status):
     assert not list(place.glob("out.fa*"))
 
 
+def test_a_device_without_enough_memory_is_an_error_in_one_line(run_here, place, monkeypatch):
+    def scan(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("bertsnr_tools.inference.scan", scan)
+    outcome = run_here("predict", "-m", "model.pt", "plain.fa")
+    assert outcome.status == 1 and outcome.err == "bertsnr-predict: out of memory on the device: a smaller --batch-size needs less, and --device cpu none of it\n"
+
+
 def modules_of(run_arguments):
     code = f"import sys; sys.argv = {run_arguments!r}\ntry:\n    from bertsnr_tools.cli import main; main()\nexcept SystemExit: pass\nprint(*sorted(set(m.split('.')[0] for m in sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)

@@ -100,6 +100,11 @@ def main(name: str | None = None) -> NoReturn:
     except MemoryError:
         _say(f"{_path(program)}: out of memory")
         status = 1
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        _say(f"{_path(program)}: out of memory on the device: a smaller --batch-size needs less, and --device cpu none of it")
+        status = 1
     _leave(status if isinstance(status, int) else 0)
 
 
