@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import embedding, gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import embedding, gelu, layer_norm, linear, pad, scaled_dot_product_attention
+
+BLOCK = 25  # queries of a sliding layer whose attention is computed together, at most
 
 
 class Affine(NamedTuple):
@@ -22,7 +25,7 @@ class Layer(NamedTuple):
     Attributes
     ----------
     before, between, after : norms in front of attention, in front of the feed-forward part, and behind it; None where there is none
-    qkv : queries (divided by the root of a head's size), keys and values
+    qkv : queries (divided by the root of a head's size, and by ln 2: powers of 2 are faster than those of e), keys and values
     out, up, down : behind attention, and of the feed-forward part
     gate : of a gated feed-forward part, else None
     kind : "full_attention" or "sliding_attention"
@@ -72,7 +75,7 @@ class Lean:
             self.layers = [self._bert(layer) for layer in encoder.encoder.layer]
             self.places = (embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]).detach().to(dtype)
         self._turns: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
-        self._masks: dict[int, torch.Tensor] = {}
+        self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
     def _affine(self, part: Any) -> Affine:
         return Affine(part.weight.detach().to(self.dtype), None if part.bias is None else part.bias.detach().to(self.dtype))
@@ -80,7 +83,7 @@ class Lean:
     def _qkv(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Affine:
         size = len(weight) // 3
         scale = torch.ones(len(weight), device=weight.device)
-        scale[:size] = (size // self.heads) ** -0.5
+        scale[:size] = (size // self.heads) ** -0.5 / math.log(2)
         return Affine((weight * scale[:, None]).detach().to(self.dtype), None if bias is None else (bias * scale).detach().to(self.dtype))
 
     def _modern(self, layer: Any, kind: str) -> Layer:
@@ -133,12 +136,13 @@ class Lean:
         """Shape (B * T, 3 H) to (B * T, H)."""
         split = qkv.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, heads, T, size)
         query, key = self._turned(layer.kind, split[:2]) if self.modern else split[:2]
-        mask = self._mask(length, qkv.device) if layer.kind == "sliding_attention" else None
+        local = layer.kind == "sliding_attention"
         if qkv.device.type == "cpu" and self.dtype == torch.bfloat16:  # for which the fused kernel is slow
-            query, key, value = (part.reshape(count * self.heads, length, -1) for part in (query, key, split[2]))
-            mixed = _mixed(torch.bmm(query, key.transpose(1, 2)), mask, value).view(count, self.heads, length, -1)
+            parts = [part.reshape(count * self.heads, length, -1) for part in (query, key, split[2])]
+            mixed = (self._local if local else _mixed)(*parts).view(count, self.heads, length, -1)
         else:
-            mixed = scaled_dot_product_attention(query, key, split[2], attn_mask=mask, scale=1.0)
+            mask = self._mask(length, qkv.device) if local else None
+            mixed = scaled_dot_product_attention(query, key, split[2], attn_mask=mask, scale=math.log(2))
         return mixed.transpose(1, 2).reshape(count * length, -1)
 
     def _turned(self, kind: str, parts: torch.Tensor) -> torch.Tensor:
@@ -152,13 +156,30 @@ class Lean:
         parts = parts.contiguous()
         return torch.cat([parts[..., half:], parts[..., :half]], dim=-1).mul_(sine).addcmul_(parts, cosine)
 
+    def _local(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """`_mixed` in a sliding layer: blocks of queries, each with the keys that one of them sees; all of shape (n, T, size)."""
+        length, reach = query.shape[1], self.window
+        block = -(-length // -(-length // BLOCK))
+        rest, wide = -length % block, block + 2 * reach
+        query = pad(query, (0, 0, 0, rest)).reshape(-1, block, query.shape[-1])
+        key, value = (pad(part, (0, 0, reach, reach + rest)).unfold(1, wide, block).transpose(2, 3).reshape(-1, wide, part.shape[-1]) for part in (key, value))
+        return _mixed(query, key, value, self._block_mask(length, block)).view(-1, length + rest, value.shape[-1])[:, :length]
+
     def _mask(self, length: int, device: torch.device) -> torch.Tensor:
         """0 for the tokens that a token of a sliding layer sees, else minus infinity; shape (T, T)."""
-        if length not in self._masks:
+        if (length, 0) not in self._masks:
             place = torch.arange(length, device=device)
             far = (place[:, None] - place).abs() > self.window
-            self._masks[length] = torch.zeros(length, length, dtype=self.dtype, device=device).masked_fill_(far, -torch.inf)
-        return self._masks[length]
+            self._masks[length, 0] = torch.zeros(length, length, dtype=self.dtype, device=device).masked_fill_(far, -torch.inf)
+        return self._masks[length, 0]
+
+    def _block_mask(self, length: int, block: int) -> torch.Tensor:
+        """The same for the blocks of `_local`, shape (blocks, block, block + 2 window); queries behind the last token see everything."""
+        if (length, block) not in self._masks:
+            rest, reach = -length % block, self.window
+            whole = pad(pad(self._mask(length, torch.device("cpu")), (reach, reach + rest), value=-torch.inf), (0, 0, 0, rest))
+            self._masks[length, block] = torch.stack([whole[at : at + block, at : at + block + 2 * reach] for at in range(0, length, block)])
+        return self._masks[length, block]
 
 
 def _added(hidden: torch.Tensor, inner: torch.Tensor, part: Affine) -> torch.Tensor:
@@ -167,16 +188,21 @@ def _added(hidden: torch.Tensor, inner: torch.Tensor, part: Affine) -> torch.Ten
     return linear(inner, *part).add_(hidden)
 
 
-def _mixed(scores: torch.Tensor, mask: torch.Tensor | None, value: torch.Tensor) -> torch.Tensor:
-    """Attention scores (n, T, T) and values (n, T, size), both bf16, to the values' averages.
+def _mixed(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Attention with powers of 2: the averages of the values, shape (n, T, size); all are bf16.
 
     bf16 has the exponents of fp32, so that the greatest score need not be taken off before the exponential, unless a row's sum is
     then out of range. That saves most of the time of a softmax.
+
+    Parameters
+    ----------
+    mask : added to the scores, shape (m, T, keys): of m neighbours in n, again and again
     """
+    scores = torch.bmm(query, key.transpose(1, 2))
     if mask is not None:
-        scores += mask
-    weights = scores.exp()
+        scores.view(-1, *mask.shape).add_(mask)
+    weights = scores.exp2()
     total = weights.sum(-1, keepdim=True)
     mixed = torch.bmm(weights, value).div_(total)
     inside = (total > 1e-30) & (total < 1e30)
-    return mixed if inside.all() else torch.where(inside, mixed, torch.bmm(torch.softmax(scores, -1), value))
+    return mixed if inside.all() else torch.where(inside, mixed, torch.bmm(torch.softmax(scores.float() * math.log(2), -1).to(value.dtype), value))
