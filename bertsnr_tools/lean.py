@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ class Layer(NamedTuple):
     Attributes
     ----------
     before, between, after : norms in front of attention, in front of the feed-forward part, and behind it; None where there is none
-    qkv : queries (divided by the root of a head's size, and by ln 2: powers of 2 are faster than those of e), keys and values
+    qkv : queries (divided by the root of a head's size), keys and values
     out, up, down : behind attention, and of the feed-forward part
     gate : of a gated feed-forward part, else None
     kind : "full_attention" or "sliding_attention"
@@ -83,7 +82,7 @@ class Lean:
     def _qkv(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Affine:
         size = len(weight) // 3
         scale = torch.ones(len(weight), device=weight.device)
-        scale[:size] = (size // self.heads) ** -0.5 / math.log(2)
+        scale[:size] = (size // self.heads) ** -0.5
         return Affine((weight * scale[:, None]).detach().to(self.dtype), None if bias is None else (bias * scale).detach().to(self.dtype))
 
     def _modern(self, layer: Any, kind: str) -> Layer:
@@ -142,7 +141,7 @@ class Lean:
             mixed = (self._local if local else _mixed)(*parts).view(count, self.heads, length, -1)
         else:
             mask = self._mask(length, qkv.device) if local else None
-            mixed = scaled_dot_product_attention(query, key, split[2], attn_mask=mask, scale=math.log(2))
+            mixed = scaled_dot_product_attention(query, key, split[2], attn_mask=mask, scale=1.0)
         return mixed.transpose(1, 2).reshape(count * length, -1)
 
     def _turned(self, kind: str, parts: torch.Tensor) -> torch.Tensor:
@@ -189,7 +188,7 @@ def _added(hidden: torch.Tensor, inner: torch.Tensor, part: Affine) -> torch.Ten
 
 
 def _mixed(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Attention with powers of 2: the averages of the values, shape (n, T, size); all are bf16.
+    """Attention: the averages of the values, shape (n, T, size); all are bf16.
 
     bf16 has the exponents of fp32, so that the greatest score need not be taken off before the exponential, unless a row's sum is
     then out of range. That saves most of the time of a softmax.
@@ -201,8 +200,8 @@ def _mixed(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: to
     scores = torch.bmm(query, key.transpose(1, 2))
     if mask is not None:
         scores.view(-1, *mask.shape).add_(mask)
-    weights = scores.exp2()
+    weights = scores.exp()
     total = weights.sum(-1, keepdim=True)
     mixed = torch.bmm(weights, value).div_(total)
     inside = (total > 1e-30) & (total < 1e30)
-    return mixed if inside.all() else torch.where(inside, mixed, torch.bmm(torch.softmax(scores.float() * math.log(2), -1).to(value.dtype), value))
+    return mixed if inside.all() else torch.where(inside, mixed, torch.bmm(torch.softmax(scores, -1), value))
