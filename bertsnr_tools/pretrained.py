@@ -36,10 +36,15 @@ class Pretrained(NamedTuple):
 
     def digest(self) -> str:
         """A short text that changes when any weight does."""
-        state = hashlib.blake2b(digest_size=16)
-        for name, value in self.weights.items():
-            state.update(name.encode() + value.numpy().tobytes())
-        return state.hexdigest()
+        return weights_digest(self.weights)
+
+
+def weights_digest(weights: dict[str, torch.Tensor]) -> str:
+    """As `Pretrained.digest`, for any weights."""
+    state = hashlib.blake2b(digest_size=16)
+    for name, value in weights.items():
+        state.update(name.encode() + value.cpu().numpy().tobytes())
+    return state.hexdigest()
 
 
 def shipped_encoder(k: int) -> Pretrained | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -15,11 +16,11 @@ from .errors import UsageError
 from .kmers import base_scores, reverse_complement_codes, token_labels
 from .log import logger, progress
 from .metrics import aupr, six_metrics
-from .model import ModelInfo, SiteModel, autocast, baseline_encoder, compact_encoder, new_model, token_ids
+from .model import ModelInfo, Reader, SiteModel, autocast, baseline_encoder, compact_encoder, new_model, token_ids
 from .pretrained import Pretrained
 from .scoring import token_probabilities
 from .shuffle import shuffled_records
-from .significance import LEAST, Background, window_peaks
+from .significance import LEAST, Background, log_odds, window_peaks
 from .windows import Windows, loci, site_width, split_by_locus
 
 EVALUATION_BATCH = 64  # small enough for a processor's cache
@@ -38,7 +39,8 @@ class Recipe:
     task_weight : lambda, the share of the sequence task in the loss; 0 trains on the token task alone
     swap : share of the positive windows that get the site of another in every epoch, see `swapped`
     natural : natural windows for each positive in an epoch, where there are any
-    hard : train twice, the second time also against the natural windows that the first model scores highest, see `hard_negatives`
+    hard : train also against the natural windows that the teachers score highest, or without teachers train twice, the second time
+        against those of the first model, see `hard_negatives`
     average : the model kept is the exponential moving average of the weights with this factor for each step; 0 is none
     seed : of weights, order, dropout and shuffles
     precision : as of `model.choose_precision`
@@ -77,6 +79,7 @@ class Data(NamedTuple):
     natural : windows of the genome that every epoch draws from
     hard : natural windows that are in every epoch
     null : natural windows that the model never sees, for p-values
+    teachers : models whose probabilities are learned in place of the labels, see `taught`
     """
 
     positives: Windows
@@ -85,6 +88,7 @@ class Data(NamedTuple):
     natural: Windows | None = None
     hard: Windows | None = None
     null: Windows | None = None
+    teachers: tuple[SiteModel, ...] = ()
 
     def epoch(self, number: int, recipe: Recipe) -> Windows:
         """The windows of one epoch, not yet in random order."""
@@ -183,11 +187,18 @@ def split_parts(positives: Windows, negatives: Windows | None, natural: Windows 
     return [*np.split(part, ends[:1]), np.array([of_locus[number] for number in own.tolist()], dtype=int)]
 
 
-def hard_negatives(model: SiteModel, natural: Windows, most: int, precision: str) -> Windows:
+def hard_negatives(models: Sequence[SiteModel], natural: Windows, most: int, precision: str) -> Windows:
     """The natural windows, read on either strand, that score highest; so many, but no more than a tenth of all."""
     both = Windows.joined([natural, Windows(natural.names, reverse_complement_codes(natural.codes), natural.labels)])
-    heights = window_peaks(model, both, precision, EVALUATION_BATCH, both_strands=False)
+    heights = sum(log_odds(window_peaks(model, both, precision, EVALUATION_BATCH, both_strands=False)) for model in models)
     return both.take(np.argsort(-heights, kind="stable")[: min(most, len(natural) // 10)])
+
+
+def taught(teachers: Sequence[Reader], ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities of both tasks, (B,) and (B, T), of the mean log odds of several models: so many in one (Hinton et al. 2015)."""
+    with torch.no_grad():
+        answers = [read(ids) for read in teachers]
+        return tuple(torch.stack(logits).mean(dim=0).sigmoid() for logits in zip(*answers))  # type: ignore[return-value]
 
 
 class Design(NamedTuple):
@@ -259,7 +270,7 @@ def fit(name: str, design: Design, recipe: Recipe, data: Data, device: torch.dev
     while len(history) < recipe.epochs and len(history) - best["epoch"] < recipe.patience:
         number = len(history)
         windows = data.epoch(number, recipe)
-        loss = _train_epoch(model, average, optimizer, recipe, windows, number)
+        loss = _train_epoch(model, average, optimizer, recipe, windows, number, data.teachers)
         scores, measured = _validate(model, average, recipe, data.validation)
         history.append({"epoch": number + 1, "loss": loss, **measured})
         if measured["aupr"] > best["aupr"]:
@@ -285,7 +296,7 @@ def _rate(recipe: Recipe, done: float) -> float:
     return recipe.learning_rate * min(done / recipe.warmup if recipe.warmup else 1.0, (1 - done) / (1 - recipe.warmup))
 
 
-def _train_epoch(model: SiteModel, average: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, recipe: Recipe, windows: Windows, number: int) -> float:
+def _train_epoch(model: SiteModel, average: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, recipe: Recipe, windows: Windows, number: int, teachers: Sequence[SiteModel]) -> float:
     """One pass over the windows; updates the model and its moving average in place, returns the mean loss."""
     device, k = model.device, model.info.k
     torch.manual_seed(seed_of(recipe.seed, "dropout", number))
@@ -294,15 +305,20 @@ def _train_epoch(model: SiteModel, average: dict[str, torch.Tensor], optimizer: 
     model.train()
     model.differentiable(True)
     total = torch.zeros((), device=device)
+    readers = [teacher.reader(recipe.precision) for teacher in teachers]
     with progress(f"epoch {number + 1}", len(windows), "windows") as bar:
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = _rate(recipe, (number + (step + 1) / steps) / recipe.epochs)
             index = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            tokens = torch.from_numpy(token_labels(windows.labels[index], k)).to(device).float()
-            positive = torch.from_numpy(windows.labels[index].any(axis=1)).to(device).float()
+            ids = token_ids(windows.codes[index], k).to(device)
             with autocast(device, recipe.precision):
-                sequence_logits, token_logits = model(token_ids(windows.codes[index], k).to(device))
+                sequence_logits, token_logits = model(ids)
+                if readers:
+                    positive, tokens = taught(readers, ids)
+                else:
+                    positive = torch.from_numpy(windows.labels[index].any(axis=1)).to(device).float()
+                    tokens = torch.from_numpy(token_labels(windows.labels[index], k)).to(device).float()
             loss = recipe.task_weight * binary_cross_entropy_with_logits(sequence_logits, positive)
             loss = loss + (1 - recipe.task_weight) * binary_cross_entropy_with_logits(token_logits, tokens)
             optimizer.zero_grad()
@@ -375,9 +391,9 @@ def train(name: str, design: Design, recipe: Recipe, data: Data, device: torch.d
     sources : where the data came from, for the model's metadata
     """
     if recipe.hard and data.natural and checkpoint.hard is None:
-        first = fit(name, design, recipe, data, device, checkpoint).model
-        checkpoint.hard = hard_negatives(first, data.natural, len(data.positives), recipe.precision)
-        logger.info("once more, in every epoch against the %d natural windows that score highest", len(checkpoint.hard))
+        judges = data.teachers or [fit(name, design, recipe, data, device, checkpoint).model]
+        checkpoint.hard = hard_negatives(judges, data.natural, len(data.positives), recipe.precision)
+        logger.info("training in every epoch against the %d natural windows that score highest", len(checkpoint.hard))
         checkpoint.save(None)
     result = fit(name, design, recipe, data._replace(hard=checkpoint.hard), device, checkpoint)
     chroms = sorted(set(loci(data.positives)[1]) - {""})

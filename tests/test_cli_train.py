@@ -114,3 +114,22 @@ def test_a_prefilter_is_learned(run_here, windows, tmp_path, monkeypatch):
     model = load_model(str(tmp_path / "X.pt"))
     assert model.info.prefilter["shortest"] == 10 and model.prefilter.cut == model.info.prefilter["cut"]
     assert run_here("predict", "--prefilter", "-m", "X.pt", DATA / "region.fa").status == 0
+
+
+def test_a_student_of_two_models(run_here, windows, tmp_path):
+    rng = random.Random(1)
+    (tmp_path / "b.fa").write_text("".join(f">n{i}\n{''.join(rng.choices('ACGT', k=100))}\n" for i in range(300)))
+    once = ("train", "--epochs", 1, "-@", 1, "--name", "X", windows)
+    assert run_here(*once, "-o", "T.pt", "--seed", 2).status == 0
+    student = (*once, "--background", "b.fa", "--hard-negatives", "--teacher", "CTCF", "--teacher", "T.pt")
+    outcome = run_here(*student, "-o", "X.pt", "--json", "X.json")
+    assert outcome.status == 0 and outcome.err.count(": epoch ") == 1 and "--teacher T.pt may have learned windows for validation" in outcome.err
+    report = json.loads((tmp_path / "X.json").read_text())
+    assert report["data"]["teachers"] == ["CTCF", "T.pt"] and report["data"]["hard"] == report["data"]["natural"] // 10
+    assert run_here(*student, "-o", "Y.pt").status == 0
+    assert (tmp_path / "X.pt").read_bytes() == (tmp_path / "Y.pt").read_bytes()
+    outcome = run_here(*once, "-o", "Z.pt", "--teacher", "CTCF", "-k", 4)
+    assert outcome.status == 2 and "--teacher CTCF: reads windows of 100 bp in 3-mers, needed are 100 bp and 4-mers" in outcome.err
+    outcome = run_here(*once, "-o", "Z.pt", "--teacher", "CTCF", "--folds", 2)
+    assert outcome.status == 2 and "leave out --folds or --teacher" in outcome.err
+    assert not (tmp_path / "Z.pt").exists()

@@ -278,3 +278,34 @@ def test_enough_natural_windows_give_p_values(tmp_path, caplog):
     few = data._replace(null=natural(999))
     assert not training.train("toy", Design(), recipe, few, CPU, Checkpoint(str(tmp_path / "b"), "key", False), {}).model.info.background
     assert "999 natural windows are left for p-values, 1000 are needed" in caplog.text
+
+
+def test_teachers_are_learned_in_place_of_the_labels(tmp_path):
+    windows = toy_windows(240)
+    data = split_data(windows, None, set(), 0.2, 1)
+    teacher = fit("toy", Design(), Recipe(epochs=8), data, CPU, Checkpoint(str(tmp_path / "a"), "key", False)).model
+    ids = training.token_ids(windows.codes[:5], 3)
+    other = Design().model(teacher.info).eval()
+    logits = [model(ids) for model in (teacher, other)]
+    for task, probabilities in enumerate(training.taught([teacher.reader("fp32"), other.reader("fp32")], ids)):
+        assert torch.allclose(probabilities, torch.sigmoid((logits[0][task] + logits[1][task]) / 2), atol=1e-4)
+    mislabelled = data._replace(positives=Windows(data.positives.names, data.positives.codes, data.positives.labels[:, ::-1].copy()))
+    recipe = Recipe(epochs=8)
+    alone = fit("toy", Design(), recipe, mislabelled, CPU, Checkpoint(str(tmp_path / "b"), "key", False))
+    student = fit("toy", Design(), recipe, mislabelled._replace(teachers=(teacher,)), CPU, Checkpoint(str(tmp_path / "c"), "key", False))
+    assert max(row["aupr"] for row in alone.history) < 0.5 < 0.9 < max(row["aupr"] for row in student.history)
+
+
+def test_with_teachers_hard_negatives_are_theirs_and_training_is_once(tmp_path, monkeypatch):
+    windows, background = toy_windows(60), natural(300)
+    data = split_data(windows, None, set(), 0.2, 1, background, 1.0)
+    teachers = tuple(Design().model(Design().info("toy", windows)).eval() for _ in range(2))
+    fits = []
+    monkeypatch.setattr(training, "fit", lambda *arguments, real=fit: fits.append(1) or real(*arguments))
+    checkpoint = Checkpoint(str(tmp_path / "a"), "key", False)
+    training.train("toy", Design(), Recipe(epochs=1, hard=True), data._replace(teachers=teachers), CPU, checkpoint, {})
+    assert len(fits) == 1
+    both = np.concatenate([data.natural.codes, training.reverse_complement_codes(data.natural.codes)])
+    names = [*data.natural.names, *data.natural.names]
+    one, two = (training.log_odds(training.window_peaks(teacher, Windows(names, both, np.zeros_like(both)), "fp32", 64, both_strands=False)) for teacher in teachers)
+    assert {codes.tobytes() for codes in checkpoint.hard.codes} == {both[row].tobytes() for row in np.argsort(-(one + two))[: len(checkpoint.hard)]}

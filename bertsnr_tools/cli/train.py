@@ -23,7 +23,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @options.exclude
 @click.option("--background", metavar="FASTA", help="Natural windows without a site, as of `windows --background`, instead of those drawn from -f.")
 @click.option("--natural", type=click.FloatRange(0), metavar="RATIO", help="With -f or --background: natural windows for each positive in an epoch.  [default: 4]")
-@click.option("--hard-negatives", is_flag=True, help="With -f or --background: train twice, the second time also against the natural windows that the first model scores highest.")
+@click.option("--hard-negatives", is_flag=True, help="With -f or --background: train twice, the second time also against the natural windows that the first model scores highest; with --teacher once, against those that the teachers do.")
+@click.option("--teacher", "teachers", multiple=True, metavar="MODEL", help="Learn the probabilities of this model in place of the labels; of several, their mean log odds.")
 @click.option("--prefilter", is_flag=True, help="With -f or --background: also learn a first pass for `predict --prefilter`, which takes some minutes.")
 @click.option("--name", metavar="TF", help="Name of the transcription factor, column 4 of predictions.  [default: FILE without its ending]")
 @click.option("--arch", type=click.Choice(["bertsnr", "deepsnr", "d-aednet"]), default="bertsnr", help="Network: BertSNR, or one of those it is compared with.")
@@ -54,6 +55,7 @@ def train(
     background: str | None,
     natural: float | None,
     hard_negatives: bool,
+    teachers: tuple[str, ...],
     prefilter: bool,
     name: str | None,
     arch: str,
@@ -121,6 +123,8 @@ def train(
         raise UsageError(f"--arch {arch} has no prefilter")
     if folds and hard_negatives:
         raise UsageError("--folds trains its models once, --hard-negatives this one twice: what the folds show would not be true of it; leave out one")
+    if folds and teachers:
+        raise UsageError("--folds tests on windows that a teacher may have learned: leave out --folds or --teacher")
     if precision == "fp16":
         raise UsageError("--precision fp16 is for prediction; a model is trained in bf16 or fp32")
     name = name or os.path.basename(output).removesuffix(".pt")
@@ -135,9 +139,9 @@ def train(
     from .. import __version__, training
     from ..checkpoint import Checkpoint, digest
     from ..log import logger
-    from ..model import choose_device, choose_precision, save_model
+    from ..model import choose_device, choose_precision, find_model, load_model, save_model
     from ..prefilter import learn as learn_prefilter
-    from ..pretrained import read_pretrained, shipped_encoder
+    from ..pretrained import read_pretrained, shipped_encoder, weights_digest
     from ..streams import open_output
     from ..windows import Windows, read_windows
 
@@ -150,6 +154,7 @@ def train(
     kmer = pretrained.k if pretrained else kmer or 3
     if arch == "bertsnr" and encoder == "compact":
         pretrained = shipped_encoder(kmer)
+    tutors = tuple(load_model(find_model(path), on) for path in teachers)
     # a pipe is read first: in `tee pos.fa | bertsnr shuffle - | bertsnr train pos.fa -n -` pos.fa is whole only when the pipe has ended
     kinds: dict[str, list[Windows]] = {"positive": [], "negative": [], "natural": []}
     length = None
@@ -157,12 +162,18 @@ def train(
     for path, kind in sorted(sources, key=lambda source: source[0] != "-"):
         kinds[kind].append(read_windows(path, kind == "positive", kmer, length))
         length = kinds[kind][-1].codes.shape[1]
+    for path, tutor in zip(teachers, tutors):
+        if (tutor.info.k, tutor.info.window) != (kmer, length):
+            raise UsageError(f"--teacher {path}: reads windows of {tutor.info.window} bp in {tutor.info.k}-mers, needed are {length} bp and {kmer}-mers")
+        if not val_chroms or val_chroms.isdisjoint(tutor.info.training.get("data", {}).get("validation_chroms", [])):
+            logger.warning("--teacher %s may have learned windows for validation: validation metrics of this model may be too good", path)
     windows = kinds["positive"][0]
     against = Windows.joined(kinds["negative"]) if negatives else None
     drawn = kinds["natural"][0] if background else _drawn(fasta, windows, exclude, seed) if fasta else None
 
     recipe = training.Recipe() if natural is None else training.Recipe(natural=natural)
     data = training.split_data(windows, against, val_chroms, val_share, seed, drawn, recipe.natural)
+    data = data._replace(teachers=tutors)
     size = len(data.positives) + len(data.negatives or data.positives) + (min(len(data.natural), round(recipe.natural * len(data.positives))) if data.natural else 0)
     logger.info("%d windows in an epoch, %d for validation", size, len(data.validation))
     own_recipe: dict[str, Any] = {"epochs": training.default_epochs(size, batch_size, pretrained is not None), "swap": training.default_swap(len(data.positives))}
@@ -171,10 +182,10 @@ def train(
     given: dict[str, Any] = {option: value for option, value in wanted.items() if value is not None}
     recipe = replace(recipe, batch_size=batch_size, task_weight=task_weight, seed=seed, precision=choose_precision(precision, on), **given)
     design = training.Design(arch, kmer, pretrained)
-    key = digest(windows, against, drawn, name=name, arch=arch, k=kmer, encoder=pretrained and pretrained.digest(), recipe=recipe, folds=folds, share=val_share, chroms=sorted(val_chroms), version=__version__)
+    key = digest(windows, against, drawn, name=name, arch=arch, k=kmer, encoder=pretrained and pretrained.digest(), teachers=[weights_digest(tutor.state_dict()) for tutor in tutors], recipe=recipe, folds=folds, share=val_share, chroms=sorted(val_chroms), version=__version__)
     checkpoint = Checkpoint(f"{output}.ckpt", key, resume)
     tested = training.cross_validate(name, design, recipe, windows, against, drawn, folds, val_share, on, checkpoint) if folds else []
-    origins = {"positive_windows": positives, "negative_windows": list(negatives), "natural_windows": fasta or background, "excluded": list(exclude)}
+    origins = {"positive_windows": positives, "negative_windows": list(negatives), "natural_windows": fasta or background, "excluded": list(exclude), "teachers": list(teachers)}
     model, history, scores = training.train(name, design, recipe, data, on, checkpoint, {**origins, "validation_chroms": sorted(val_chroms), "encoder": encoder})
     if prefilter and data.natural:
         learn_prefilter(model, data.positives, Windows.joined([part for part in (data.natural, data.null) if part]), recipe.precision, seed)
