@@ -46,7 +46,12 @@ awk '/^>/ { header = $0; split($0, parts, "site="); from = parts[2] + 0; next } 
     FNR == NR { seen[word] = 1 } FNR == NR || !(word in seen) { print header; print }' CTCF.hg19.fa CTCF.hg38.fa > CTCF.windows.fa
 allowed "$hg19" > allowed.bed
 bertsnr windows --background -c 50 -b allowed.bed --exclude every.peaks.bed -f "$hg19" CTCF.hg19.bed > CTCF.natural.fa
-bertsnr train -o CTCF.pt --background CTCF.natural.fa --hard-negatives --prefilter --val-chroms chr8,chr10 --json CTCF.json --resume CTCF.windows.fa
+# three models, and one that has learned from all of them
+common=(--background CTCF.natural.fa --hard-negatives --val-chroms chr8,chr10 --resume CTCF.windows.fa)
+bertsnr train -o CTCF.1.pt "${common[@]}"
+bertsnr train -o CTCF.2.pt --seed 2 --epochs 4 "${common[@]}"
+bertsnr train -o CTCF.3.pt --seed 3 --epochs 4 "${common[@]}"
+bertsnr train -o CTCF.pt --teacher CTCF.1.pt --teacher CTCF.2.pt --teacher CTCF.3.pt --swap 0.5 --epochs 12 --prefilter --json CTCF.json "${common[@]}"
 
 for tf in CDX2 GATA3 SRF YY1; do
     zcat "$data/sites/$tf.bed.gz" > $tf.every.bed
