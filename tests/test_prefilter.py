@@ -76,7 +76,7 @@ def test_what_passes_scores_as_without(filtered):
 
 
 def test_learning_keeps_the_calls(monkeypatch, tmp_path):
-    monkeypatch.setattr(prefilter, "STEPS", 500)
+    monkeypatch.setattr(prefilter, "STEPS", 1000)
     model = load_model(find_model("CTCF"))
     model.prefilter, model.info.prefilter = None, {}
     cut = [(record, at) for record in read_records(str(DATA / "genome.fa")) for at in range(0, len(record.sequence) - 100, 100)]
@@ -88,9 +88,8 @@ def test_learning_keeps_the_calls(monkeypatch, tmp_path):
     sequence = next(read_records(str(DATA / "region.fa"))).sequence
     calls = sites(model, sequence, False)
     kept = sites(again, sequence, True)
-    sure, all_kept, every = ({(hit.start, hit.strand) for hit in hits} for hits in ([hit for hit in calls if hit.score > 0.6], kept, calls))
-    assert len(sure) >= 3 and kept == sites(model, sequence, True)
-    assert sure <= all_kept <= every  # one just above the threshold may be lost by what so few windows teach
+    assert len(calls) >= 4 and kept == sites(model, sequence, True)
+    assert [(hit.start, hit.strand) for hit in kept] == [(hit.start, hit.strand) for hit in calls]
     codes = natural.codes
     assert prefilter.passing(again, codes, np.tile([25, 75], (len(codes), 1)), "fp32").mean() < 0.5
 

@@ -267,6 +267,14 @@ def test_streams(place, command):
     assert reader_gone.stderr == "" and len(reader_gone.stdout) == 5 and reader_gone.returncode in (0, 1)
 
 
+@pytest.mark.parametrize("command", ["motifs -o m.meme --compare jaspar --logo x.svg windows.fa", "evaluate -m model.pt --json x.json --plot x.svg windows.fa"])
+def test_other_files_are_whole_when_the_table_finds_no_reader(place, command):
+    (place / "windows.fa").write_bytes((DATA / "expected" / "windows.fa").read_bytes())
+    full = shell(f"bertsnr {command} > /dev/full", place)
+    assert full.returncode == 1 and full.stderr.endswith("standard output: No space left on device\n")
+    assert "</svg>" in (place / "x.svg").read_text() and (place / ("m.meme" if command.startswith("motifs") else "x.json")).exists()
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_runs_leave_nothing_behind(place, number, status):
     # a suite that runs in the background of a script inherits that SIGINT is ignored; the command shall not

@@ -107,15 +107,6 @@ def evaluate(
     for level in ("nucleotide", "sequence"):
         for metric in NAMES:
             columns += [f"{level}_{metric}", *([f"{level}_{metric}_low", f"{level}_{metric}_high"] if bootstrap else [])]
-    with open_output(output) as stream:
-        stream.write(("\t".join(columns) + "\n").encode())
-        for row in rows:
-            fields = [str(row[column]) for column in columns[:4]]
-            for level in ("nucleotide", "sequence"):
-                for metric in NAMES:
-                    values = [row[level][metric], *(row[f"{level}_intervals"][metric] if bootstrap else ())]
-                    fields += [f"{value:.4f}" for value in values]
-            stream.write(("\t".join(fields) + "\n").encode())
     if report:
         with open_output(report) as stream:
             stream.write(json.dumps({"version": 1, "results": rows}, indent=2).encode() + b"\n")
@@ -124,3 +115,12 @@ def evaluate(
     if heatmap:
         values = [[row["nucleotide"]["aupr"] for row in rows[at :: len(loaded)]] for at in range(len(loaded))]
         plot_matrix(heatmap, [model.info.name for model in loaded], [row["data"] for row in rows[:: len(loaded)]], values, "AUPR over bases")
+    with open_output(output) as stream:  # last: its reader may go away
+        stream.write(("\t".join(columns) + "\n").encode())
+        for row in rows:
+            fields = [str(row[column]) for column in columns[:4]]
+            for level in ("nucleotide", "sequence"):
+                for metric in NAMES:
+                    values = [row[level][metric], *(row[f"{level}_intervals"][metric] if bootstrap else ())]
+                    fields += [f"{value:.4f}" for value in values]
+            stream.write(("\t".join(fields) + "\n").encode())

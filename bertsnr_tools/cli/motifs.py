@@ -143,14 +143,15 @@ def motifs(
         if len(known) < FEW_TARGETS:
             logger.warning("%s: %d motifs are few to compare with, the p-values depend on which they are", compare, len(known))
         matches = [[match for match in row if match.q <= LARGEST_Q] for row in compared(made, known)]
+    if logo:  # before the table, whose reader may go away: | head
+        plot_logos(logo, made, [row[0] if row else None for row in matches])
+    if compare:
         with open_output("-") as stream:
             stream.write(b"query\ttarget\ttarget_name\tp\tE\tq\toffset\toverlap\torientation\n")
             for match in itertools.chain(*matches):
                 fields = [match.query.id, match.target.id, match.target.name or match.target.id]
                 numbers = [f"{value:.3g}" for value in (match.p, match.e, match.q)]
                 stream.write("\t".join([*fields, *numbers, str(match.offset), str(match.overlap), match.orientation]).encode() + b"\n")
-    if logo:
-        plot_logos(logo, made, [row[0] if row else None for row in matches])
 
 
 def _of_sites(bed: str, fasta: str, width: int | None, coverage: float, skipped: Counter[str]):
