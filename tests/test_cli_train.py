@@ -133,3 +133,12 @@ def test_a_student_of_two_models(run_here, windows, tmp_path):
     outcome = run_here(*once, "-o", "Z.pt", "--teacher", "CTCF", "--folds", 2)
     assert outcome.status == 2 and "leave out --folds or --teacher" in outcome.err
     assert not (tmp_path / "Z.pt").exists()
+
+
+@pytest.mark.parametrize(("chroms", "warned"), [("chr8", False), ("chr2,chr8", True)])
+def test_a_teacher_that_may_have_learned_the_validation_windows(run_here, windows, tmp_path, chroms, warned):
+    """CTCF's model was trained without chr8, not without chr2."""
+    records = windows.read_text().split(">")[1:]
+    (tmp_path / "w.fa").write_text("".join(">" + record.replace("::chr1:", f"::chr{(1, 2, 8)[number % 3]}:") for number, record in enumerate(records)))
+    outcome = run_here("train", "--epochs", 1, "-@", 1, "-o", "X.pt", "--teacher", "CTCF", "--val-chroms", chroms, "w.fa")
+    assert outcome.status == 0 and ("--teacher CTCF may have learned windows for validation" in outcome.err) == warned

@@ -165,7 +165,7 @@ def train(
     for path, tutor in zip(teachers, tutors):
         if (tutor.info.k, tutor.info.window) != (kmer, length):
             raise UsageError(f"--teacher {path}: reads windows of {tutor.info.window} bp in {tutor.info.k}-mers, needed are {length} bp and {kmer}-mers")
-        if not val_chroms or val_chroms.isdisjoint(tutor.info.training.get("data", {}).get("validation_chroms", [])):
+        if not val_chroms or not val_chroms <= set(tutor.info.training.get("data", {}).get("validation_chroms", [])):
             logger.warning("--teacher %s may have learned windows for validation: validation metrics of this model may be too good", path)
     windows = kinds["positive"][0]
     against = Windows.joined(kinds["negative"]) if negatives else None
