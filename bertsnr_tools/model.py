@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import __version__
+from . import __version__, amx
 from .errors import DataError, DeviceError
 from .kmers import CLS, PAD, SEP, SPECIAL, kmer_ids, vocabulary
 from .lean import Lean
@@ -141,7 +141,7 @@ class SiteModel(nn.Module):
         if precision == "fp16":  # whose range is too small for hidden states
             return self
         try:
-            lean = Lean(self.encoder, torch.bfloat16 if precision == "bf16" else torch.float32)
+            lean = _encoder_reader(self.encoder, self.device, precision)
         except ValueError:
             return self
 
@@ -195,6 +195,12 @@ class Baseline(nn.Module):
     def reader(self, precision: str) -> Reader:
         """As `SiteModel.reader`."""
         return self
+
+
+def _encoder_reader(encoder: nn.Module, device: torch.device, precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    if precision == "bf16" and device.type == "cpu" and amx.usable(encoder):
+        return amx.Amx(encoder)
+    return Lean(encoder, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def new_model(info: ModelInfo) -> SiteModel:

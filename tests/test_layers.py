@@ -24,11 +24,12 @@ MAY_IMPORT = {
     "tracks": {"errors", "regions", "streams"},
     "page": set(),
     "networks": set(),
+    "amx": set(),
     "lean": set(),
     "matching": {"errors", "kmers", "log", "model", "motifs", "significance"},
     "significance": {"errors", "kmers", "model", "scores", "scoring", "windows"},
     "plots": {"comparison", "errors", "metrics", "motifs", "streams"},
-    "model": {"", "errors", "kmers", "lean", "networks", "streams"},
+    "model": {"", "amx", "errors", "kmers", "lean", "networks", "streams"},
     "scoring": {"errors", "kmers", "log", "model"},
     "prefilter": {"kmers", "log", "model", "networks", "scores", "scoring", "windows"},
     "pretrained": {"errors", "kmers", "model", "streams"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "inference": {"errors", "fasta", "kmers", "model", "prefilter", "regions", "scores", "scoring"},
 }
 ONLY_IN = {
-    "torch": {"checkpoint", "lean", "matching", "model", "networks", "pretrained", "prefilter", "pretraining", "scoring", "training", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
+    "torch": {"amx", "checkpoint", "lean", "matching", "model", "networks", "pretrained", "prefilter", "pretraining", "scoring", "training", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
     "transformers": {"model", "pretrained", "pretraining"},
     "pysam": {"fasta", "streams"},  # streams: bgzip output
     "matplotlib": {"plots"},

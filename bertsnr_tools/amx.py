@@ -1,0 +1,102 @@
+"""The forward pass of the compact encoder on processors with AMX, several times as fast as `lean`: `_amx.c` from Python."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+WIDTH, INNER, HEAD = 128, 256, 32  # as in _amx.c: units of hidden states, of the feed-forward part and of an attention head
+
+
+class _Layer(ctypes.Structure):
+    """As `layer` in _amx.c."""
+
+    _fields_ = [*((name, ctypes.c_void_p) for name in ("before", "between", "cosine", "sine", "qkv", "out", "up", "gate", "down")), ("reach", ctypes.c_long)]
+
+
+def _library() -> ctypes.CDLL | None:
+    """None where the package was installed without a compiler that knows AMX."""
+    try:
+        library = np.ctypeslib.load_library("_amx", str(Path(__file__).parent))
+    except OSError:
+        return None
+    number, address = ctypes.c_long, ctypes.c_void_p
+    library.encode.argtypes = [ctypes.POINTER(_Layer), number, address, address, ctypes.c_float, address, number, number, address]
+    return library
+
+
+_LIBRARY = _library()
+
+
+def usable(encoder: Any) -> bool:
+    """Whether processor and installation have AMX, and this is a ModernBERT of the compact encoder's sizes, with any number of layers."""
+    if _LIBRARY is None or not (torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()):
+        return False
+    config = encoder.config
+    return (
+        config.model_type == "modernbert"
+        and config.hidden_activation == "gelu"
+        and not (config.attention_bias or config.mlp_bias or config.norm_bias)
+        and (config.hidden_size, config.intermediate_size, config.num_attention_heads) == (WIDTH, INNER, WIDTH // HEAD)
+    )
+
+
+class Amx:
+    """An encoder in bf16: token ids, int64 shape (B, T), to hidden states, fp32 shape (B, T, 128).
+
+    Parameters
+    ----------
+    encoder : one that is `usable`; its weights are read once
+    """
+
+    def __init__(self, encoder: Any):
+        self.encoder, self.eps = encoder, encoder.config.norm_eps
+        self.words = encoder.embeddings.norm(encoder.embeddings.tok_embeddings.weight).detach().float()
+        self._kept: list[torch.Tensor] = []  # what addresses point to
+        self.last = self._floats(encoder.final_norm.weight)
+        self.layers = [self._layer(layer, encoder.config.sliding_window if kind == "sliding_attention" else 0) for layer, kind in zip(encoder.layers, encoder.config.layer_types)]
+        self._turned: dict[int, ctypes.Array[_Layer]] = {}
+
+    def _address(self, tensor: torch.Tensor) -> int:
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+    def _floats(self, values: torch.Tensor) -> int:
+        return self._address(values.detach().float().contiguous())
+
+    def _tiles(self, weight: torch.Tensor) -> int:
+        """A weight, shape (columns, inputs), in the order of the products: (columns / 16, inputs / 32, 16 pairs of inputs, 16 columns, 2)."""
+        tiles = weight.detach().bfloat16().view(len(weight) // 16, 16, -1, 16, 2)
+        return self._address(tiles.permute(0, 2, 3, 1, 4).contiguous())
+
+    def _layer(self, layer: Any, reach: int) -> _Layer:
+        before = None if isinstance(layer.attn_norm, torch.nn.Identity) else self._floats(layer.attn_norm.weight)
+        queries, keys, values = layer.attn.Wqkv.weight.chunk(3)
+        # a head's values are interleaved in two rows by groups of 4: first those that belong in its first half, then those in its second
+        values = values.view(-1, 2, 4, 4, WIDTH).transpose(1, 2).reshape(WIDTH, WIDTH)
+        up, gate = layer.mlp.Wi.weight.chunk(2)
+        weights = (torch.cat([queries, keys, values]), layer.attn.Wo.weight, up, gate, layer.mlp.Wo.weight)
+        return _Layer(before, self._floats(layer.mlp_norm.weight), None, None, *(self._tiles(weight) for weight in weights), reach)
+
+    def _with_turns(self, length: int) -> ctypes.Array[_Layer]:
+        """The layers for windows of so many tokens."""
+        kinds = self.encoder.config.layer_types
+        turns = {kind: [self._floats(part[0, :, : HEAD // 2]) for part in self.encoder.rotary_emb(torch.zeros(1), torch.arange(length)[None], kind)] for kind in set(kinds)}
+        layers = (_Layer * len(kinds))(*self.layers)
+        for layer, kind in zip(layers, kinds):
+            layer.cosine, layer.sine = turns[kind]
+        return layers
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        count, length = ids.shape
+        if length not in self._turned:
+            self._turned[length] = self._with_turns(length)
+        ids = ids.contiguous()
+        hidden = torch.empty(count, length, WIDTH)
+        if _LIBRARY.encode(self._turned[length], len(self.layers), self.words.data_ptr(), self.last, self.eps, ids.data_ptr(), count, length, hidden.data_ptr()):
+            raise MemoryError(f"no memory for windows of {length} tokens")
+        return hidden

@@ -1,0 +1,5 @@
+"""What setup.cfg cannot say: the library of `bertsnr_tools.amx`, without which the package works too, but slower."""
+
+from setuptools import Extension, setup
+
+setup(ext_modules=[Extension("bertsnr_tools._amx", ["bertsnr_tools/_amx.c"], extra_compile_args=["-O3"], optional=True)])

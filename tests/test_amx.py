@@ -1,0 +1,86 @@
+"""The library for processors with AMX says what the library `transformers` says, and no window's neighbours show in it."""
+
+import numpy as np
+import pytest
+import torch
+
+from bertsnr_tools import amx
+from bertsnr_tools.lean import Lean
+from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, new_encoder
+from bertsnr_tools.scoring import token_probabilities
+
+
+def encoder(**more):
+    torch.manual_seed(5)
+    made = new_encoder(compact_encoder(3, 520) | more).eval()
+    with torch.no_grad():
+        for weight in made.parameters():  # sharper attention than that of a new encoder, and no norm is 1
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return made
+
+
+needs_amx = pytest.mark.skipif(not amx.usable(encoder()), reason="no processor with AMX, or installed without a compiler that knows it")
+
+
+def apart(some, others):
+    return ((some.float() - others).pow(2).mean() / others.pow(2).mean()).sqrt()
+
+
+@needs_amx
+@pytest.mark.parametrize("length", [3, 9, 16, 31, 32, 33, 100, 500])
+@pytest.mark.parametrize("local", [16, 10, 2, 80])  # a token sees 8, 5, 1 and 40 on either side
+def test_same_hidden_states_as_transformers(length, local):
+    theirs = encoder(local_attention=local)
+    ids = torch.randint(5, 69, (9, length))
+    with torch.inference_mode():
+        wanted = theirs(input_ids=ids).last_hidden_state
+        difference = apart(amx.Amx(theirs)(ids), wanted)
+        assert 0 < difference < 0.02
+        assert difference < apart(Lean(theirs, torch.bfloat16)(ids), wanted)  # which rounds more often
+
+
+@needs_amx
+def test_windows_do_not_show_in_each_other():
+    model = amx.Amx(encoder())
+    for length in (7, 45, 100):
+        ids = torch.randint(5, 69, (40, length))
+        together = model(ids)
+        assert torch.equal(model(ids.flip(0)).flip(0), together)
+        assert torch.equal(torch.cat([model(ids[at : at + 1]) for at in range(40)]), together)
+        strange = ids.clone()
+        strange[1::2] = 4
+        assert torch.equal(model(strange)[::2], together[::2])
+
+
+@needs_amx
+@pytest.mark.parametrize("factor", [30, 1e4])
+def test_scores_out_of_range_are_still_averages(factor):
+    theirs = encoder(num_hidden_layers=1)
+    with torch.no_grad():
+        theirs.layers[0].attn.Wqkv.weight[: 2 * amx.WIDTH] *= factor**0.5
+    ids = torch.randint(5, 69, (4, 60))
+    with torch.inference_mode():
+        wanted = theirs(input_ids=ids).last_hidden_state
+        found = amx.Amx(theirs)(ids)
+    assert torch.isfinite(found).all()
+    assert apart(found, wanted) < 0.1
+
+
+@needs_amx
+def test_it_is_what_a_compact_model_is_read_with(monkeypatch):
+    model = SiteModel(ModelInfo("X", 3, 120, compact_encoder(3, 120), 10)).eval()
+    codes = np.random.default_rng(1).integers(0, 4, (30, 60)).astype(np.uint8)
+    used = []
+    whole = amx.Amx.__call__
+    monkeypatch.setattr(amx.Amx, "__call__", lambda self, ids: used.append(len(ids)) or whole(self, ids))
+    fast = token_probabilities(model, codes, 64, "bf16")
+    assert used
+    used.clear()
+    assert np.allclose(token_probabilities(model, codes, 64, "fp32")[1], fast[1], atol=0.01) and not used
+    monkeypatch.setattr(amx, "_LIBRARY", None)
+    assert np.allclose(token_probabilities(model, codes, 64, "bf16")[1], fast[1], atol=0.02) and not used
+
+
+@pytest.mark.parametrize("other", [{"hidden_size": 64}, {"intermediate_size": 512}, {"num_attention_heads": 8}, {"mlp_bias": True}, {"hidden_activation": "relu"}, {"model_type": "bert"}])
+def test_other_encoders_are_left_to_lean(other):
+    assert not amx.usable(encoder(**other))
