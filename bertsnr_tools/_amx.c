@@ -33,10 +33,11 @@ typedef struct {
     long reach;
 } layer;
 
-/* Room for a group; the last five are for one window and head, or for 16 of its queries. */
+/* Room for a group: `rows` are the inputs of a product, `inner` takes the place of queries and keys. The last five are for one window and
+ * head, or for 16 of its queries. */
 typedef struct {
     float *hidden;
-    bf16 *normed, *query, *key, *value, *mixed, *inner;
+    bf16 *rows, *inner, *query, *key, *value;
     uint32_t *keys, *values;
     float *scores;
     bf16 *weights;
@@ -124,12 +125,12 @@ AMX static void project(const layer *part, room *room, float eps, long rows, lon
         for (int at = 0; at < WIDTH / 16 && !part->before; at++)
             normed[at] = _mm512_loadu_ps(room->hidden + row * WIDTH + 16 * at);
         for (int at = 0; at < WIDTH / 16; at += 2)
-            store32(room->normed + row * WIDTH + 16 * at, normed[at], normed[at + 1]);
+            store32(room->rows + row * WIDTH + 16 * at, normed[at], normed[at + 1]);
     }
     float sums[32 * 32] __attribute__((aligned(64)));
     for (long column = 0; column < 3 * WIDTH; column += HEAD)
         for (long first = 0, token = 0; first < rows; first += 32) {
-            product(room->normed + first * WIDTH, WIDTH, part->qkv + column * WIDTH, sums);
+            product(room->rows + first * WIDTH, WIDTH, part->qkv + column * WIDTH, sums);
             for (long row = 0; row < 32; row++, token = token + 1 < length ? token + 1 : 0) {
                 __m512 left = _mm512_load_ps(sums + row * 32), right = _mm512_load_ps(sums + row * 32 + 16);
                 long place = (first + row) * WIDTH + column % WIDTH;
@@ -259,7 +260,7 @@ AMX static void attend(const layer *part, room *room, long place, long length) {
         _tile_stored(1, sums + 16, 128);
         for (long row = 0; row < rows; row++) {
             __m512 share = _mm512_set1_ps(1 / totals[row]);
-            store32(room->mixed + place + (query + row) * WIDTH, _mm512_mul_ps(_mm512_load_ps(sums + row * 32), share), _mm512_mul_ps(_mm512_load_ps(sums + row * 32 + 16), share));
+            store32(room->rows + place + (query + row) * WIDTH, _mm512_mul_ps(_mm512_load_ps(sums + row * 32), share), _mm512_mul_ps(_mm512_load_ps(sums + row * 32 + 16), share));
         }
     }
 }
@@ -279,16 +280,16 @@ INLINE void add_product(const bf16 *from, long inputs, const bf16 *weight, float
 AMX static void feed(const layer *part, room *room, float eps, long rows) {
     float up[32 * 32] __attribute__((aligned(64))), gate[32 * 32] __attribute__((aligned(64)));
     __m512 normed[WIDTH / 16];
-    add_product(room->mixed, WIDTH, part->out, room->hidden, rows);
+    add_product(room->rows, WIDTH, part->out, room->hidden, rows);
     for (long row = 0; row < rows; row++) {
         norm(room->hidden + row * WIDTH, part->between, eps, normed);
         for (int at = 0; at < WIDTH / 16; at += 2)
-            store32(room->normed + row * WIDTH + 16 * at, normed[at], normed[at + 1]);
+            store32(room->rows + row * WIDTH + 16 * at, normed[at], normed[at + 1]);
     }
     for (long column = 0; column < INNER; column += 32)
         for (long first = 0; first < rows; first += 32) {
-            product(room->normed + first * WIDTH, WIDTH, part->up + column * WIDTH, up);
-            product(room->normed + first * WIDTH, WIDTH, part->gate + column * WIDTH, gate);
+            product(room->rows + first * WIDTH, WIDTH, part->up + column * WIDTH, up);
+            product(room->rows + first * WIDTH, WIDTH, part->gate + column * WIDTH, gate);
             for (long row = 0; row < 32; row++)
                 store32(room->inner + (first + row) * INNER + column, _mm512_mul_ps(gelu(_mm512_load_ps(up + row * 32)), _mm512_load_ps(gate + row * 32)),
                         _mm512_mul_ps(gelu(_mm512_load_ps(up + row * 32 + 16)), _mm512_load_ps(gate + row * 32 + 16)));
@@ -320,7 +321,7 @@ AMX int encode(const layer *layers, long depth, const float *words, const float 
         wide = wide > TILE + 2 * part->reach + 2 ? wide : TILE + 2 * part->reach + 2;
     wide = up_to(wide, 32);
     size_t rows = (size_t)up_to(most * length, 32) + TILE, keys = (size_t)(up_to(length, TILE) + wide);
-    size_t sizes[] = {rows * WIDTH * 4, rows * WIDTH * 2, rows * WIDTH * 2, rows * WIDTH * 2, rows * WIDTH * 2, rows * WIDTH * 2, rows * INNER * 2,
+    size_t sizes[] = {rows * WIDTH * 4, rows * WIDTH * 2, 0, rows * WIDTH * 2, rows * WIDTH * 2, rows * WIDTH * 2,
                       keys * 64, keys * 64, (size_t)wide * 64, (size_t)wide * 32, up_to(wide * 4, 64)};
     size_t all = 0;
     for (unsigned part = 0; part < sizeof sizes / sizeof *sizes; part++)
@@ -330,7 +331,7 @@ AMX int encode(const layer *layers, long depth, const float *words, const float 
         return -1;
     memset(memory, 0, all); /* what lies beyond a window must be a number */
     room room;
-    void **parts[] = {(void **)&room.hidden, (void **)&room.normed, (void **)&room.query, (void **)&room.key, (void **)&room.value, (void **)&room.mixed, (void **)&room.inner,
+    void **parts[] = {(void **)&room.hidden, (void **)&room.rows, (void **)&room.inner, (void **)&room.query, (void **)&room.key, (void **)&room.value,
                       (void **)&room.keys, (void **)&room.values, (void **)&room.scores, (void **)&room.weights, (void **)&room.masks};
     for (unsigned part = 0; part < sizeof sizes / sizeof *sizes; next += sizes[part++])
         *parts[part] = next;

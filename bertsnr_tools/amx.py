@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+
+from .log import logger
 
 WIDTH, INNER, HEAD = 128, 256, 32  # as in _amx.c: units of hidden states, of the feed-forward part and of an attention head
 
@@ -18,28 +21,29 @@ class _Layer(ctypes.Structure):
     _fields_ = [*((name, ctypes.c_void_p) for name in ("before", "between", "cosine", "sine", "qkv", "out", "up", "gate", "down")), ("reach", ctypes.c_long)]
 
 
+@functools.cache
 def _library() -> ctypes.CDLL | None:
-    """None where the package was installed without a compiler that knows AMX."""
+    """None where the processor has no AMX, or the package was installed without a compiler that knows it."""
+    if not (torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()):
+        return None
     try:
         library = np.ctypeslib.load_library("_amx", str(Path(__file__).parent))
     except OSError:
+        logger.debug("the library for this processor's AMX was not built on installation: compact encoders are several times slower without it")
         return None
     number, address = ctypes.c_long, ctypes.c_void_p
     library.encode.argtypes = [ctypes.POINTER(_Layer), number, address, address, ctypes.c_float, address, number, number, address]
     return library
 
 
-_LIBRARY = _library()
-
-
 def usable(encoder: Any) -> bool:
     """Whether processor and installation have AMX, and this is a ModernBERT of the compact encoder's sizes, with any number of layers."""
-    if _LIBRARY is None or not (torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()):
-        return False
     config = encoder.config
     return (
-        config.model_type == "modernbert"
+        _library() is not None
+        and config.model_type == "modernbert"
         and config.hidden_activation == "gelu"
+        and config.sliding_window > 0
         and not (config.attention_bias or config.mlp_bias or config.norm_bias)
         and (config.hidden_size, config.intermediate_size, config.num_attention_heads) == (WIDTH, INNER, WIDTH // HEAD)
     )
@@ -54,7 +58,7 @@ class Amx:
     """
 
     def __init__(self, encoder: Any):
-        self.encoder, self.eps = encoder, encoder.config.norm_eps
+        self.encoder, self.eps, self.library = encoder, encoder.config.norm_eps, cast(ctypes.CDLL, _library())
         self.words = encoder.embeddings.norm(encoder.embeddings.tok_embeddings.weight).detach().float()
         self._kept: list[torch.Tensor] = []  # what addresses point to
         self.last = self._floats(encoder.final_norm.weight)
@@ -89,6 +93,8 @@ class Amx:
         layers = (_Layer * len(kinds))(*self.layers)
         for layer, kind in zip(layers, kinds):
             layer.cosine, layer.sine = turns[kind]
+            if layer.reach >= length:
+                layer.reach = 0
         return layers
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
@@ -97,6 +103,6 @@ class Amx:
             self._turned[length] = self._with_turns(length)
         ids = ids.contiguous()
         hidden = torch.empty(count, length, WIDTH)
-        if _LIBRARY.encode(self._turned[length], len(self.layers), self.words.data_ptr(), self.last, self.eps, ids.data_ptr(), count, length, hidden.data_ptr()):
+        if self.library.encode(self._turned[length], len(self.layers), self.words.data_ptr(), self.last, self.eps, ids.data_ptr(), count, length, hidden.data_ptr()):
             raise MemoryError(f"no memory for windows of {length} tokens")
         return hidden

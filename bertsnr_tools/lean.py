@@ -135,7 +135,7 @@ class Lean:
         """Shape (B * T, 3 H) to (B * T, H)."""
         split = qkv.view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, heads, T, size)
         query, key = self._turned(layer.kind, split[:2]) if self.modern else split[:2]
-        local = layer.kind == "sliding_attention"
+        local = layer.kind == "sliding_attention" and self.window < length
         if qkv.device.type == "cpu" and self.dtype == torch.bfloat16:  # for which the fused kernel is slow
             parts = [part.reshape(count * self.heads, length, -1) for part in (query, key, split[2])]
             mixed = (self._local if local else _mixed)(*parts).view(count, self.heads, length, -1)

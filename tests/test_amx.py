@@ -28,7 +28,7 @@ def apart(some, others):
 
 @needs_amx
 @pytest.mark.parametrize("length", [3, 9, 16, 31, 32, 33, 100, 500])
-@pytest.mark.parametrize("local", [16, 10, 2, 80])  # a token sees 8, 5, 1 and 40 on either side
+@pytest.mark.parametrize("local", [16, 10, 2, 80, 10**12])  # a token sees 8, 5, 1, 40 … on either side
 def test_same_hidden_states_as_transformers(length, local):
     theirs = encoder(local_attention=local)
     ids = torch.randint(5, 69, (9, length))
@@ -77,10 +77,26 @@ def test_it_is_what_a_compact_model_is_read_with(monkeypatch):
     assert used
     used.clear()
     assert np.allclose(token_probabilities(model, codes, 64, "fp32")[1], fast[1], atol=0.01) and not used
-    monkeypatch.setattr(amx, "_LIBRARY", None)
+    monkeypatch.setattr(amx, "_library", lambda: None)
     assert np.allclose(token_probabilities(model, codes, 64, "bf16")[1], fast[1], atol=0.02) and not used
 
 
-@pytest.mark.parametrize("other", [{"hidden_size": 64}, {"intermediate_size": 512}, {"num_attention_heads": 8}, {"mlp_bias": True}, {"hidden_activation": "relu"}, {"model_type": "bert"}])
+@pytest.mark.parametrize("other", [{"hidden_size": 64}, {"intermediate_size": 512}, {"num_attention_heads": 8}, {"mlp_bias": True}, {"local_attention": 0}, {"hidden_activation": "relu"}, {"model_type": "bert"}])
 def test_other_encoders_are_left_to_lean(other):
     assert not amx.usable(encoder(**other))
+
+
+@needs_amx
+def test_a_library_that_was_not_built_is_named_once(monkeypatch):
+    def none(*_):
+        raise OSError("no such file")
+
+    said = []
+    monkeypatch.setattr(amx.np.ctypeslib, "load_library", none)
+    monkeypatch.setattr(amx.logger, "debug", said.append)
+    amx._library.cache_clear()
+    try:
+        assert not amx.usable(encoder()) and not amx.usable(encoder())
+    finally:
+        amx._library.cache_clear()
+    assert len(said) == 1 and "not built" in said[0]

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "tracks": {"errors", "regions", "streams"},
     "page": set(),
     "networks": set(),
-    "amx": set(),
+    "amx": {"log"},
     "lean": set(),
     "matching": {"errors", "kmers", "log", "model", "motifs", "significance"},
     "significance": {"errors", "kmers", "model", "scores", "scoring", "windows"},
