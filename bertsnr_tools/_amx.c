@@ -25,8 +25,7 @@ enum {
 
 typedef uint16_t bf16;
 
-/* The weights of a layer. `before` is null where the input is normed already; turns have shape (tokens, 16); `reach` is how far a token
- * sees, 0 for everywhere. */
+/* The weights of a layer; turns have shape (tokens, 16); `reach` is how far a token sees, 0 for everywhere. */
 typedef struct {
     const float *before, *between, *cosine, *sine;
     const bf16 *qkv, *out, *up, *gate, *down;
@@ -126,32 +125,32 @@ INLINE void product(const bf16 *rows, long inputs, const bf16 *weight, float *su
     _tile_stored(3, sums + TILE * 32 + TILE, 128);
 }
 
-/* Queries (in units in which scores are powers of 2), keys and values of the rows, with their positions (Su et al. 2021). */
+/* Keep 32 columns of a row's queries (in units in which scores are powers of 2) or keys, with their positions (Su et al. 2021), or values. */
+INLINE void keep(const layer *part, room *room, const float *sums, long row, long token, long column) {
+    __m512 left = _mm512_loadu_ps(sums), right = _mm512_loadu_ps(sums + 16);
+    long place = row * WIDTH + column % WIDTH;
+    if (column >= 2 * WIDTH) {
+        store32(room->value + place, left, right);
+        return;
+    }
+    __m512 cosine = _mm512_loadu_ps(part->cosine + token * 16), sine = _mm512_loadu_ps(part->sine + token * 16);
+    __m512 turned = _mm512_fmsub_ps(left, cosine, _mm512_mul_ps(right, sine)), scale = _mm512_set1_ps(1.44269504f / sqrtf(HEAD));
+    right = _mm512_fmadd_ps(right, cosine, _mm512_mul_ps(left, sine));
+    if (column < WIDTH)
+        store32(room->query + place, _mm512_mul_ps(turned, scale), _mm512_mul_ps(right, scale));
+    else
+        store32(room->key + place, turned, right);
+}
+
+/* Queries, keys and values of the rows; in the first layer each token always has the same, before its position. */
 AMX static void project(const layer *part, room *room, float eps, long rows, long length) {
-    __m512 scale = _mm512_set1_ps(1.44269504f / sqrtf(HEAD));
     float sums[32 * 32] __attribute__((aligned(64)));
-    if (part->before)
-        norm_rows(room, part->before, eps, rows);
-    for (long at = 0; at < rows * WIDTH && !part->before; at += 32)
-        store32(room->rows + at, _mm512_loadu_ps(room->hidden + at), _mm512_loadu_ps(room->hidden + at + 16));
+    norm_rows(room, part->before, eps, rows);
     for (long column = 0; column < 3 * WIDTH; column += HEAD)
         for (long first = 0, token = 0; first < rows; first += 32) {
             product(room->rows + first * WIDTH, WIDTH, part->qkv + column * WIDTH, sums);
-            for (long row = 0; row < 32; row++, token = token + 1 < length ? token + 1 : 0) {
-                __m512 left = _mm512_load_ps(sums + row * 32), right = _mm512_load_ps(sums + row * 32 + 16);
-                long place = (first + row) * WIDTH + column % WIDTH;
-                if (column >= 2 * WIDTH) {
-                    store32(room->value + place, left, right);
-                    continue;
-                }
-                __m512 cosine = _mm512_loadu_ps(part->cosine + token * 16), sine = _mm512_loadu_ps(part->sine + token * 16);
-                __m512 turned = _mm512_fmsub_ps(left, cosine, _mm512_mul_ps(right, sine));
-                right = _mm512_fmadd_ps(right, cosine, _mm512_mul_ps(left, sine));
-                if (column < WIDTH)
-                    store32(room->query + place, _mm512_mul_ps(turned, scale), _mm512_mul_ps(right, scale));
-                else
-                    store32(room->key + place, turned, right);
-            }
+            for (long row = 0; row < 32; row++, token = token + 1 < length ? token + 1 : 0)
+                keep(part, room, sums + row * 32, first + row, token, column);
         }
 }
 
@@ -313,9 +312,10 @@ AMX static void configure(void) {
 
 /* Token ids, int64 shape (count, length), to normed hidden states, fp32 shape (count, length, 128). Returns 0, or -1 without memory.
  *
- * words: normed embeddings, shape (vocabulary, 128); last: weight of the last norm
+ * words: normed embeddings, shape (vocabulary, 128); first: their queries, keys and values in the first layer, shape (vocabulary, 384);
+ * last: weight of the last norm
  */
-AMX int encode(const layer *layers, long depth, const float *words, const float *last, float eps, const int64_t *ids, long count, long length, float *result) {
+AMX int encode(const layer *layers, long depth, const float *words, const float *first, const float *last, float eps, const int64_t *ids, long count, long length, float *result) {
     long most = GROUP / length > 1 ? GROUP / length : 1, wide = length;
     most = most < count ? most : count;
     for (const layer *part = layers; part < layers + depth; part++)
@@ -341,10 +341,15 @@ AMX int encode(const layer *layers, long depth, const float *words, const float 
     configure();
     for (long window = 0; window < count; window += most) {
         long some = count - window < most ? count - window : most, tokens = some * length;
-        for (long row = 0; row < tokens; row++)
-            memcpy(room.hidden + row * WIDTH, words + ids[window * length + row] * WIDTH, WIDTH * 4);
+        for (long row = 0; row < tokens; row++) {
+            int64_t id = ids[window * length + row];
+            memcpy(room.hidden + row * WIDTH, words + id * WIDTH, WIDTH * 4);
+            for (long column = 0; column < 3 * WIDTH; column += HEAD)
+                keep(layers, &room, first + id * 3 * WIDTH + column, row, row % length, column);
+        }
         for (const layer *part = layers; part < layers + depth; part++) {
-            project(part, &room, eps, tokens, length);
+            if (part > layers)
+                project(part, &room, eps, tokens, length);
             mask(part, &room, length);
             for (long place = 0; place < tokens * WIDTH; place += length * WIDTH)
                 for (long head = 0; head < WIDTH; head += HEAD)

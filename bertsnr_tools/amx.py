@@ -32,7 +32,7 @@ def _library() -> ctypes.CDLL | None:
         logger.debug("the library for this processor's AMX was not built on installation: compact encoders are several times slower without it")
         return None
     number, address = ctypes.c_long, ctypes.c_void_p
-    library.encode.argtypes = [ctypes.POINTER(_Layer), number, address, address, ctypes.c_float, address, number, number, address]
+    library.encode.argtypes = [ctypes.POINTER(_Layer), number, address, address, address, ctypes.c_float, address, number, number, address]
     return library
 
 
@@ -59,8 +59,10 @@ class Amx:
 
     def __init__(self, encoder: Any):
         self.encoder, self.eps, self.library = encoder, encoder.config.norm_eps, cast(ctypes.CDLL, _library())
-        self.words = encoder.embeddings.norm(encoder.embeddings.tok_embeddings.weight).detach().float()
         self._kept: list[torch.Tensor] = []  # what addresses point to
+        words = encoder.embeddings.norm(encoder.embeddings.tok_embeddings.weight)
+        first = encoder.layers[0]
+        self.words, self.first = self._floats(words), self._floats(first.attn_norm(words) @ self._qkv(first).t())
         self.last = self._floats(encoder.final_norm.weight)
         self.layers = [self._layer(layer, encoder.config.sliding_window if kind == "sliding_attention" else 0) for layer, kind in zip(encoder.layers, encoder.config.layer_types)]
         self._turned: dict[int, ctypes.Array[_Layer]] = {}
@@ -77,13 +79,15 @@ class Amx:
         tiles = weight.detach().bfloat16().view(len(weight) // 16, 16, -1, 16, 2)
         return self._address(tiles.permute(0, 2, 3, 1, 4).contiguous())
 
-    def _layer(self, layer: Any, reach: int) -> _Layer:
-        before = None if isinstance(layer.attn_norm, torch.nn.Identity) else self._floats(layer.attn_norm.weight)
+    @staticmethod
+    def _qkv(layer: Any) -> torch.Tensor:
+        """Shape (3 * 128, 128). A head's values come in groups of 4, one of its first half and one of its second in turn, as `attend` mixes them."""
         queries, keys, values = layer.attn.Wqkv.weight.chunk(3)
-        # a head's values are interleaved in two rows by groups of 4: first those that belong in its first half, then those in its second
-        values = values.view(-1, 2, 4, 4, WIDTH).transpose(1, 2).reshape(WIDTH, WIDTH)
-        up, gate = layer.mlp.Wi.weight.chunk(2)
-        weights = (torch.cat([queries, keys, values]), layer.attn.Wo.weight, up, gate, layer.mlp.Wo.weight)
+        return torch.cat([queries, keys, values.view(-1, 2, 4, 4, WIDTH).transpose(1, 2).reshape(WIDTH, WIDTH)])
+
+    def _layer(self, layer: Any, reach: int) -> _Layer:
+        before = None if isinstance(layer.attn_norm, torch.nn.Identity) else self._floats(layer.attn_norm.weight)  # none in the first
+        weights = (self._qkv(layer), layer.attn.Wo.weight, *layer.mlp.Wi.weight.chunk(2), layer.mlp.Wo.weight)
         return _Layer(before, self._floats(layer.mlp_norm.weight), None, None, *(self._tiles(weight) for weight in weights), reach)
 
     def _with_turns(self, length: int) -> ctypes.Array[_Layer]:
@@ -103,6 +107,6 @@ class Amx:
             self._turned[length] = self._with_turns(length)
         ids = ids.contiguous()
         hidden = torch.empty(count, length, WIDTH)
-        if self.library.encode(self._turned[length], len(self.layers), self.words.data_ptr(), self.last, self.eps, ids.data_ptr(), count, length, hidden.data_ptr()):
+        if self.library.encode(self._turned[length], len(self.layers), self.words, self.first, self.last, self.eps, ids.data_ptr(), count, length, hidden.data_ptr()):
             raise MemoryError(f"no memory for windows of {length} tokens")
         return hidden
