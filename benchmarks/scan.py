@@ -8,8 +8,8 @@
 
 All read the same random sequence in windows of 100 bp, a new one every 80 bp, both strands, with all threads. The paper's way: k-mers
 as text through BertTokenizer, one batch of 32 after the other, fp32. Plain `transformers`: ready token ids, batches of 64, in fp32 and with
-bf16 weights. Ours: `inference.scan`, sites called and all, in bf16 where the processor has it. The rounds of all are interleaved, the
-best of three counts. The arithmetic of a window is 2 operations for each weight of the layers and token and 4 for each pair of tokens,
+bf16 weights. Ours: `inference.scan`, sites called and all, in bf16 where the processor has it, the compact encoder by `amx` where it is
+usable. The rounds of all are interleaved, the best of three counts. The arithmetic of a window is 2 operations for each weight of the layers and token and 4 for each pair of tokens,
 layer and hidden unit; the matrix rate is that of products of bf16 matrices in the same process, of 1024 x 1024 on a processor and 4096 x 4096
 on a GPU. Of a GPU the share of the time is printed, too, in which it worked for our scan.
 
