@@ -2,4 +2,4 @@
 
 from setuptools import Extension, setup
 
-setup(ext_modules=[Extension("bertsnr_tools._amx", ["bertsnr_tools/_amx.c"], extra_compile_args=["-O3"], optional=True)])
+setup(ext_modules=[Extension("bertsnr_tools._amx", ["bertsnr_tools/_amx.c"], extra_compile_args=["-O3"], libraries=["m"], optional=True)])

@@ -4,7 +4,8 @@
  * tiles: 16 rows of 32 bf16 with 16 columns, added up in fp32. A weight lies in the order in which its tiles are read: 16 columns after
  * the other, of these 32 inputs after the other, of these 16 pairs of inputs, of these 16 columns, of these the two inputs.
  *
- * No window's result depends on its neighbours: what a tile holds beyond a window is not kept, or its weight is 0.
+ * No window's result depends on its neighbours, as long as all values are finite: what a tile holds beyond a window is not kept, or its
+ * weight is 0.
  */
 #include <immintrin.h>
 #include <math.h>
@@ -49,6 +50,11 @@ INLINE long up_to(long number, long unit) {
 
 INLINE void store32(bf16 *to, __m512 first, __m512 second) {
     _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+}
+
+/* What was stored before is there for tiles to be loaded: compilers do not know what these read. */
+INLINE void stored(void) {
+    __asm__ volatile("" ::: "memory");
 }
 
 INLINE void add32(float *to, const float *sums) {
@@ -105,6 +111,7 @@ AMX static void norm_rows(room *room, const float *weight, float eps, long rows)
 /* Two tiles of rows, each of so many inputs, times 32 columns of a weight: fp32, shape (32, 32). */
 INLINE void product(const bf16 *rows, long inputs, const bf16 *weight, float *sums) {
     const bf16 *other = weight + inputs * TILE;
+    stored();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -232,6 +239,7 @@ AMX static void attend(const layer *part, room *room, long place, long length) {
     for (long query = 0; query < length; query += TILE) {
         long start = part->reach ? query : 0, rows = length - query < TILE ? length - query : TILE;
         float totals[TILE], sums[TILE * 32] __attribute__((aligned(64)));
+        stored();
         _tile_loadd(4, room->query + place + query * WIDTH, WIDTH * 2);
         for (long key = 0; key < wide; key += TILE) {
             inside[key / 16] = between(reach - start, reach - start + length, key);
@@ -251,6 +259,7 @@ AMX static void attend(const layer *part, room *room, long place, long length) {
                 most = fmaxf(most, _mm512_mask_reduce_max_ps(seen[key / 16] & inside[key / 16], _mm512_load_ps(scores + key)));
             totals[row] = exponentials(scores, wide, seen, inside, most, room->weights + row * wide);
         }
+        stored();
         _tile_zero(0);
         _tile_zero(1);
         for (long key = 0; key < wide; key += 32) {
@@ -297,16 +306,13 @@ AMX static void feed(const layer *part, room *room, float eps, long rows) {
     add_product(room->inner, INNER, part->down, room->hidden, rows);
 }
 
+/* All eight tiles are of 16 rows of 64 bytes. Constant, because some compilers do not see that the instruction reads all of it. */
 AMX static void configure(void) {
-    struct {
+    static const struct {
         uint8_t palette, start, none[14];
         uint16_t bytes[16];
         uint8_t rows[16];
-    } tiles = {.palette = 1};
-    for (int tile = 0; tile < 8; tile++) {
-        tiles.bytes[tile] = 64;
-        tiles.rows[tile] = TILE;
-    }
+    } tiles = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE}};
     _tile_loadconfig(&tiles);
 }
 
@@ -314,8 +320,10 @@ AMX static void configure(void) {
  *
  * words: normed embeddings, shape (vocabulary, 128); first: their queries, keys and values in the first layer, shape (vocabulary, 384);
  * last: weight of the last norm
+ *
+ * The number in the name is one more for every change of what is passed: a library that an older release left behind is not to be called.
  */
-AMX int encode(const layer *layers, long depth, const float *words, const float *first, const float *last, float eps, const int64_t *ids, long count, long length, float *result) {
+AMX int encode_1(const layer *layers, long depth, const float *words, const float *first, const float *last, float eps, const int64_t *ids, long count, long length, float *result) {
     long most = GROUP / length > 1 ? GROUP / length : 1, wide = length;
     most = most < count ? most : count;
     for (const layer *part = layers; part < layers + depth; part++)

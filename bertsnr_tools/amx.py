@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from .log import logger
 
 WIDTH, INNER, HEAD = 128, 256, 32  # as in _amx.c: units of hidden states, of the feed-forward part and of an attention head
+NEEDED = ("amx_tile", "amx_bf16", "avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_bf16")
 
 
 class _Layer(ctypes.Structure):
@@ -22,18 +23,20 @@ class _Layer(ctypes.Structure):
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
+def _library() -> Any:
     """None where the processor has no AMX, or the package was installed without a compiler that knows it."""
-    if not (torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()):
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in all releases
+    if not all(has.get(name) for name in NEEDED) or not torch.cpu._init_amx():
         return None
     try:
         library = np.ctypeslib.load_library("_amx", str(Path(__file__).parent))
-    except OSError:
+        encode = library.encode_1
+    except (OSError, AttributeError):
         logger.debug("the library for this processor's AMX was not built on installation: compact encoders are several times slower without it")
         return None
     number, address = ctypes.c_long, ctypes.c_void_p
-    library.encode.argtypes = [ctypes.POINTER(_Layer), number, address, address, address, ctypes.c_float, address, number, number, address]
-    return library
+    encode.argtypes = [ctypes.POINTER(_Layer), number, address, address, address, ctypes.c_float, address, number, number, address]
+    return encode
 
 
 def usable(encoder: Any) -> bool:
@@ -44,6 +47,7 @@ def usable(encoder: Any) -> bool:
         and config.model_type == "modernbert"
         and config.hidden_activation == "gelu"
         and config.sliding_window > 0
+        and not getattr(config, "is_causal", False)
         and not (config.attention_bias or config.mlp_bias or config.norm_bias)
         and (config.hidden_size, config.intermediate_size, config.num_attention_heads) == (WIDTH, INNER, WIDTH // HEAD)
     )
@@ -58,13 +62,14 @@ class Amx:
     """
 
     def __init__(self, encoder: Any):
-        self.encoder, self.eps, self.library = encoder, encoder.config.norm_eps, cast(ctypes.CDLL, _library())
+        self.encoder, self.eps, self.encode = encoder, encoder.config.norm_eps, _library()
         self._kept: list[torch.Tensor] = []  # what addresses point to
         words = encoder.embeddings.norm(encoder.embeddings.tok_embeddings.weight)
         first = encoder.layers[0]
         self.words, self.first = self._floats(words), self._floats(first.attn_norm(words) @ self._qkv(first).t())
         self.last = self._floats(encoder.final_norm.weight)
-        self.layers = [self._layer(layer, encoder.config.sliding_window if kind == "sliding_attention" else 0) for layer, kind in zip(encoder.layers, encoder.config.layer_types)]
+        reach = min(encoder.config.sliding_window, 2**31 - 1)
+        self.layers = [self._layer(layer, reach if kind == "sliding_attention" else 0) for layer, kind in zip(encoder.layers, encoder.config.layer_types)]
         self._turned: dict[int, ctypes.Array[_Layer]] = {}
 
     def _address(self, tensor: torch.Tensor) -> int:
@@ -93,10 +98,13 @@ class Amx:
     def _with_turns(self, length: int) -> ctypes.Array[_Layer]:
         """The layers for windows of so many tokens."""
         kinds = self.encoder.config.layer_types
-        turns = {kind: [self._floats(part[0, :, : HEAD // 2]) for part in self.encoder.rotary_emb(torch.zeros(1), torch.arange(length)[None], kind)] for kind in set(kinds)}
+        places = torch.arange(length, device="cpu")[None]
+        turns = {kind: self.encoder.rotary_emb(torch.zeros(1, dtype=torch.float32, device="cpu"), places, kind) for kind in set(kinds)}
+        if any(part.shape != (1, length, HEAD) for parts in turns.values() for part in parts):
+            raise RuntimeError(f"positions are not of {HEAD} units, as attention heads are")
         layers = (_Layer * len(kinds))(*self.layers)
         for layer, kind in zip(layers, kinds):
-            layer.cosine, layer.sine = turns[kind]
+            layer.cosine, layer.sine = (self._floats(part[0, :, : HEAD // 2]) for part in turns[kind])
             if layer.reach >= length:
                 layer.reach = 0
         return layers
@@ -105,8 +113,11 @@ class Amx:
         count, length = ids.shape
         if length not in self._turned:
             self._turned[length] = self._with_turns(length)
+        least, most = ids.aminmax()
+        if ids.dtype != torch.int64 or least < 0 or most >= self.encoder.config.vocab_size:
+            raise IndexError(f"token ids from {least} to {most}, needed are 0 to {self.encoder.config.vocab_size - 1}, int64")
         ids = ids.contiguous()
-        hidden = torch.empty(count, length, WIDTH)
-        if self.library.encode(self._turned[length], len(self.layers), self.words, self.first, self.last, self.eps, ids.data_ptr(), count, length, hidden.data_ptr()):
+        hidden = torch.empty(count, length, WIDTH, dtype=torch.float32, device="cpu")
+        if self.encode(self._turned[length], len(self.layers), self.words, self.first, self.last, self.eps, ids.data_ptr(), count, length, hidden.data_ptr()):
             raise MemoryError(f"no memory for windows of {length} tokens")
         return hidden

@@ -59,6 +59,8 @@ class Lean:
         self.modern = config.model_type == "modernbert"
         if (config.hidden_activation if self.modern else config.hidden_act) != "gelu":
             raise ValueError("an activation other than gelu")
+        if getattr(config, "is_causal", False) or getattr(config, "is_decoder", False):
+            raise ValueError("tokens that do not see those behind them")
         self.encoder, self.dtype, self.heads = encoder, dtype, config.num_attention_heads
         self.eps = config.norm_eps if self.modern else config.layer_norm_eps
         self.window = config.sliding_window if self.modern else 0

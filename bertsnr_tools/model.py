@@ -29,6 +29,7 @@ Reader = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # token id
 SHIPPED = Path(__file__).parent / "models"
 DROPOUT = 0.2
 MOST_LAYERS = 256
+MOST_K = 7  # whose ids are int16
 
 
 def compact_encoder(k: int, window: int) -> dict[str, Any]:
@@ -314,7 +315,7 @@ def load_model(path: str, device: torch.device | str = "cpu") -> SiteModel:
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
             raise DataError(f"model field {key!r} is {type(content.get(key)).__name__}, needed is {kind.__name__}", path)
-    if not (1 <= content["k"] <= content["window"] <= 100_000 and 0 < content["threshold"] < 1):
+    if not (1 <= content["k"] <= min(MOST_K, content["window"]) and content["window"] <= 100_000 and 0 < content["threshold"] < 1):
         raise DataError(f"model fields are out of range (k {content['k']}, window {content['window']}, threshold {content['threshold']})", path)
     if content["encoder"].get("vocab_size") != len(vocabulary(content["k"])):
         raise DataError(f"vocabulary has {content['encoder'].get('vocab_size')} tokens, {content['k']}-mers need {len(vocabulary(content['k']))}", path)

@@ -28,7 +28,7 @@ def apart(some, others):
 
 @needs_amx
 @pytest.mark.parametrize("length", [3, 9, 16, 31, 32, 33, 100, 500])
-@pytest.mark.parametrize("local", [16, 10, 2, 80, 10**12])  # a token sees 8, 5, 1, 40 … on either side
+@pytest.mark.parametrize("local", [16, 10, 2, 80, 2**65 + 8])  # a token sees 8, 5, 1, 40 … on either side
 def test_same_hidden_states_as_transformers(length, local):
     theirs = encoder(local_attention=local)
     ids = torch.randint(5, 69, (9, length))
@@ -81,7 +81,7 @@ def test_it_is_what_a_compact_model_is_read_with(monkeypatch):
     assert np.allclose(token_probabilities(model, codes, 64, "bf16")[1], fast[1], atol=0.02) and not used
 
 
-@pytest.mark.parametrize("other", [{"hidden_size": 64}, {"intermediate_size": 512}, {"num_attention_heads": 8}, {"mlp_bias": True}, {"local_attention": 0}, {"hidden_activation": "relu"}, {"model_type": "bert"}])
+@pytest.mark.parametrize("other", [{"hidden_size": 64}, {"intermediate_size": 512}, {"num_attention_heads": 8}, {"mlp_bias": True}, {"local_attention": 0}, {"is_causal": True}, {"hidden_activation": "relu"}, {"model_type": "bert"}])
 def test_other_encoders_are_left_to_lean(other):
     assert not amx.usable(encoder(**other))
 
@@ -100,3 +100,26 @@ def test_a_library_that_was_not_built_is_named_once(monkeypatch):
     finally:
         amx._library.cache_clear()
     assert len(said) == 1 and "not built" in said[0]
+
+
+@needs_amx
+def test_what_it_would_read_beyond_its_tables_is_refused():
+    model = amx.Amx(encoder())
+    for ids in (torch.full((2, 9), 69), torch.full((2, 9), -1), torch.zeros((2, 9), dtype=torch.int32)):
+        with pytest.raises(IndexError, match="0 to 68"):
+            model(ids)
+    model = amx.Amx(encoder(head_dim=16))
+    with pytest.raises(RuntimeError, match="32 units"):
+        model(torch.zeros((2, 9), dtype=torch.int64))
+
+
+@needs_amx
+def test_settings_of_torch_change_nothing():
+    model = amx.Amx(encoder())
+    ids = torch.randint(5, 69, (3, 20))
+    wanted = model(ids)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(amx.Amx(model.encoder)(ids), wanted)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -76,6 +76,12 @@ def test_encoder_with_unknown_parts_is_left_to_transformers():
     assert np.isfinite(token_probabilities(model, np.zeros((2, 30), dtype=np.uint8), 2, "fp32")[1]).all()
 
 
+@pytest.mark.parametrize("causal", [{"model_type": "bert", **SMALL, "is_decoder": True}, compact_encoder(3, 120) | {"is_causal": True}])
+def test_encoders_that_look_back_only_are_left_to_transformers(causal):
+    with pytest.raises(ValueError, match="behind"):
+        Lean(new_encoder(causal), torch.float32)
+
+
 def test_copies_share_the_work(toy_model_file):
     codes = np.random.default_rng(1).integers(0, 4, (150, 60)).astype(np.uint8)
     model = load_model(str(toy_model_file))

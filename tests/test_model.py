@@ -86,6 +86,7 @@ class Payload:
         ({"k": "3"}, "model field 'k' is str, needed is int"),
         ({"k": 4}, "vocabulary has 69 tokens, 4-mers need 261"),
         ({"threshold": 2.0}, "out of range"),
+        ({"k": 8}, "out of range"),
         ({"window": 10**9}, "out of range"),
         ({"weights": {}}, "the weights do not fit"),
         ({"encoder": {"model_type": "t5", "vocab_size": 69}}, "encoder type is 't5'"),
