@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,13 @@ class Amx:
         self._kept: list[torch.Tensor] = []  # what addresses point to
         words = encoder.embeddings.norm(encoder.embeddings.tok_embeddings.weight)
         first = encoder.layers[0]
-        self.words, self.first = self._floats(words), self._floats(first.attn_norm(words) @ self._qkv(first).t())
+        # in fp64, so that its rounding is the same whichever way a library takes the product
+        self.words, self.first = self._floats(words), self._floats(first.attn_norm(words).double() @ self._qkv(first).double().t())
         self.last = self._floats(encoder.final_norm.weight)
         reach = min(encoder.config.sliding_window, 2**31 - 1)
         self.layers = [self._layer(layer, reach if kind == "sliding_attention" else 0) for layer, kind in zip(encoder.layers, encoder.config.layer_types)]
         self._turned: dict[int, ctypes.Array[_Layer]] = {}
+        self._lock = threading.Lock()
 
     def _address(self, tensor: torch.Tensor) -> int:
         self._kept.append(tensor)
@@ -111,8 +114,9 @@ class Amx:
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         count, length = ids.shape
-        if length not in self._turned:
-            self._turned[length] = self._with_turns(length)
+        with self._lock:
+            if length not in self._turned:
+                self._turned[length] = self._with_turns(length)
         least, most = ids.aminmax()
         if ids.dtype != torch.int64 or least < 0 or most >= self.encoder.config.vocab_size:
             raise IndexError(f"token ids from {least} to {most}, needed are 0 to {self.encoder.config.vocab_size - 1}, int64")
