@@ -30,12 +30,14 @@ def _library() -> Any:
     if not all(has.get(name) for name in NEEDED) or not torch.cpu._init_amx():
         return None
     try:
-        library = np.ctypeslib.load_library("_amx", str(Path(__file__).parent))
-        encode = library.encode_1
+        return _function(np.ctypeslib.load_library("_amx", str(Path(__file__).parent)))
     except (OSError, AttributeError):
         logger.debug("the library for this processor's AMX was not built on installation: compact encoders are several times slower without it")
         return None
-    number, address = ctypes.c_long, ctypes.c_void_p
+
+
+def _function(library: ctypes.CDLL) -> Any:
+    encode, number, address = library.encode_1, ctypes.c_long, ctypes.c_void_p
     encode.argtypes = [ctypes.POINTER(_Layer), number, address, address, address, ctypes.c_float, address, number, number, address]
     return encode
 
