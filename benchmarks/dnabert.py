@@ -31,9 +31,9 @@ from published import published_split
 K = 6
 
 
-def matrix_rate(device: torch.device, size: int = 4096, repeats: int = 8) -> float:
-    """Operations a second of a product of two square bf16 matrices."""
-    one, other = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+def matrix_rate(device: torch.device, size: int = 4096, repeats: int = 8, dtype: torch.dtype = torch.bfloat16) -> float:
+    """Operations a second of a product of two square matrices."""
+    one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for count in (2, repeats):  # the first round warms up
         wait(device)
         start = time.perf_counter()

@@ -9,9 +9,10 @@
 All read the same random sequence in windows of 100 bp, a new one every 80 bp, both strands, with all threads. The paper's way: k-mers
 as text through BertTokenizer, one batch of 32 after the other, fp32. Plain `transformers`: ready token ids, batches of 64, in fp32 and with
 bf16 weights. Ours: `inference.scan`, sites called and all, in bf16 where the processor has it, the compact encoder by `amx` where it is
-usable. The rounds of all are interleaved, the best of three counts. The arithmetic of a window is 2 operations for each weight of the layers and token and 4 for each pair of tokens,
-layer and hidden unit; the matrix rate is that of products of bf16 matrices in the same process, of 1024 x 1024 on a processor and 4096 x 4096
-on a GPU. Of a GPU the share of the time is printed, too, in which it worked for our scan.
+usable. The rounds of all are interleaved, the best of three counts. The arithmetic of a window is 2 operations for each weight of the
+layers and token and 4 for each pair of tokens, layer and hidden unit; the matrix rate is that of products of bf16 matrices in the same
+process, of 1024 x 1024 on a processor and 4096 x 4096 on a GPU. Where a processor has no bf16, all of this is in fp32, without the bf16
+weights. Of a GPU the share of the time is printed, too, in which it worked for our scan.
 
 --prefilter scans files of natural sequence as `bertsnr predict` does, with and without the model's prefilter, and counts the calls that
 are the same, base for base. --lengths scans them in longer windows than those that the model was trained on, all of which overlap by
@@ -106,6 +107,8 @@ def busy(model: SiteModel, sequence: bytes) -> float:
 def speed(kind: str, windows: int, device: torch.device) -> None:
     model = new_model(kind).to(device)
     size = 1024 if device.type == "cpu" else 4096
+    precision = choose_precision("auto", device)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     rough = copy.deepcopy(model)
     rough.encoder.bfloat16()
     with tempfile.TemporaryDirectory() as folder:
@@ -117,6 +120,8 @@ def speed(kind: str, windows: int, device: torch.device) -> None:
         "transformers, bf16 weights": lambda sequence: plain(rough, sequence),
         "bertsnr_tools": lambda sequence: ours(model, sequence),
     }
+    if precision == "fp32":
+        del ways["transformers, bf16 weights"]
     length = windows // 2 * STEP + WINDOW - STEP
     sequence = LETTERS[np.random.default_rng(1).integers(0, 4, length)].tobytes()
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -124,13 +129,13 @@ def speed(kind: str, windows: int, device: torch.device) -> None:
         way(sequence[: 16 * STEP])
     peaks = []
     for _ in range(3):
-        peaks.append(matrix_rate(device, size, 40))
+        peaks.append(matrix_rate(device, size, 40, dtype))
         for way, run in ways.items():
             start = time.perf_counter()
             run(sequence)
             rates[way].append(2 * length / (time.perf_counter() - start))
     best = {way: max(values) for way, values in rates.items()}
-    print(f"{kind} on {device}: {operations(model) / 1e6:,.0f} million operations a window, matrix rate {max(peaks) / 1e12:.3f} Tflop/s, {torch.get_num_threads()} threads")
+    print(f"{kind} on {device}: {operations(model) / 1e6:,.0f} million operations a window, {precision} matrix rate {max(peaks) / 1e12:.3f} Tflop/s, {torch.get_num_threads()} threads")
     for way, rate in best.items():
         share = rate / STEP * operations(model) / max(peaks)
         print(f"{way:28s}{rate:12,.0f} strand-bases/s{share:8.1%} of the matrix rate{best['bertsnr_tools'] / rate:8.2f} x")
