@@ -164,7 +164,7 @@ class Genome:
         for number, text in enumerate(Path(f"{path}.fai").read_text(errors="replace").splitlines(), 1):
             name, *numbers = text.split("\t")
             if len(numbers) < 4 or not all(re.fullmatch(r"\d{1,18}", field) for field in numbers[:4]) or not int(numbers[2]):
-                raise DataError("is no FASTA index: make it anew with samtools faidx", f"{path}.fai", number)
+                raise DataError("is no FASTA index: delete it, and it is made anew", f"{path}.fai", number)
             self.lengths[name], offset, bases, width = map(int, numbers[:4])
             self._lines[name] = offset, bases, width
         self._open()
@@ -189,7 +189,7 @@ class Genome:
             self._build_index(indexes)
         for index in indexes:
             if os.stat(index).st_mtime < os.stat(self.path).st_mtime:
-                raise DataError(f"is older than {self.path}: make it anew with samtools faidx", index)
+                raise DataError(f"is older than {self.path}: delete it, and it is made anew", index)
 
     def _build_index(self, indexes: list[str]) -> None:
         names: set[str] = set()
@@ -244,5 +244,5 @@ class Genome:
             text = self._map[first + start // bases * width + start % bases : first + end // bases * width + end % bases]
         sequence = text.translate(_UPPER, b"\r\n")
         if len(sequence) != end - start or sequence.translate(None, b"ACGTN") and sequence.translate(None, _ALPHABET):
-            raise DataError(f"bases {start}-{end} of {chrom} are not what its index says: make the index anew with samtools faidx", self.path)
+            raise DataError(f"bases {start}-{end} of {chrom} are not what its index says: delete {self.path}.fai, and it is made anew", self.path)
         return sequence

@@ -67,7 +67,7 @@ CASES = [
     ("windows -f genome.fa two.bed", 1, "two.bed, line 2: has 2 column(s), BED needs at least 3"),
     ("windows -f genome.fa order.bed", 1, "order.bed, line 1: start 9 is not below end 5"),
     ("windows -f genome.fa strand.bed", 1, "strand.bed, line 1: strand is 'x', needed is +, - or ."),
-    ("windows -f genome.fa unknown.bed", 1, "unknown.bed: 1 of 1 sites skipped: 1 on a sequence that the genome lacks"),
+    ("windows -f genome.fa unknown.bed", 1, "unknown.bed, line 1: no sequence named '1' in the genome (it has chr1)"),
     ("windows -f genome.fa --strict long.bed", 1, "long.bed: 1 of 1 sites skipped: 1 longer than the window"),
     ("windows -f genome.fa nothere.bed", 1, "nothere.bed: No such file or directory"),
     ("windows -f nothere.fa sites.bed", 1, "nothere.fa: No such file or directory"),

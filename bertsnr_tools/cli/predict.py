@@ -84,7 +84,7 @@ def predict(
     if sequences and fasta:
         raise UsageError(f"{sequences} and -f {fasta}: either FASTA or a genome can be scanned, not both; regions of a genome are given with -b or -r")
     if not (sequences or fasta):
-        raise UsageError("either FASTA or a genome is needed: predict -m MODEL region.fa, or -f genome.fa, with -b or -r for parts of it")
+        raise UsageError("either FASTA or a genome is needed: predict -m MODEL region.fa (- is standard input), or -f genome.fa, with -b or -r for parts of it")
     if output.lower().endswith((".bw", ".bigwig", ".bb", ".bigbed")):
         raise UsageError(f"-o {output}: sites are written as BED; base probabilities go to --bigwig")
     if fasta is None and (bed or regions):
@@ -200,7 +200,7 @@ def predict(
         if ordered:
             index_bed(output)
         else:
-            logger.warning("%s has no tabix index: the regions are not in the order of the genome", output)
+            logger.warning("%s has no tabix index: the regions of a chromosome do not follow each other in rising order", output)
     if tally.unscored:
         logger.warning("%s of %s regions skipped: no run of ACGT as long as a token", f"{tally.unscored:,}", f"{tally.regions:,}")
     logger.debug("%s sites in %s bp of %s regions", f"{sites:,}", f"{tally.bases:,}", f"{tally.regions:,}")

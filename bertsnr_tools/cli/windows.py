@@ -48,7 +48,6 @@ def windows(bed: str, fasta: str | None, output: str, window: int, max_n: int, b
     from ..errors import DataError, UsageError
     from ..fasta import Genome, fasta_text
     from ..log import logger
-    from ..regions import read_bed
     from ..streams import check_output, open_output
     from ..windows import SKIPPED, cut_windows
 
@@ -61,7 +60,7 @@ def windows(bed: str, fasta: str | None, output: str, window: int, max_n: int, b
     check_output(output, [bed, fasta, f"{fasta}.fai", f"{fasta}.gzi", within, *exclude])
     garbage.disable()  # all sites are kept to the end; looking for garbage among them would take a tenth of the time
     genome = Genome(fasta)
-    sites = genome.intervals(bed) if background else list(read_bed(bed))
+    sites = genome.intervals(bed)
     if not sites:
         raise DataError("holds no intervals", bed)
     if background:

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Does the same command always write the same bytes, on a machine that is busy with other things?
+
+    python benchmarks/repeat.py [--runs N] [--load N] [--model MODEL] [FASTA]
+
+Runs `bertsnr predict` N times (300), two at a time, each with sites and base probabilities, beside as many busy processes as --load says
+(two for each core), and prints how many different results there were. Exit status 1 if there was more than one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from bertsnr_tools.amx import usable
+from bertsnr_tools.cli.options import cores
+from bertsnr_tools.model import choose_precision, find_model, load_model
+
+REGION = Path(__file__).parents[1] / "test_data" / "region.fa"
+
+
+def result(model: str, fasta: str, folder: str, number: int) -> str:
+    graph = Path(folder) / f"{number}.bdg"
+    sites = subprocess.run([Path(sys.executable).parent / "bertsnr", "predict", "-q", "-m", model, "--bedgraph", graph, fasta], stdout=subprocess.PIPE, check=True).stdout
+    digest = hashlib.sha256(sites + graph.read_bytes()).hexdigest()
+    graph.unlink()
+    return digest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("fasta", nargs="?", default=str(REGION))
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--load", type=int, default=2 * cores())
+    parser.add_argument("--model", default="CTCF")
+    arguments = parser.parse_args()
+    cpu = torch.device("cpu")
+    library = choose_precision("auto", cpu) == "bf16" and usable(load_model(find_model(arguments.model)).encoder)
+    print(f"{choose_precision('auto', cpu)}, {'with' if library else 'without'} the library for AMX, {cores()} cores, {arguments.load} busy processes")
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.load)]
+    try:
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+            found = Counter(pool.map(lambda number: result(arguments.model, arguments.fasta, folder, number), range(arguments.runs)))
+    finally:
+        for process in busy:
+            process.kill()
+    print(f"{found.total()} runs, {len(found)} different result(s): {', '.join(f'{count} of {digest[:12]}' for digest, count in found.most_common(5))}")
+    sys.exit(len(found) > 1)
+
+
+if __name__ == "__main__":
+    main()
