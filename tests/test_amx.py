@@ -34,12 +34,12 @@ installed, search = amx.usable(encoder()), amx._library
 def emulated(tmp_path_factory):
     """The library's function, compiled with emulated/immintrin.h in the place of the compiler's."""
     made = tmp_path_factory.mktemp("emulated") / "_amx.so"
-    source = Path(amx.__file__).with_name("_amx.c")
     compiler = shutil.which("gcc")
     if not compiler:
         pytest.skip("no gcc to compile the emulation of AMX with")
-    options = ["-O3", "-Wno-psabi", "-shared", "-fPIC", "-I", str(Path(__file__).with_name("emulated")), "-Dtarget(names)="]
-    subprocess.run([compiler, *options, str(source), "-lm", "-o", str(made)], check=True)
+    here = Path(__file__).parent
+    options = ["-O3", "-Wno-psabi", "-shared", "-fPIC", f"-I{here / 'emulated'}", "-Dtarget(names)=", "-o", made]
+    subprocess.run([compiler, *options, here.parent / "bertsnr_tools" / "_amx.c", "-lm"], check=True)
     return amx._function(ctypes.CDLL(str(made)))
 
 
