@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import layer_norm
 
 from .log import logger
 
@@ -67,10 +68,10 @@ class Amx:
     def __init__(self, encoder: Any):
         self.encoder, self.eps, self.encode = encoder, encoder.config.norm_eps, _library()
         self._kept: list[torch.Tensor] = []  # what addresses point to
-        words = encoder.embeddings.norm(encoder.embeddings.tok_embeddings.weight)
-        first = encoder.layers[0]
-        # in fp64, so that its rounding is the same whichever way a library takes the product
-        self.words, self.first = self._floats(words), self._floats(first.attn_norm(words).double() @ self._qkv(first).double().t())
+        # tables in fp64, so that their rounding is the same whichever way torch takes sums: a bit of theirs may be seen in a score
+        embedding, norm = encoder.embeddings.tok_embeddings, encoder.embeddings.norm
+        words = layer_norm(embedding.weight.double(), (WIDTH,), norm.weight.double(), None, norm.eps)
+        self.words, self.first = self._floats(words), self._floats(words @ self._qkv(encoder.layers[0]).double().t())
         self.last = self._floats(encoder.final_norm.weight)
         reach = min(encoder.config.sliding_window, 2**31 - 1)
         self.layers = [self._layer(layer, reach if kind == "sliding_attention" else 0) for layer, kind in zip(encoder.layers, encoder.config.layer_types)]

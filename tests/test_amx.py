@@ -69,6 +69,17 @@ def test_same_hidden_states_as_transformers(length, local):
             assert difference < apart(Lean(theirs, torch.bfloat16)(ids), wanted)  # which rounds more often
 
 
+def test_tables_are_rounded_once_however_sums_are_taken():
+    theirs = encoder()
+    norm = theirs.embeddings.norm
+    weight, scale, qkv = (part.detach().double().numpy() for part in (theirs.embeddings.tok_embeddings.weight, norm.weight, amx.Amx._qkv(theirs.layers[0])))
+    centred = weight - weight.mean(1, keepdims=True)
+    words = centred / np.sqrt((centred**2).mean(1, keepdims=True) + norm.eps) * scale
+    kept = amx.Amx(theirs)._kept
+    assert np.array_equal(kept[0].numpy(), words.astype(np.float32))
+    assert np.array_equal(kept[1].numpy(), np.einsum("wi,ci->wc", words, qkv).astype(np.float32))
+
+
 def test_windows_do_not_show_in_each_other():
     model = amx.Amx(encoder())
     for length in (7, 45, 100):
