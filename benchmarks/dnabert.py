@@ -6,7 +6,7 @@
 The weights are random: time does not depend on them. They are written in the layout of DNABERT's checkpoints and read back as
 `bertsnr train --encoder` does; then the paper's recipe runs for one epoch on N training windows of a published data set (all, by
 default). The arithmetic of a step is counted as 6 operations for each weight of the layers and token, and 12 for each pair of
-tokens, layer and hidden unit; the matrix rate is that of a product of two 4096 x 4096 matrices in bf16, measured just before.
+tokens, layer and hidden unit; the matrix rate is that of a product of two 4096 x 4096 matrices in the same arithmetic, measured just before.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from published import published_split
 K = 6
 
 
-def matrix_rate(device: torch.device, size: int = 4096, repeats: int = 8, dtype: torch.dtype = torch.bfloat16) -> float:
-    """Operations a second of a product of two square matrices."""
+def matrix_rate(device: torch.device, precision: str, size: int = 4096, repeats: int = 8) -> float:
+    """Operations a second of a product of two square matrices, fp32 or bf16."""
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for count in (2, repeats):  # the first round warms up
         wait(device)
@@ -78,12 +79,12 @@ def main() -> None:
         model = design.model(design.info(arguments.tf, data.positives)).to(device)
     optimizer = training._optimizer(model, recipe)
     average = {name: value.clone() for name, value in model.state_dict().items()}
-    windows = data.epoch(0, 1)
-    training._train_epoch(model, average, optimizer, recipe, windows.take(np.arange(min(len(windows), 2 * recipe.batch_size))), 0)
-    rate = matrix_rate(device)
+    windows = data.epoch(0, recipe)
+    training._train_epoch(model, average, optimizer, recipe, windows.take(np.arange(min(len(windows), 2 * recipe.batch_size))), 0, ())
+    rate = matrix_rate(device, recipe.precision)
     wait(device)
     start = time.perf_counter()
-    loss = training._train_epoch(model, average, optimizer, recipe, windows, 0)
+    loss = training._train_epoch(model, average, optimizer, recipe, windows, 0, ())
     wait(device)
     seconds = time.perf_counter() - start
     tokens = windows.codes.shape[1] - K + 3
@@ -91,7 +92,7 @@ def main() -> None:
     weights = sum(value.numel() for name, value in model.encoder.named_parameters() if name.startswith("encoder."))
     work = len(windows) * (6 * weights * tokens + 12 * layers * hidden * tokens**2)
     print(f"{arguments.tf} on {device}, {recipe.precision}: {len(windows)} windows in {seconds:.1f} s, {len(windows) / seconds:.1f} a second, loss {loss:.4f}")
-    print(f"{work / seconds / 1e12:.3f} of {rate / 1e12:.3f} Tflop/s measured for a bf16 product: {work / seconds / rate:.1%}")
+    print(f"{work / seconds / 1e12:.3f} of {rate / 1e12:.3f} Tflop/s measured for a product in {recipe.precision}: {work / seconds / rate:.1%}")
 
 
 if __name__ == "__main__":

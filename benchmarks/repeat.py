@@ -42,9 +42,9 @@ def main() -> None:
     parser.add_argument("--load", type=int, default=2 * cores())
     parser.add_argument("--model", default="CTCF")
     arguments = parser.parse_args()
-    cpu = torch.device("cpu")
-    library = choose_precision("auto", cpu) == "bf16" and usable(load_model(find_model(arguments.model)).encoder)
-    print(f"{choose_precision('auto', cpu)}, {'with' if library else 'without'} the library for AMX, {cores()} cores, {arguments.load} busy processes")
+    precision = choose_precision("auto", torch.device("cpu"))
+    library = precision == "bf16" and usable(load_model(find_model(arguments.model)).encoder)
+    print(f"{precision}, {'with' if library else 'without'} the library for AMX, {cores()} cores, {arguments.load} busy processes")
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.load)]
     try:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:

@@ -108,7 +108,6 @@ def speed(kind: str, windows: int, device: torch.device) -> None:
     model = new_model(kind).to(device)
     size = 1024 if device.type == "cpu" else 4096
     precision = choose_precision("auto", device)
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     rough = copy.deepcopy(model)
     rough.encoder.bfloat16()
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +128,7 @@ def speed(kind: str, windows: int, device: torch.device) -> None:
         way(sequence[: 16 * STEP])
     peaks = []
     for _ in range(3):
-        peaks.append(matrix_rate(device, size, 40, dtype))
+        peaks.append(matrix_rate(device, precision, size, 40))
         for way, run in ways.items():
             start = time.perf_counter()
             run(sequence)
