@@ -2,4 +2,4 @@
 
 from setuptools import Extension, setup
 
-setup(ext_modules=[Extension("bertsnr_tools._amx", ["bertsnr_tools/_amx.c"], extra_compile_args=["-O3"], libraries=["m"], optional=True)])
+setup(ext_modules=[Extension("bertsnr_tools.models.kernels.amx._amx", ["bertsnr_tools/models/kernels/amx/amx.c"], extra_compile_args=["-O3"], libraries=["m"], optional=True)])

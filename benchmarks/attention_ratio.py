@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsnr_tools.windows import read_windows
+from bertsnr_tools.sequence.windows import read_windows
 from motif_match import SHIPPED, prepare
 from published import fasta, published_split
 
@@ -34,13 +34,31 @@ def main() -> None:
             else:
                 test = published_split(data, tf).test
                 path.write_bytes(b"".join(fasta(test.take(np.arange(0, len(test), 2)))))
-            line = [sys.executable, "-c", "from bertsnr_tools.cli import main; main('attn')", "-m", tf, "--format", "tsv", path]
+            line = [
+                sys.executable,
+                "-c",
+                "from bertsnr_tools.cli import main; main('attn')",
+                "-m",
+                tf,
+                "--format",
+                "tsv",
+                path,
+            ]
             rows = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[1:]
             attention = np.array([row.split("\t")[1:] for row in rows], dtype=float)
             labels = read_windows(str(path), True, 1).labels.astype(bool)
             inside, outside = attention[labels].mean(), attention[~labels].mean()
             each = [row[label].mean() / row[~label].mean() for row, label in zip(attention, labels)]
-            print(tf, len(labels), f"{inside:.4f}", f"{outside:.4f}", f"{inside / outside:.1f}", f"{np.median(each):.1f}", sep="\t", flush=True)
+            print(
+                tf,
+                len(labels),
+                f"{inside:.4f}",
+                f"{outside:.4f}",
+                f"{inside / outside:.1f}",
+                f"{np.median(each):.1f}",
+                sep="\t",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -21,11 +21,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bertsnr_tools import training
 from bertsnr_tools.cli.options import cores
-from bertsnr_tools.kmers import vocabulary
-from bertsnr_tools.model import choose_device, choose_precision
-from bertsnr_tools.pretrained import read_pretrained
+from bertsnr_tools.models.device import choose_device, choose_precision
+from bertsnr_tools.models.pretrained import read_pretrained
+from bertsnr_tools.sequence.encoding import vocabulary
+from bertsnr_tools.train.config import PAPER, ModelDesign, Recipe
+from bertsnr_tools.train.data import split_data
+from bertsnr_tools.train.fit import _optimizer, _train_epoch
 from published import published_split
 
 K = 6
@@ -70,29 +72,35 @@ def main() -> None:
     device = choose_device(arguments.device)
     train, _ = published_split(arguments.data, arguments.tf)
     positives = train.take(np.arange(0, min(len(train), arguments.windows or len(train)), 2))
-    data = training.split_data(positives, None, set(), 0.1, 1)
+    data = split_data(positives, None, set(), 0.1, 1)
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder))
         pretrained = read_pretrained(folder)
-        recipe = replace(training.Recipe(**training.PAPER), epochs=1, precision=choose_precision("auto", device))
-        design = training.Design("bertsnr", K, pretrained)
+        recipe = replace(Recipe(**PAPER), epochs=1, precision=choose_precision("auto", device))
+        design = ModelDesign("bertsnr", K, pretrained)
         model = design.model(design.info(arguments.tf, data.positives)).to(device)
-    optimizer = training._optimizer(model, recipe)
+    optimizer = _optimizer(model, recipe)
     average = {name: value.clone() for name, value in model.state_dict().items()}
     windows = data.epoch(0, recipe)
-    training._train_epoch(model, average, optimizer, recipe, windows.take(np.arange(min(len(windows), 2 * recipe.batch_size))), 0, ())
+    _train_epoch(
+        model, average, optimizer, recipe, windows.take(np.arange(min(len(windows), 2 * recipe.batch_size))), 0, ()
+    )
     rate = matrix_rate(device, recipe.precision)
     wait(device)
     start = time.perf_counter()
-    loss = training._train_epoch(model, average, optimizer, recipe, windows, 0, ())
+    loss = _train_epoch(model, average, optimizer, recipe, windows, 0, ())
     wait(device)
     seconds = time.perf_counter() - start
     tokens = windows.codes.shape[1] - K + 3
     layers, hidden = (pretrained.config[key] for key in ("num_hidden_layers", "hidden_size"))
     weights = sum(value.numel() for name, value in model.encoder.named_parameters() if name.startswith("encoder."))
     work = len(windows) * (6 * weights * tokens + 12 * layers * hidden * tokens**2)
-    print(f"{arguments.tf} on {device}, {recipe.precision}: {len(windows)} windows in {seconds:.1f} s, {len(windows) / seconds:.1f} a second, loss {loss:.4f}")
-    print(f"{work / seconds / 1e12:.3f} of {rate / 1e12:.3f} Tflop/s measured for a product in {recipe.precision}: {work / seconds / rate:.1%}")
+    print(
+        f"{arguments.tf} on {device}, {recipe.precision}: {len(windows)} windows in {seconds:.1f} s, {len(windows) / seconds:.1f} a second, loss {loss:.4f}"
+    )
+    print(
+        f"{work / seconds / 1e12:.3f} of {rate / 1e12:.3f} Tflop/s measured for a product in {recipe.precision}: {work / seconds / rate:.1%}"
+    )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,15 @@ def kill_often(place: Path, words: list[str], target: Path, kills: int) -> None:
         if process.returncode == 0:
             continue  # it was faster
         content = target.read_bytes() if target.exists() else None
-        seen["whole" if content == whole else "old" if before and content == old else "absent" if not before and content is None else "WRONG"] += 1
+        seen[
+            "whole"
+            if content == whole
+            else "old"
+            if before and content == old
+            else "absent"
+            if not before and content is None
+            else "WRONG"
+        ] += 1
         for rest in place.glob(f"{target.name}.*.tmp"):
             rest.unlink()
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.items()))
@@ -95,7 +103,12 @@ def kill_training(place: Path, kills: int) -> None:
         else:
             killed += 1
             wrong += (place / "t.pt").exists() and (place / "t.pt").read_bytes() != whole
-    report(f"train, killed {killed} times", f"{models} models from resumed runs, {wrong} unlike the unbroken one", f"{time.time() - began:.0f} s", wrong=wrong > 0)
+    report(
+        f"train, killed {killed} times",
+        f"{models} models from resumed runs, {wrong} unlike the unbroken one",
+        f"{time.time() - began:.0f} s",
+        wrong=wrong > 0,
+    )
 
 
 def expect(case: str, place: Path, words: list[str], status: int, problem: str, target: str | None = None) -> None:
@@ -103,7 +116,12 @@ def expect(case: str, place: Path, words: list[str], status: int, problem: str, 
     found, err = finish(words, place)
     lines = err.strip().splitlines()
     left = bool(target) and ((place / target).exists() or list((place / target).parent.glob("*.tmp")))
-    report(case, lines[-1] if lines else "", f"status {found}", wrong=bool(found != status or len(lines) != 1 or problem not in err or left))
+    report(
+        case,
+        lines[-1] if lines else "",
+        f"status {found}",
+        wrong=bool(found != status or len(lines) != 1 or problem not in err or left),
+    )
 
 
 @contextlib.contextmanager
@@ -121,7 +139,10 @@ def mounted(place: Path, options: str) -> Iterator[Path | None]:
 
 
 def disks(place: Path, cases: dict[str, list[str]]) -> None:
-    for name, options, problem in (("full disk", "size=4k", "No space left on device"), ("read-only disk", "size=4k,ro", "Read-only file system")):
+    for name, options, problem in (
+        ("full disk", "size=4k", "No space left on device"),
+        ("read-only disk", "size=4k,ro", "Read-only file system"),
+    ):
         with mounted(place, options) as folder:
             if folder is None:
                 print(name, "may not mount here", "", "left out", sep="\t")
@@ -134,7 +155,12 @@ def disks(place: Path, cases: dict[str, list[str]]) -> None:
 
 def cut_short(place: Path) -> None:
     """Inputs of every length that is not the whole."""
-    subprocess.run([BIN / "bertsnr-windows", "-f", "genome.fa", "-o", "w.fa.gz", "sites.bed"], cwd=place, check=True, capture_output=True)
+    subprocess.run(
+        [BIN / "bertsnr-windows", "-f", "genome.fa", "-o", "w.fa.gz", "sites.bed"],
+        cwd=place,
+        check=True,
+        capture_output=True,
+    )
     shutil.copy(Path(__file__).parent.parent / "bertsnr_tools" / "models" / "CTCF.pt", place / "m.pt")
     for source, words in (("w.fa.gz", ["shuffle", "cut"]), ("m.pt", ["models", "cut"])):
         content = (place / source).read_bytes()
@@ -151,7 +177,9 @@ def together(place: Path) -> None:
     bad = 0
     for _ in range(5):
         (place / "genome.fa.fai").unlink(missing_ok=True)
-        runs = [start(["windows", "-q", "-f", "genome.fa", "sites.bed"], place, stdout=subprocess.PIPE) for _ in range(8)]
+        runs = [
+            start(["windows", "-q", "-f", "genome.fa", "sites.bed"], place, stdout=subprocess.PIPE) for _ in range(8)
+        ]
         bad += len({run.communicate()[0] for run in runs}) != 1 or any(run.returncode for run in runs)
     report("index made by 8 runs at once, 5 times", f"{5 - bad} times the same output of all", "", wrong=bad > 0)
 
@@ -160,7 +188,9 @@ def replaced(place: Path) -> None:
     """A genome that another takes the place of while it is read from a pipe's pace."""
     text = (place / "genome.fa").read_bytes()
     (place / "g.fa").write_bytes(text)
-    reference = subprocess.run([BIN / "bertsnr-windows", "-q", "-f", "g.fa", "sites.bed"], cwd=place, capture_output=True, check=True).stdout
+    reference = subprocess.run(
+        [BIN / "bertsnr-windows", "-q", "-f", "g.fa", "sites.bed"], cwd=place, capture_output=True, check=True
+    ).stdout
     process = start(["windows", "-q", "-f", "g.fa", "-"], place, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     lines = (place / "sites.bed").read_bytes().splitlines(keepends=True)
     process.stdin.write(lines[0])
@@ -169,14 +199,24 @@ def replaced(place: Path) -> None:
     (place / "other").write_bytes(b">chr1\n" + b"A" * 70 + b"\n")
     os.replace(place / "other", place / "g.fa")
     out, err = process.communicate(b"".join(lines[1:]))
-    report("genome replaced while it is read", "the windows of the old one" if out == reference else err.decode().strip(), f"status {process.returncode}", wrong=out != reference and process.returncode == 0)
+    report(
+        "genome replaced while it is read",
+        "the windows of the old one" if out == reference else err.decode().strip(),
+        f"status {process.returncode}",
+        wrong=out != reference and process.returncode == 0,
+    )
     expect("genome newer than its index", place, ["windows", "-f", "g.fa", "sites.bed"], 1, "is older than g.fa")
 
 
 def interrupted_twice(place: Path) -> None:
     bad = 0
     for _ in range(10):
-        process = start(["shuffle", "-o", "interrupted.fa", "-"], place, stdin=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        process = start(
+            ["shuffle", "-o", "interrupted.fa", "-"],
+            place,
+            stdin=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
         process.stdin.write(b">a\n" + b"ACGTAGCTAGCA\n" * 50_000)
         process.stdin.flush()
         time.sleep(0.5 + random.random())

@@ -35,15 +35,27 @@ def seeds(reader: str) -> list[bytes]:
     if reader == "windows":
         return [(DATA / "expected" / "windows.fa").read_bytes()[:400], b">a site=1-5,7-9\nACGTACGTAC\n"]
     if reader == "motifs":
-        return [(DATA / "expected" / "motifs.meme").read_bytes()[:1500], b">M1 x\nA [ 1 2 ]\nC [ 3 4 ]\nG [ 0 1 ]\nT [ 9 9 ]\n"]
+        return [
+            (DATA / "expected" / "motifs.meme").read_bytes()[:1500],
+            b">M1 x\nA [ 1 2 ]\nC [ 3 4 ]\nG [ 0 1 ]\nT [ 9 9 ]\n",
+        ]
     import torch
 
-    from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, save_model
+    from bertsnr_tools.models.bertsnr import BertSNR
+    from bertsnr_tools.models.encoder import compact_config
+    from bertsnr_tools.models.files import save_model
+    from bertsnr_tools.models.interface import ModelInfo
 
-    small = {**compact_encoder(3, 20), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    small = {
+        **compact_config(3, 20),
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.pt"
-        save_model(str(path), SiteModel(ModelInfo("X", 3, 20, small, 5)))
+        save_model(str(path), BertSNR(ModelInfo("X", 3, 20, small, 5)))
         torch.save({"format": "bertsnr_tools model", "format_version": 1}, Path(folder) / "n.pt")
         return [path.read_bytes(), (Path(folder) / "n.pt").read_bytes()]
 
@@ -54,11 +66,11 @@ def fuzz(reader: str, runs: int, corpus: str) -> None:
 
     with atheris.instrument_imports(include=["bertsnr_tools"]):
         from bertsnr_tools.errors import BertsnrError
-        from bertsnr_tools.fasta import read_pieces
-        from bertsnr_tools.model import load_model
-        from bertsnr_tools.motifs import read_motifs
-        from bertsnr_tools.regions import parse_record_name, parse_region, read_bed
-        from bertsnr_tools.windows import read_windows
+        from bertsnr_tools.io.fasta import read_fasta_chunks
+        from bertsnr_tools.io.intervals import parse_record_name, parse_region, read_bed
+        from bertsnr_tools.io.motif_files import read_motifs
+        from bertsnr_tools.models.files import load_model
+        from bertsnr_tools.sequence.windows import read_windows
 
     path = Path(corpus).parent / "input"
 
@@ -77,14 +89,22 @@ def fuzz(reader: str, runs: int, corpus: str) -> None:
                     if reader == "windows":
                         read_windows("-", None, 3)
                     else:
-                        for _ in read_bed("-") if reader == "bed" else read_pieces("-"):
+                        for _ in read_bed("-") if reader == "bed" else read_fasta_chunks("-"):
                             pass
                 finally:
                     sys.stdin = stdin
         except BertsnrError:
             pass
 
-    settings = [f"-runs={runs}", "-max_len=4096" if reader != "model" else "-max_len=65536", "-timeout=10", "-rss_limit_mb=3072", "-artifact_prefix=fuzz-", "-print_final_stats=1", "-seed=1"]
+    settings = [
+        f"-runs={runs}",
+        "-max_len=4096" if reader != "model" else "-max_len=65536",
+        "-timeout=10",
+        "-rss_limit_mb=3072",
+        "-artifact_prefix=fuzz-",
+        "-print_final_stats=1",
+        "-seed=1",
+    ]
     atheris.Setup([sys.argv[0], *settings, corpus], once)
     atheris.Fuzz()
 
@@ -97,11 +117,22 @@ def run(reader: str, runs: int) -> bool:
         for number, seed in enumerate(seeds(reader)):
             (corpus / str(number)).write_bytes(seed)
         start = time.time()
-        done = subprocess.run([sys.executable, __file__, "--reader", reader, "--runs", str(runs), "--corpus", str(corpus)], capture_output=True, text=True, errors="replace")
+        done = subprocess.run(
+            [sys.executable, __file__, "--reader", reader, "--runs", str(runs), "--corpus", str(corpus)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
         executed: Any = re.search(r"number_of_executed_units: (\d+)", done.stderr)
         covered = re.findall(r"cov: (\d+)", done.stderr)
         found = done.returncode != 0
-        columns = [reader, executed[1] if executed else "?", covered[-1] if covered else "?", f"{time.time() - start:.0f}", "FINDING" if found else "none"]
+        columns = [
+            reader,
+            executed[1] if executed else "?",
+            covered[-1] if covered else "?",
+            f"{time.time() - start:.0f}",
+            "FINDING" if found else "none",
+        ]
         print("\t".join(columns), flush=True)
         if found:
             print(done.stderr[-3000:], file=sys.stderr)

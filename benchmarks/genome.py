@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertsnr_tools.background import merged
-from bertsnr_tools.fasta import read_records
-from bertsnr_tools.regions import Interval, parse_record_name, read_bed
+from bertsnr_tools.io.fasta import read_records
+from bertsnr_tools.io.intervals import Interval, parse_record_name, read_bed
+from bertsnr_tools.sequence.background import merge_intervals
 
 LEAST = 1e-5  # FIMO's p-value at which methods are compared
 BLOCK = 50_000
@@ -51,12 +51,29 @@ def fimo(region: Interval, sequence: bytes) -> list[Call]:
     one_hot = np.stack([letters == ord(letter) for letter in "ACGT"]).astype(np.int8)[None]
     found = scan({"CTCF": matrix / matrix.sum(axis=0)}, one_hot, threshold=1e-3)[0]
     rows = zip(found["start"], found["end"], found["strand"], found["p-value"])
-    return [Call(-np.log10(max(p, 1e-300)), Interval(region.chrom, region.start + int(a), region.start + int(b), strand=strand)) for a, b, strand, p in rows]
+    return [
+        Call(
+            -np.log10(max(p, 1e-300)),
+            Interval(region.chrom, region.start + int(a), region.start + int(b), strand=strand),
+        )
+        for a, b, strand, p in rows
+    ]
 
 
 def ours(model: str, path: Path) -> list[Call]:
     """Sites with p < 0.1; the score is the log odds."""
-    command = [sys.executable, "-c", "from bertsnr_tools.cli import main; main('predict')", "-m", model, "-t", "p=0.1", "--format", "narrowpeak", path]
+    command = [
+        sys.executable,
+        "-c",
+        "from bertsnr_tools.cli import main; main('predict')",
+        "-m",
+        model,
+        "-t",
+        "p=0.1",
+        "--format",
+        "narrowpeak",
+        path,
+    ]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     rows = [line.split("\t") for line in lines]
     return [Call(float(row[6]), Interval(row[0], int(row[1]), int(row[2]), strand=row[5])) for row in rows]
@@ -92,7 +109,9 @@ class Judged(NamedTuple):
     block: np.ndarray
 
 
-def judge(calls: list[Call], truth: dict[str, np.ndarray], peaks: dict[str, np.ndarray], blocks: dict[tuple[str, int], int]) -> Judged:
+def judge(
+    calls: list[Call], truth: dict[str, np.ndarray], peaks: dict[str, np.ndarray], blocks: dict[tuple[str, int], int]
+) -> Judged:
     seen: set[tuple[str, int]] = set()
     right, new, block = [], [], []
     for call in calls:
@@ -127,14 +146,21 @@ def calibration(data: Path, model: str, exclude: list[Path]) -> list[str]:
     """Shares of natural windows of the held-out chromosomes, disjoint and in rising order, and of their shuffles, that have low p-values."""
     genome = data / "genome/hg19.sparse.fa.gz"
     with tempfile.TemporaryDirectory() as folder:
-        within, natural, shuffles, site = (Path(folder) / name for name in ("held.bed", "natural.fa", "shuffles.fa", "site.bed"))
+        within, natural, shuffles, site = (
+            Path(folder) / name for name in ("held.bed", "natural.fa", "shuffles.fa", "site.bed")
+        )
         lengths = [line.split("\t")[:2] for line in Path(f"{genome}.fai").read_text().splitlines()]
         within.write_text("".join(f"{chrom}\t0\t{length}\n" for chrom, length in lengths if chrom in HELD))
         site.write_text("chr6\t0\t1\n")
         excluded = [word for path in exclude for word in ("--exclude", path)]
-        bertsnr("windows", "-q", "--background", "-c", "1000000", "-b", within, *excluded, "-f", genome, "-o", natural, site)
+        bertsnr(
+            "windows", "-q", "--background", "-c", "1000000", "-b", within, *excluded, "-f", genome, "-o", natural, site
+        )
         bertsnr("shuffle", "-q", "-o", shuffles, natural)
-        return [f"{title}\t{low_shares(model, path)}" for title, path in (("held-out natural windows", natural), ("their shuffles", shuffles))]
+        return [
+            f"{title}\t{low_shares(model, path)}"
+            for title, path in (("held-out natural windows", natural), ("their shuffles", shuffles))
+        ]
 
 
 def bertsnr(command: str, *options: str | Path) -> str:
@@ -146,11 +172,18 @@ def bertsnr(command: str, *options: str | Path) -> str:
 def low_shares(model: str, windows: Path) -> str:
     """How many of these windows have a site with a p-value below each of some levels."""
     places = [parse_record_name(record.name, len(record.sequence)) for record in read_records(str(windows))]
-    rows = [line.split("\t") for line in bertsnr("predict", "-m", model, "-t", "p=0.2", "--format", "narrowpeak", windows).splitlines()]
+    rows = [
+        line.split("\t")
+        for line in bertsnr("predict", "-m", model, "-t", "p=0.2", "--format", "narrowpeak", windows).splitlines()
+    ]
     spans = {chrom: np.array([place[1:3] for place in places if place.chrom == chrom]) for chrom in HELD}
     shares = []
     for level in LEVELS:
-        low = {(row[0], touched(Interval(row[0], int(row[1]), int(row[2])), spans)) for row in rows if float(row[7]) > -np.log10(level)}
+        low = {
+            (row[0], touched(Interval(row[0], int(row[1]), int(row[2])), spans))
+            for row in rows
+            if float(row[7]) > -np.log10(level)
+        }
         shares.append(f"p < {level:g}: {100 * len(low) / len(places):.3f} %")
     return "\t".join([f"{len(places)} windows", *shares])
 
@@ -163,9 +196,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.data / "peaks"
     every = sorted(folder.glob("encode_awg.*.hg19.bed.gz"))
-    truth = merged(interval for path in every for interval in read_bed(str(path)))
-    gm = merged(read_bed(str(folder / "encode_awg.Gm12878.ctcf.hg19.bed.gz")))
-    known = merged(read_bed(str(folder / "jaspar2018_MA0139.1_scan.hg19.bed.gz")))
+    truth = merge_intervals(interval for path in every for interval in read_bed(str(path)))
+    gm = merge_intervals(read_bed(str(folder / "encode_awg.Gm12878.ctcf.hg19.bed.gz")))
+    known = merge_intervals(read_bed(str(folder / "jaspar2018_MA0139.1_scan.hg19.bed.gz")))
 
     calls: dict[str, list[Call]] = {"FIMO": [], arguments.model: []}
     peaks: dict[str, list[list[int]]] = {}
@@ -199,7 +232,9 @@ def main() -> None:
     if all(halves.values()):
         print("ratio of calls for half of the peaks", f"{halves[arguments.model] / halves['FIMO']:.2f}", sep="\t")
     errors = border_errors(calls[arguments.model][:count], known)
-    print(f"border error\tmedian {np.median(errors):g} bp, 90 % at most {np.quantile(errors, 0.9):g} bp, of {len(errors)} borders")
+    print(
+        f"border error\tmedian {np.median(errors):g} bp, 90 % at most {np.quantile(errors, 0.9):g} bp, of {len(errors)} borders"
+    )
     print(*calibration(arguments.data, arguments.model, every), sep="\n")
     if arguments.figure:
         draw(arguments.figure, judged, total)

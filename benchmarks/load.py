@@ -46,7 +46,9 @@ def chromosome(path: Path, bases: int) -> None:
 def measure(words: list[str], place: Path, stdin: Iterable[bytes] = ()) -> tuple[float, float]:
     """Seconds, and MiB at most."""
     start = time.perf_counter()
-    process = subprocess.Popen([BIN / f"bertsnr-{words[0]}", "-q", *words[1:]], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [BIN / f"bertsnr-{words[0]}", "-q", *words[1:]], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
     for part in stdin:
         process.stdin.write(part)  # type: ignore[union-attr]
     process.stdin.close()  # type: ignore[union-attr]
@@ -70,9 +72,18 @@ def single(place: Path, bases: int) -> tuple[float, float]:
 
 CASES: dict[str, tuple[int, Callable[[Path, int], tuple[float, float]]]] = {
     "windows: BED regions": (1_000_000, regions),
-    "shuffle: windows through a pipe": (10_000_000, lambda place, count: measure(["shuffle", "-"], place, records(count))),
-    "predict --prefilter: records of 100 bp": (1_000_000, lambda place, count: measure(["predict", "--prefilter", "-m", "CTCF", "-"], place, records(count))),
-    "predict: models, on 5 kb": (500, lambda place, count: measure(["predict", *["-m", "CTCF"] * count, str(DATA / "region.fa")], place)),
+    "shuffle: windows through a pipe": (
+        10_000_000,
+        lambda place, count: measure(["shuffle", "-"], place, records(count)),
+    ),
+    "predict --prefilter: records of 100 bp": (
+        1_000_000,
+        lambda place, count: measure(["predict", "--prefilter", "-m", "CTCF", "-"], place, records(count)),
+    ),
+    "predict: models, on 5 kb": (
+        500,
+        lambda place, count: measure(["predict", *["-m", "CTCF"] * count, str(DATA / "region.fa")], place),
+    ),
     "predict: index of one record, 50 kb scanned": (250_000_000, single),
 }
 
@@ -91,7 +102,19 @@ def main() -> None:
             small, whole = int(size * scale) // 10, int(size * scale)
             one, other = run(place, small), run(place, whole)
             slow |= other[0] > 20 * one[0]
-            print(case, f"{small:,}", f"{one[0]:.1f}", f"{one[1]:.0f}", f"{whole:,}", f"{other[0]:.1f}", f"{other[1]:.0f}", f"{other[0] / one[0]:.1f}", f"{other[1] / one[1]:.2f}", sep="\t", flush=True)
+            print(
+                case,
+                f"{small:,}",
+                f"{one[0]:.1f}",
+                f"{one[1]:.0f}",
+                f"{whole:,}",
+                f"{other[0]:.1f}",
+                f"{other[1]:.0f}",
+                f"{other[0] / one[0]:.1f}",
+                f"{other[1] / one[1]:.2f}",
+                sep="\t",
+                flush=True,
+            )
     sys.exit(slow)
 
 

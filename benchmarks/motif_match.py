@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsnr_tools.fasta import fasta_text
-from bertsnr_tools.regions import read_bed
+from bertsnr_tools.io.fasta import fasta_text
+from bertsnr_tools.io.intervals import read_bed
 from published import fasta, published_split
 
 SHIPPED = ("CTCF", "CDX2", "GATA3", "SRF", "YY1")
@@ -41,10 +41,22 @@ def prepare(data: Path, out: Path, tf: str) -> tuple[str, Path]:
     if tf == "CTCF":
         sites = out / "CTCF.bed"
         peaks = [read_bed(str(path)) for path in sorted((data / "peaks").glob("encode_awg.*.ctcf.hg19.bed.gz"))]
-        within = Counter((peak.chrom, base) for file in peaks for peak in file if peak.chrom in HELD for base in range(peak.start, peak.end))
+        within = Counter(
+            (peak.chrom, base)
+            for file in peaks
+            for peak in file
+            if peak.chrom in HELD
+            for base in range(peak.start, peak.end)
+        )
         with gzip.open(data / "peaks" / "jaspar2018_MA0139.1_scan.hg19.bed.gz", "rt") as stream:
             rows = [line.split("\t") for line in stream]
-        sites.write_text("".join("\t".join(row) for row in rows if all((row[0], base) in within for base in (int(row[1]), int(row[2]) - 1))))
+        sites.write_text(
+            "".join(
+                "\t".join(row)
+                for row in rows
+                if all((row[0], base) in within for base in (int(row[1]), int(row[2]) - 1))
+            )
+        )
         bertsnr("windows", "-q", "-f", data / "genome" / "hg19.sparse.fa.gz", "-o", test, sites)
         return "CTCF", test
     train, windows = published_split(data, tf)
@@ -59,7 +71,10 @@ def families(release: str) -> dict[str, tuple[str, set[str]]]:
     """Name in upper case and families of each matrix of a JASPAR release."""
     from pyjaspar import jaspardb
 
-    return {record.matrix_id: (record.name.upper(), set(record.tf_family or [])) for record in jaspardb(release=release.upper()).fetch_motifs(collection="CORE", tax_group=["vertebrates"])}
+    return {
+        record.matrix_id: (record.name.upper(), set(record.tf_family or []))
+        for record in jaspardb(release=release.upper()).fetch_motifs(collection="CORE", tax_group=["vertebrates"])
+    }
 
 
 def main() -> None:
@@ -76,7 +91,19 @@ def main() -> None:
     for tf in arguments.tf:
         model, test = prepare(arguments.data, arguments.out, tf)
         meme = arguments.out / f"{tf}.meme"
-        table = bertsnr("motifs", "-m", model, "--forward", "-o", meme, "--compare", arguments.release, "--logo", arguments.out / f"{tf}.png", test)
+        table = bertsnr(
+            "motifs",
+            "-m",
+            model,
+            "--forward",
+            "-o",
+            meme,
+            "--compare",
+            arguments.release,
+            "--logo",
+            arguments.out / f"{tf}.png",
+            test,
+        )
         lines = [line.split("\t") for line in table.splitlines()[1:]]
         head = next(line for line in meme.read_text().splitlines() if line.startswith("letter"))
         sites, width = head.split("nsites= ")[1].split()[0], head.split("w= ")[1].split()[0]
@@ -84,7 +111,9 @@ def main() -> None:
             print(tf, sites, width, "-", "-", "-", "none", sep="\t", flush=True)
             continue
         _, target, name, p, *_ = lines[0]
-        own = {family for names, kin in known.values() if tf in names.replace("(VAR.2)", "").split("::") for family in kin}
+        own = {
+            family for names, kin in known.values() if tf in names.replace("(VAR.2)", "").split("::") for family in kin
+        }
         verdict = "own" if tf in name.upper().split("::") else "family" if own & known[target][1] else "other"
         right += verdict != "other" and float(p) < 1e-6
         print(tf, sites, width, target, name, p, verdict, sep="\t", flush=True)

@@ -33,16 +33,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from bertsnr_tools import training
-from bertsnr_tools.checkpoint import Checkpoint, digest
 from bertsnr_tools.cli.options import cores
-from bertsnr_tools.matching import Matrix
+from bertsnr_tools.evaluate import evaluate
+from bertsnr_tools.io.motif_files import Motif
 from bertsnr_tools.metrics import NAMES, aupr
-from bertsnr_tools.model import load_model, save_model
-from bertsnr_tools.motifs import Motif, Pile
-from bertsnr_tools.pretrained import Pretrained, read_pretrained, shipped_encoder
-from bertsnr_tools.scoring import base_probabilities
-from bertsnr_tools.windows import Windows, site_width
+from bertsnr_tools.models.batching import base_probabilities
+from bertsnr_tools.models.bertsnr import BertSNR
+from bertsnr_tools.models.files import load_model, save_model
+from bertsnr_tools.models.pretrained import Pretrained, read_pretrained, shipped_encoder
+from bertsnr_tools.models.pwm import PwmModel
+from bertsnr_tools.motifs.instances import InstanceCounts
+from bertsnr_tools.sequence.windows import Windows, site_width
+from bertsnr_tools.train.checkpoint import Checkpoint, digest
+from bertsnr_tools.train.config import ModelDesign, Recipe, default_epochs, default_swap_fraction
+from bertsnr_tools.train.data import split_data
+from bertsnr_tools.train.fit import fit
 from published import fasta, published_split
 
 SETS = (
@@ -86,13 +91,21 @@ PAIRS = [
     *(("default", other) for other in ("D-AEDNet", "DeepSNR", "Matching", "k3", "plain", "new")),
     ("new", "new-plain"),
 ]
-COLUMNS = ["data", "sites", "variant", "epochs", "seconds", "validation", *(f"{level}_{name}" for level in LEVELS for name in NAMES)]
+COLUMNS = [
+    "data",
+    "sites",
+    "variant",
+    "epochs",
+    "seconds",
+    "validation",
+    *(f"{level}_{name}" for level in LEVELS for name in NAMES),
+]
 
 
 def site_motif(name: str, positives: Windows) -> Motif:
     """The PWM of the labelled sites."""
     width = site_width(positives)
-    pile = Pile(width)
+    pile = InstanceCounts(width)
     for record, row in zip(positives.records(), positives.labels):
         start = int(row.argmax())
         if row.sum() == width:
@@ -103,12 +116,34 @@ def site_motif(name: str, positives: Windows) -> Motif:
 def encoders(data: Path, table: Path) -> None:
     """Train those that are missing, into TABLE.encoder3 to TABLE.encoder6."""
     pooled = f"{table}.pooled"
-    subprocess.run([sys.executable, Path(__file__).with_name("pooled_windows.py"), data, pooled], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, Path(__file__).with_name("pooled_windows.py"), data, pooled],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     files = sorted(Path(pooled).glob("*.fa"))
     for k in (3, 4, 5, 6):
         if not Path(f"{table}.encoder{k}").exists():
-            options = ["--task", "sites", "-k", k, "--steps", 2000, "--batch-size", 64, "--lr", 0.0015, "-o", f"{table}.encoder{k}", "--resume", *files]
-            subprocess.run([sys.executable, "-c", "from bertsnr_tools.cli import main; main('pretrain')", *map(str, options)], check=True)
+            options = [
+                "--task",
+                "sites",
+                "-k",
+                k,
+                "--steps",
+                2000,
+                "--batch-size",
+                64,
+                "--lr",
+                0.0015,
+                "-o",
+                f"{table}.encoder{k}",
+                "--resume",
+                *files,
+            ]
+            subprocess.run(
+                [sys.executable, "-c", "from bertsnr_tools.cli import main; main('pretrain')", *map(str, options)],
+                check=True,
+            )
 
 
 def begun(variant: Variant, windows: int, table: Path) -> tuple[Pretrained | None, int]:
@@ -116,21 +151,25 @@ def begun(variant: Variant, windows: int, table: Path) -> tuple[Pretrained | Non
     if variant.encoder == "short":
         return read_pretrained(f"{table}.encoder{variant.k}"), min(20, max(4, -(-750 * 32 // windows)))
     encoder = shipped_encoder(variant.k) if variant.encoder == "shipped" else None
-    return encoder, training.default_epochs(windows, 32, encoder is not None)
+    return encoder, default_epochs(windows, 32, encoder is not None)
 
 
-def trained(tf: str, variant: Variant, positives: Windows, table: Path, checkpoint: str) -> tuple[training.SiteModel, float, int]:
+def trained(tf: str, variant: Variant, positives: Windows, table: Path, checkpoint: str) -> tuple[BertSNR, float, int]:
     """The model that is measured, its validation AUPR, and its epochs."""
-    results: list[tuple[float, int, training.SiteModel]] = []
+    results: list[tuple[float, int, BertSNR]] = []
     seed = 0
     while seed < 4 * variant.starts and sum(result[0] > 0.5 for result in results) < variant.starts:
         seed += 1
-        data = training.split_data(positives, None, set(), 0.1, 1)
+        data = split_data(positives, None, set(), 0.1, 1)
         encoder, epochs = begun(variant, 2 * len(data.positives), table)
-        recipe = training.Recipe(epochs, swap=training.default_swap(len(data.positives)), seed=seed, precision="bf16")
+        recipe = Recipe(epochs, swap=default_swap_fraction(len(data.positives)), seed=seed, precision="bf16")
         recipe = replace(recipe, **variant.options)
-        kept = Checkpoint(f"{checkpoint}.{seed}.ckpt", digest(data.positives, recipe=recipe, k=variant.k, encoder=encoder and encoder.digest()), True)
-        result = training.fit(tf, training.Design(variant.arch, variant.k, encoder), recipe, data, torch.device("cpu"), kept)
+        kept = Checkpoint(
+            f"{checkpoint}.{seed}.ckpt",
+            digest(data.positives, recipe=recipe, k=variant.k, encoder=encoder and encoder.digest()),
+            True,
+        )
+        result = fit(tf, ModelDesign(variant.arch, variant.k, encoder), recipe, data, torch.device("cpu"), kept)
         results.append((max(row["aupr"] for row in result.history), len(result.history), result.model))
         kept.remove()
     best, epochs, model = max(results, key=lambda result: result[0])
@@ -144,14 +183,19 @@ def measure(data: Path, tf: str, name: str, table: Path) -> dict[str, str]:
     checkpoint = f"{table}.{tf}.{name}"
     start = time.time()
     if VARIANTS[name].arch == "matrix":
-        model, best, epochs = Matrix(site_motif(tf, positives)), float("nan"), 0
+        model, best, epochs = PwmModel(site_motif(tf, positives)), float("nan"), 0
     else:
         model, best, epochs = trained(tf, VARIANTS[name], positives, table, checkpoint)
         save_model(f"{checkpoint}.pt", model)
     seconds = time.time() - start
-    metrics = training.evaluate(model, test, "fp32")
+    metrics = evaluate(model, test, "fp32")
     values = [f"{metrics[level][metric]:.4f}" for level in LEVELS for metric in NAMES]
-    return dict(zip(COLUMNS, [tf, str(len(positives) + len(test) // 2), name, str(epochs), f"{seconds:.0f}", f"{best:.4f}", *values]))
+    return dict(
+        zip(
+            COLUMNS,
+            [tf, str(len(positives) + len(test) // 2), name, str(epochs), f"{seconds:.0f}", f"{best:.4f}", *values],
+        )
+    )
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -192,7 +236,12 @@ def report(table: Path, figures: Path) -> None:
     for tf in SETS:
         here = [rows.get((tf, name)) for name in names]
         if any(here):
-            print(tf, next(row["sites"] for row in here if row), *(row["nucleotide_aupr"] if row else "-" for row in here), sep="\t")
+            print(
+                tf,
+                next(row["sites"] for row in here if row),
+                *(row["nucleotide_aupr"] if row else "-" for row in here),
+                sep="\t",
+            )
     for title, chosen in (("mean", SETS), ("mean of the small", SMALL), ("mean of the others", SETS[len(SMALL) :])):
         values = [[float(rows[tf, name]["nucleotide_aupr"]) for tf in chosen if (tf, name) in rows] for name in names]
         print(title, len(chosen), *(f"{np.mean(part):.4f} ({len(part)})" if part else "-" for part in values), sep="\t")
@@ -213,7 +262,9 @@ def violins(rows: dict[tuple[str, str], dict[str, str]], names: list[str], path:
 
     figure = Figure((12, 7), layout="constrained")
     for axes, metric in zip(figure.subplots(2, 3).flat, NAMES):
-        values = [[float(rows[tf, name][f"nucleotide_{metric}"]) for tf in SETS if (tf, name) in rows] for name in names]
+        values = [
+            [float(rows[tf, name][f"nucleotide_{metric}"]) for tf in SETS if (tf, name) in rows] for name in names
+        ]
         axes.violinplot(values, showmedians=True)
         axes.set_xticks(range(1, len(names) + 1), names, rotation=60, ha="right")
         axes.set_ylabel(metric)
@@ -244,7 +295,15 @@ def cross(data: Path, table: Path, figure: Path, sets: list[str], variant: str) 
         for tf, path in zip(sets, files):
             path.write_bytes(b"".join(fasta(published_split(data, tf).test)))
         models = [word for tf in sets for word in ("-m", f"{table}.{tf}.{variant}.pt")]
-        command = [sys.executable, "-c", "from bertsnr_tools.cli import main; main('evaluate')", *models, "--heatmap", figure, *files]
+        command = [
+            sys.executable,
+            "-c",
+            "from bertsnr_tools.cli import main; main('evaluate')",
+            *models,
+            "--heatmap",
+            figure,
+            *files,
+        ]
         lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     rows = {(row["model"], row["data"]): row["nucleotide_aupr"] for row in csv.DictReader(lines, delimiter="\t")}
     print("model", *sets, sep="\t")
@@ -254,7 +313,16 @@ def cross(data: Path, table: Path, figure: Path, sets: list[str], variant: str) 
 
 def misses(data: Path, table: Path, sets: list[str], variant: str) -> None:
     """AUPR with and without the bases of unlabelled places that match the matrix better than a twentieth of the labelled sites."""
-    print("data", "sites", "called", "look-alikes in their windows", "in shuffles", "nucleotide_aupr", "without look-alikes", sep="\t")
+    print(
+        "data",
+        "sites",
+        "called",
+        "look-alikes in their windows",
+        "in shuffles",
+        "nucleotide_aupr",
+        "without look-alikes",
+        sep="\t",
+    )
     for tf in sets:
         train, test = published_split(data, tf)
         motif = site_motif(tf, train.take(np.arange(0, len(train), 2)))
@@ -272,7 +340,13 @@ def misses(data: Path, table: Path, sets: list[str], variant: str) -> None:
             kept[row, start : start + motif.width] = False
         called = sum(values[label].mean() > 0.5 for values, label in zip(probabilities[positive], labels[positive]))
         counts = len(labelled), called, alike[positive].sum(), alike[~positive].sum()
-        print(tf, *counts, *(f"{aupr(labels[part], probabilities[part]):.4f}" for part in (np.ones_like(kept), kept)), sep="\t", flush=True)
+        print(
+            tf,
+            *counts,
+            *(f"{aupr(labels[part], probabilities[part]):.4f}" for part in (np.ones_like(kept), kept)),
+            sep="\t",
+            flush=True,
+        )
 
 
 def main() -> None:

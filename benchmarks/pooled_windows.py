@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsnr_tools.kmers import reverse_complement_codes
-from bertsnr_tools.windows import loci
+from bertsnr_tools.sequence.encoding import reverse_complement_codes
+from bertsnr_tools.sequence.windows import loci
 from paper import SETS
 from published import data_sets, fasta, published_split
 
@@ -32,7 +32,9 @@ def words(codes: np.ndarray) -> np.ndarray:
 
 def main(data: Path, out: Path) -> None:
     tests = [published_split(data, tf).test.codes[::2] for tf in data_sets(data)]
-    known = np.unique(np.concatenate([np.unique(words(codes)) for test in tests for codes in (test, reverse_complement_codes(test))]))
+    known = np.unique(
+        np.concatenate([np.unique(words(codes)) for test in tests for codes in (test, reverse_complement_codes(test))])
+    )
     out.mkdir(exist_ok=True)
     for tf in data_sets(data):
         train = published_split(data, tf).train
@@ -41,7 +43,9 @@ def main(data: Path, out: Path) -> None:
         if tf in SETS or not any(chroms):
             continue
         found = words(positives.codes)
-        free = (known[np.minimum(np.searchsorted(known, found), len(known) - 1)] != found).all(axis=1) & ~np.isin(chroms, HELD)
+        free = (known[np.minimum(np.searchsorted(known, found), len(known) - 1)] != found).all(axis=1) & ~np.isin(
+            chroms, HELD
+        )
         (out / f"{tf}.fa").write_bytes(b"".join(fasta(positives.take(np.nonzero(free)[0]))))
         print(tf, len(positives), int(free.sum()), sep="\t")
 

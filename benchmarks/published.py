@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertsnr_tools.fasta import fasta_text
-from bertsnr_tools.kmers import encode
-from bertsnr_tools.regions import Interval, read_bed
-from bertsnr_tools.streams import open_input
-from bertsnr_tools.windows import Windows
+from bertsnr_tools.io.fasta import fasta_text
+from bertsnr_tools.io.files import open_input
+from bertsnr_tools.io.intervals import Interval, read_bed
+from bertsnr_tools.sequence.encoding import encode
+from bertsnr_tools.sequence.windows import Windows
 
 
 def read_pair(sequences: str, labels: str) -> tuple[np.ndarray, np.ndarray]:
@@ -35,10 +35,14 @@ def read_pair(sequences: str, labels: str) -> tuple[np.ndarray, np.ndarray]:
             lines.append(stream.read().split())
     for number, (sequence, label) in enumerate(zip(*lines), 1):
         if len(sequence) != len(label) or label.strip(b"01"):
-            raise ValueError(f"line {number}: {len(sequence)} bases, and labels {label.decode()[:20]}…; needed is 0 or 1 for each base")
+            raise ValueError(
+                f"line {number}: {len(sequence)} bases, and labels {label.decode()[:20]}…; needed is 0 or 1 for each base"
+            )
     if len(lines[0]) != len(lines[1]):
         raise ValueError(f"{sequences} has {len(lines[0])} lines, {labels} {len(lines[1])}")
-    return np.stack([encode(line) for line in lines[0]]), np.stack([np.frombuffer(line, dtype=np.uint8) - ord("0") for line in lines[1]])
+    return np.stack([encode(line) for line in lines[0]]), np.stack(
+        [np.frombuffer(line, dtype=np.uint8) - ord("0") for line in lines[1]]
+    )
 
 
 def fasta(windows: Windows) -> Iterator[bytes]:
@@ -53,7 +57,9 @@ def read_published(data: Path, tf: str) -> Windows:
     """All windows of a data set in published order: rows 0, 2, … positive, rows 1, 3, … their shuffles."""
     codes, labels = read_pair(*(str(data / "windows" / tf / f"{name}.txt.gz") for name in ("sequence", "label")))
     places = published_places(data, tf, labels[::2])
-    names = [f"{tf}_{i // 2}{f'::{places[i // 2]}' if places else ''}{'_shuf1' if i % 2 else ''}" for i in range(len(codes))]
+    names = [
+        f"{tf}_{i // 2}{f'::{places[i // 2]}' if places else ''}{'_shuf1' if i % 2 else ''}" for i in range(len(codes))
+    ]
     return Windows(names, codes, labels)
 
 

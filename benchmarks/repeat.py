@@ -20,16 +20,22 @@ from pathlib import Path
 
 import torch
 
-from bertsnr_tools.amx import usable
 from bertsnr_tools.cli.options import cores
-from bertsnr_tools.model import choose_precision, find_model, load_model
+from bertsnr_tools.models.device import choose_precision
+from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.kernels.amx import supports
+from bertsnr_tools.models.registry import find_model
 
 REGION = Path(__file__).parents[1] / "test_data" / "region.fa"
 
 
 def result(model: str, fasta: str, folder: str, number: int) -> str:
     graph = Path(folder) / f"{number}.bdg"
-    sites = subprocess.run([Path(sys.executable).parent / "bertsnr", "predict", "-q", "-m", model, "--bedgraph", graph, fasta], stdout=subprocess.PIPE, check=True).stdout
+    sites = subprocess.run(
+        [Path(sys.executable).parent / "bertsnr", "predict", "-q", "-m", model, "--bedgraph", graph, fasta],
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
     digest = hashlib.sha256(sites + graph.read_bytes()).hexdigest()
     graph.unlink()
     return digest
@@ -43,16 +49,22 @@ def main() -> None:
     parser.add_argument("--model", default="CTCF")
     arguments = parser.parse_args()
     precision = choose_precision("auto", torch.device("cpu"))
-    library = precision == "bf16" and usable(load_model(find_model(arguments.model)).encoder)
-    print(f"{precision}, {'with' if library else 'without'} the library for AMX, {cores()} cores, {arguments.load} busy processes")
+    library = precision == "bf16" and supports(load_model(find_model(arguments.model)).encoder)
+    print(
+        f"{precision}, {'with' if library else 'without'} the library for AMX, {cores()} cores, {arguments.load} busy processes"
+    )
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.load)]
     try:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
-            found = Counter(pool.map(lambda number: result(arguments.model, arguments.fasta, folder, number), range(arguments.runs)))
+            found = Counter(
+                pool.map(lambda number: result(arguments.model, arguments.fasta, folder, number), range(arguments.runs))
+            )
     finally:
         for process in busy:
             process.kill()
-    print(f"{found.total()} runs, {len(found)} different result(s): {', '.join(f'{count} of {digest[:12]}' for digest, count in found.most_common(5))}")
+    print(
+        f"{found.total()} runs, {len(found)} different result(s): {', '.join(f'{count} of {digest[:12]}' for digest, count in found.most_common(5))}"
+    )
     sys.exit(len(found) > 1)
 
 

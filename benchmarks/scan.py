@@ -37,31 +37,46 @@ import torch
 from transformers import BertTokenizer
 
 from bertsnr_tools.cli.options import cores
-from bertsnr_tools.fasta import Piece, read_pieces
-from bertsnr_tools.inference import Hit, Part, Tally, fasta_parts, scan, window_step
-from bertsnr_tools.kmers import encode, reverse_complement_codes, vocabulary
-from bertsnr_tools.model import ModelInfo, SiteModel, choose_device, choose_precision, compact_encoder, find_model, load_model, token_ids
-from bertsnr_tools.regions import Interval
+from bertsnr_tools.io.fasta import FastaChunk, read_fasta_chunks
+from bertsnr_tools.io.intervals import Interval
+from bertsnr_tools.models.bertsnr import BertSNR, token_ids
+from bertsnr_tools.models.device import choose_device, choose_precision
+from bertsnr_tools.models.encoder import compact_config
+from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.interface import ModelInfo
+from bertsnr_tools.models.registry import find_model
+from bertsnr_tools.predict.chunks import Chunk, fasta_chunks
+from bertsnr_tools.predict.scan import CalledSite, ScanStats, scan, window_step
+from bertsnr_tools.sequence.encoding import encode, reverse_complement_codes, vocabulary
 from dnabert import matrix_rate
 
 WINDOW, STEP = 100, 80
 LETTERS = np.frombuffer(b"ACGT", dtype=np.uint8)
 
 
-def new_model(kind: str) -> SiteModel:
+def new_model(kind: str) -> BertSNR:
     """Random weights: time does not depend on them."""
     torch.manual_seed(1)
     if kind == "compact":
-        return SiteModel(ModelInfo("X", 3, WINDOW, compact_encoder(3, WINDOW), 10, 0.999)).eval()
-    return SiteModel(ModelInfo("X", 6, WINDOW, {"model_type": "bert", "vocab_size": len(vocabulary(6)), "hidden_size": 768}, 10, 0.999)).eval()
+        return BertSNR(ModelInfo("X", 3, WINDOW, compact_config(3, WINDOW), 10, 0.999)).eval()
+    return BertSNR(
+        ModelInfo(
+            "X", 6, WINDOW, {"model_type": "bert", "vocab_size": len(vocabulary(6)), "hidden_size": 768}, 10, 0.999
+        )
+    ).eval()
 
 
-def operations(model: SiteModel) -> float:
+def operations(model: BertSNR) -> float:
     """Of one window."""
     config = model.encoder.config
     tokens, hidden = WINDOW - model.info.k + 3, config.hidden_size
     part = 3 if config.model_type == "modernbert" else 2
-    return 2 * tokens * config.num_hidden_layers * (4 * hidden**2 + part * hidden * config.intermediate_size + 2 * tokens * hidden)
+    return (
+        2
+        * tokens
+        * config.num_hidden_layers
+        * (4 * hidden**2 + part * hidden * config.intermediate_size + 2 * tokens * hidden)
+    )
 
 
 def both_strands(sequence: bytes) -> np.ndarray:
@@ -70,7 +85,7 @@ def both_strands(sequence: bytes) -> np.ndarray:
     return np.concatenate([windows, reverse_complement_codes(windows)])
 
 
-def authors(model: SiteModel, tokenizer: BertTokenizer, sequence: bytes) -> None:
+def authors(model: BertSNR, tokenizer: BertTokenizer, sequence: bytes) -> None:
     k = model.info.k
     for codes in np.array_split(both_strands(sequence), max(1, 2 * len(sequence) // STEP // 32)):
         words = ["".join("ACTG"[code] for code in row) for row in codes.tolist()]
@@ -81,7 +96,7 @@ def authors(model: SiteModel, tokenizer: BertTokenizer, sequence: bytes) -> None
             torch.sigmoid(sequences).tolist(), torch.sigmoid(tokens).tolist()
 
 
-def plain(model: SiteModel, sequence: bytes) -> None:
+def plain(model: BertSNR, sequence: bytes) -> None:
     codes = both_strands(sequence)
     with torch.inference_mode():
         for first in range(0, len(codes), 64):
@@ -89,13 +104,21 @@ def plain(model: SiteModel, sequence: bytes) -> None:
             torch.sigmoid(tokens).cpu().numpy()
 
 
-def ours(model: SiteModel, sequence: bytes) -> None:
+def ours(model: BertSNR, sequence: bytes) -> None:
     region = Interval("chr1", 0, len(sequence))
-    for _ in scan([model], [Part(region, 0, sequence, True)], [model.info.threshold], [STEP], 1024, choose_precision("auto", model.device), Tally()):
+    for _ in scan(
+        [model],
+        [Chunk(region, 0, sequence, True)],
+        [model.info.threshold],
+        [STEP],
+        1024,
+        choose_precision("auto", model.device),
+        ScanStats(),
+    ):
         pass
 
 
-def busy(model: SiteModel, sequence: bytes) -> float:
+def busy(model: BertSNR, sequence: bytes) -> float:
     """Share of the time of our scan in which a GPU works."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
         start = time.perf_counter()
@@ -134,50 +157,84 @@ def speed(kind: str, windows: int, device: torch.device) -> None:
             run(sequence)
             rates[way].append(2 * length / (time.perf_counter() - start))
     best = {way: max(values) for way, values in rates.items()}
-    print(f"{kind} on {device}: {operations(model) / 1e6:,.0f} million operations a window, {precision} matrix rate {max(peaks) / 1e12:.3f} Tflop/s, {torch.get_num_threads()} threads")
+    print(
+        f"{kind} on {device}: {operations(model) / 1e6:,.0f} million operations a window, {precision} matrix rate {max(peaks) / 1e12:.3f} Tflop/s, {torch.get_num_threads()} threads"
+    )
     for way, rate in best.items():
         share = rate / STEP * operations(model) / max(peaks)
-        print(f"{way:28s}{rate:12,.0f} strand-bases/s{share:8.1%} of the matrix rate{best['bertsnr_tools'] / rate:8.2f} x")
+        print(
+            f"{way:28s}{rate:12,.0f} strand-bases/s{share:8.1%} of the matrix rate{best['bertsnr_tools'] / rate:8.2f} x"
+        )
     if device.type == "cuda":
         print(f"the GPU works for {busy(model, sequence):.1%} of our scan")
 
 
-def timed(model: SiteModel, files: list[list[Piece]], step: int, prefilter: bool = False) -> tuple[set[Hit], float]:
+def timed(
+    model: BertSNR, files: list[list[FastaChunk]], step: int, prefilter: bool = False
+) -> tuple[set[CalledSite], float]:
     """All sites, and strand-bases a second."""
-    found: set[Hit] = set()
+    found: set[CalledSite] = set()
     start = time.perf_counter()
     for pieces in files:
-        for hits in scan([model], fasta_parts(pieces), [model.info.threshold], [step], 64, choose_precision("auto", model.device), Tally(), prefilter=prefilter):
+        for hits in scan(
+            [model],
+            fasta_chunks(pieces),
+            [model.info.threshold],
+            [step],
+            64,
+            choose_precision("auto", model.device),
+            ScanStats(),
+            prefilter=prefilter,
+        ):
             found.update(hits)
     return found, 2 * sum(len(piece.sequence) for pieces in files for piece in pieces) / (time.perf_counter() - start)
 
 
 def prefiltered(name: str, files: list[str]) -> None:
     model = load_model(find_model(name))
-    pieces = [list(read_pieces(path)) for path in files]
+    pieces = [list(read_fasta_chunks(path)) for path in files]
     step = window_step(None, model.info)
     calls, rate = timed(model, pieces, step)
     passed, faster = timed(model, pieces, step, prefilter=True)
     same = len(calls & passed)
     bases = sum(len(piece.sequence) for some in pieces for piece in some)
-    print(f"{model.info.name}: {bases:,} bases, {len(calls)} calls, {same} of them with the prefilter ({same / len(calls):.4f}), {len(passed) - same} others")
+    print(
+        f"{model.info.name}: {bases:,} bases, {len(calls)} calls, {same} of them with the prefilter ({same / len(calls):.4f}), {len(passed) - same} others"
+    )
     print(f"strand-bases/s: {rate:,.0f}, with the prefilter {faster:,.0f}, {faster / rate:.2f} x")
 
 
 def lengths(name: str, files: list[str]) -> None:
     model = load_model(find_model(name))
-    pieces = [list(read_pieces(path)) for path in files]
+    pieces = [list(read_fasta_chunks(path)) for path in files]
     own = model.info.window
-    print("window", "step", "strand-bases/s", "calls", "overlap one of the first line", "of the first line, overlap one", sep="\t")
-    first: set[Hit] = set()
+    print(
+        "window",
+        "step",
+        "strand-bases/s",
+        "calls",
+        "overlap one of the first line",
+        "of the first line, overlap one",
+        sep="\t",
+    )
+    first: set[CalledSite] = set()
     for window in (own, own * 3 // 2, own * 2, own * 3, own * 5):
         model.info.window = window
         found, rate = timed(model, pieces, window - own // 2)
         first = first or found
-        print(window, window - own // 2, f"{rate:,.0f}", len(found), overlapping(found, first), overlapping(first, found), sep="\t", flush=True)
+        print(
+            window,
+            window - own // 2,
+            f"{rate:,.0f}",
+            len(found),
+            overlapping(found, first),
+            overlapping(first, found),
+            sep="\t",
+            flush=True,
+        )
 
 
-def overlapping(some: set[Hit], others: set[Hit]) -> int:
+def overlapping(some: set[CalledSite], others: set[CalledSite]) -> int:
     """How many of some sites share a base with one of the others on the same strand."""
     places = {(hit.chrom, hit.strand, at) for hit in others for at in range(hit.start, hit.end)}
     return sum(any((hit.chrom, hit.strand, at) in places for at in range(hit.start, hit.end)) for hit in some)
@@ -202,7 +259,9 @@ def memory(options: list[str]) -> None:
                 raise SystemExit(status)
             peaks.append(usage.ru_maxrss / 1024)
             seconds = time.perf_counter() - start
-            print(f"{megabases} Mb: {seconds:,.0f} s, {2e6 * megabases / seconds:,.0f} strand-bases/s, {peaks[-1]:,.0f} MiB at most")
+            print(
+                f"{megabases} Mb: {seconds:,.0f} s, {2e6 * megabases / seconds:,.0f} strand-bases/s, {peaks[-1]:,.0f} MiB at most"
+            )
     print(f"memory of the longer scan: {peaks[1] / peaks[0]:.3f} x")
 
 
@@ -224,7 +283,11 @@ def main() -> None:
     elif arguments.lengths:
         lengths(arguments.lengths[0], arguments.lengths[1:])
     else:
-        speed(arguments.encoder, arguments.windows or (8000 if arguments.encoder == "compact" else 512), choose_device(arguments.device))
+        speed(
+            arguments.encoder,
+            arguments.windows or (8000 if arguments.encoder == "compact" else 512),
+            choose_device(arguments.device),
+        )
 
 
 if __name__ == "__main__":

@@ -66,13 +66,21 @@ def divided(genome: Path, model: str, place: Path) -> None:
     shares = [seconds(command) for command in commands]
     text = (place / f"{model}.bed").read_bytes()
     sites = text.count(b"\n")
-    report(f"{model}: {SHARDS} shards", sites > 0 and b"".join(path.read_bytes() for path in files) == text, f"{sites} sites; {sum(shares):.1f} s for {whole:.1f} s, {sum(shares) / whole:.2f} x")
+    report(
+        f"{model}: {SHARDS} shards",
+        sites > 0 and b"".join(path.read_bytes() for path in files) == text,
+        f"{sites} sites; {sum(shares):.1f} s for {whole:.1f} s, {sum(shares) / whole:.2f} x",
+    )
     before = files[2].read_bytes()
     files[2].unlink()
     running = killed(commands[2], shares[2] / 2)
     left = [path.name for path in place.glob(f"*{files[2].name}*")]
     seconds(commands[2])
-    report(f"{model}: a killed shard again", files[2].read_bytes() == before, f"killed {'while it ran' if running else 'after its end'}, it left {', '.join(left) or 'nothing'}")
+    report(
+        f"{model}: a killed shard again",
+        files[2].read_bytes() == before,
+        f"killed {'while it ran' if running else 'after its end'}, it left {', '.join(left) or 'nothing'}",
+    )
 
 
 def values(path: Path, chrom: str) -> np.ndarray:
@@ -83,7 +91,21 @@ def values(path: Path, chrom: str) -> np.ndarray:
 def workflow(genome: Path, place: Path) -> None:
     out = place / "out"
     settings = [f"fasta={genome}", f"models={','.join(MODELS)}", "shards=4", f"out={out}"]
-    command = [str(BIN / "snakemake"), "-q", "all", "-d", str(place), "-s", str(TOP / "workflow" / "Snakefile"), "--cores", "2", "--rerun-incomplete", "--nolock", "--config", *settings]
+    command = [
+        str(BIN / "snakemake"),
+        "-q",
+        "all",
+        "-d",
+        str(place),
+        "-s",
+        str(TOP / "workflow" / "Snakefile"),
+        "--cores",
+        "2",
+        "--rerun-incomplete",
+        "--nolock",
+        "--config",
+        *settings,
+    ]
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     running = killed(command, 40)
     done = len(list(out.glob("shards/*.bed")))
@@ -93,15 +115,25 @@ def workflow(genome: Path, place: Path) -> None:
     report("Snakemake, again", len(lines) == 1 + len(MODELS), f"{taken:.0f} s")
     chroms = [line.split("\t")[0] for line in Path(f"{genome}.fai").read_text().splitlines()]
     for model in MODELS:
-        report(f"{model}: BED of the workflow", gzip.decompress((out / f"{model}.bed.gz").read_bytes()) == (place / f"{model}.bed").read_bytes())
-        same = [np.array_equal(values(out / f"{model}.bw", chrom), values(place / f"{model}.bw", chrom), equal_nan=True) for chrom in chroms]
+        report(
+            f"{model}: BED of the workflow",
+            gzip.decompress((out / f"{model}.bed.gz").read_bytes()) == (place / f"{model}.bed").read_bytes(),
+        )
+        same = [
+            np.array_equal(values(out / f"{model}.bw", chrom), values(place / f"{model}.bw", chrom), equal_nan=True)
+            for chrom in chroms
+        ]
         report(f"{model}: bigWig of the workflow", all(same), f"{len(same)} chromosomes")
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        genome = Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else Path(shutil.copy(TOP / "test_data" / "genome.fa", place))
+        genome = (
+            Path(sys.argv[1]).absolute()
+            if len(sys.argv) > 1
+            else Path(shutil.copy(TOP / "test_data" / "genome.fa", place))
+        )
         for model in MODELS:
             divided(genome, model, place)
         workflow(genome, place)

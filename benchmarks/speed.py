@@ -43,7 +43,9 @@ def main() -> None:
         os.sched_setaffinity(0, core)
         best = min(seconds([bertsnr, "shuffle", str(folder / "records.fa")], folder / "shuffled.fa") for _ in range(5))
         os.sched_setaffinity(0, everything)
-        print(f"shuffle: {RECORDS:,} records of 100 bp in {best:.2f} s on one core, start of the program included: {RECORDS / best:,.0f} records/s")
+        print(
+            f"shuffle: {RECORDS:,} records of 100 bp in {best:.2f} s on one core, start of the program included: {RECORDS / best:,.0f} records/s"
+        )
 
         with (folder / "genome.fa").open("wb") as stream:
             for chrom in range(CHROMS):
@@ -51,7 +53,9 @@ def main() -> None:
                 rows[:, :50] = letters[rng.integers(0, 4, (LENGTH // 50, 50))]
                 stream.write(b">chr%d\n" % chrom + rows.tobytes())
         starts = np.sort(rng.integers(200, LENGTH - 200, (CHROMS, SITES // CHROMS)), axis=1)
-        sites = "".join(f"chr{c}\t{s}\t{s + 15}\tsite\t0\t{'+-'[s % 2]}\n" for c, row in enumerate(starts) for s in row.tolist())
+        sites = "".join(
+            f"chr{c}\t{s}\t{s + 15}\tsite\t0\t{'+-'[s % 2]}\n" for c, row in enumerate(starts) for s in row.tolist()
+        )
         (folder / "sites.bed").write_text(sites)
         windows = [bertsnr, "windows", "-f", str(folder / "genome.fa"), str(folder / "sites.bed")]
         seconds(windows, folder / "windows.fa")  # makes the index, and warms the page cache
@@ -60,8 +64,12 @@ def main() -> None:
         bedtools = ["bedtools", "getfasta", "-s", "-fi", str(folder / "genome.fa"), "-bed", str(folder / "windows.bed")]
         times = [(seconds(windows, folder / "windows.fa"), seconds(bedtools, folder / "bedtools.fa")) for _ in range(5)]
         ours, theirs = (min(column) for column in zip(*times))
-        same = (folder / "windows.fa").read_text().split("\n")[1::2] == [line.upper() for line in (folder / "bedtools.fa").read_text().split("\n")[1::2]]
-        print(f"windows: {len(places):,} sites in {ours:.2f} s, bedtools getfasta {theirs:.2f} s for the same intervals: {ours / theirs:.2f} times, sequences {'equal' if same else 'DIFFER'}")
+        same = (folder / "windows.fa").read_text().split("\n")[1::2] == [
+            line.upper() for line in (folder / "bedtools.fa").read_text().split("\n")[1::2]
+        ]
+        print(
+            f"windows: {len(places):,} sites in {ours:.2f} s, bedtools getfasta {theirs:.2f} s for the same intervals: {ours / theirs:.2f} times, sequences {'equal' if same else 'DIFFER'}"
+        )
 
 
 if __name__ == "__main__":

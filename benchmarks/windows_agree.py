@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsnr_tools.fasta import Genome
-from bertsnr_tools.kmers import encode, reverse_complement_codes
-from bertsnr_tools.regions import located, read_bed
-from bertsnr_tools.windows import cut_windows
+from bertsnr_tools.io.fasta import Genome
+from bertsnr_tools.io.intervals import interval_from_name, read_bed
+from bertsnr_tools.sequence.encoding import encode, reverse_complement_codes
+from bertsnr_tools.sequence.windows import cut_windows
 from published import data_sets, published_places, read_published
 
 NOTHING = 9  # no published window covers this base
@@ -47,7 +47,7 @@ def agreement(data: Path, tf: str, genomes: dict[str, Genome]) -> dict[str, int]
         spans.setdefault((place.chrom, place.strand, start), set()).add(start + int(row.sum()))
     count = Counter(sites=len(sites), windows=0, compared=0, other_base=0, other_label=0, minus=0)
     for record in cut_windows(sites, genomes[build], labels.shape[1], 0, 1, Counter()):
-        place = located(record.name, len(record.sequence))
+        place = interval_from_name(record.name, len(record.sequence))
         ours = encode(record.sequence)
         mine = np.zeros(len(ours), dtype=int)
         for span in record.description.removeprefix("site=").split(","):
@@ -62,7 +62,13 @@ def agreement(data: Path, tf: str, genomes: dict[str, Genome]) -> dict[str, int]
                 if end <= place.end:
                     wanted[start - place.start : end - place.start] = 1
         known = theirs != NOTHING
-        count.update(windows=1, minus=place.strand == "-", compared=int(known.sum()), other_base=int((theirs != ours)[known].sum()), other_label=int((wanted != mine)[known].sum()))
+        count.update(
+            windows=1,
+            minus=place.strand == "-",
+            compared=int(known.sum()),
+            other_base=int((theirs != ours)[known].sum()),
+            other_label=int((wanted != mine)[known].sum()),
+        )
     return dict(count)
 
 
@@ -78,12 +84,27 @@ def main() -> None:
             unpaired.append(tf)
             continue
         share = row["windows"] / row["sites"]
-        print(tf, row["sites"], row["windows"], f"{share:.4f}", row["minus"], row["compared"], row["other_base"], row["other_label"], sep="\t", flush=True)
+        print(
+            tf,
+            row["sites"],
+            row["windows"],
+            f"{share:.4f}",
+            row["minus"],
+            row["compared"],
+            row["other_base"],
+            row["other_label"],
+            sep="\t",
+            flush=True,
+        )
         total.update(row, sets=1)
         if share < 0.99 or row["other_base"] or row["other_label"]:
             poor.append(tf)
-    print(f"{total['sets']} data sets pair up, {len(unpaired)} do not ({', '.join(unpaired)}); {total['windows']:,} windows of {total['sites']:,} sites,")
-    print(f"{total['compared']:,} bases compared, {total['other_base']} differ, {total['other_label']} labels differ; below 99 % or different: {', '.join(poor) or 'none'}")
+    print(
+        f"{total['sets']} data sets pair up, {len(unpaired)} do not ({', '.join(unpaired)}); {total['windows']:,} windows of {total['sites']:,} sites,"
+    )
+    print(
+        f"{total['compared']:,} bases compared, {total['other_base']} differ, {total['other_label']} labels differ; below 99 % or different: {', '.join(poor) or 'none'}"
+    )
     sys.exit(bool(poor))
 
 

@@ -118,7 +118,9 @@ def six_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) 
     return Ranking(labels, scores, threshold).six_metrics()
 
 
-def bootstrap(labels: np.ndarray, scores: np.ndarray, threshold: float, replicates: int, seed: int) -> dict[str, tuple[float, float]]:
+def bootstrap(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, replicates: int, seed: int
+) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of the six metrics; whole windows are drawn with replacement, because their bases hang together.
 
     Parameters
@@ -135,10 +137,21 @@ def bootstrap(labels: np.ndarray, scores: np.ndarray, threshold: float, replicat
     drawn = []
     for _ in range(replicates):
         weights = np.bincount(random.integers(0, len(labels), len(labels)), minlength=len(labels))
-        drawn.append(list(ranking.six_metrics(np.broadcast_to(weights.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)).values()))
+        drawn.append(
+            list(
+                ranking.six_metrics(
+                    np.broadcast_to(weights.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
+                ).values()
+            )
+        )
     values = np.array(drawn)
     kept = [column[np.isfinite(column)] for column in values.T]
-    return {name: (float(np.quantile(column, 0.025)), float(np.quantile(column, 0.975))) if len(column) else (float("nan"),) * 2 for name, column in zip(NAMES, kept)}
+    return {
+        name: (float(np.quantile(column, 0.025)), float(np.quantile(column, 0.975)))
+        if len(column)
+        else (float("nan"),) * 2
+        for name, column in zip(NAMES, kept)
+    }
 
 
 def q_values(p: np.ndarray, tests: float | None = None) -> np.ndarray:

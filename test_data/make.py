@@ -66,7 +66,9 @@ def wrapped(name: str, letters: list[str]) -> str:
 
 
 def bed(chrom: str, offset: int, placed: list[tuple[int, str]], name: str) -> str:
-    return "".join(f"{chrom}\t{offset + start}\t{offset + start + WIDTH}\t{name}\t0\t{strand}\n" for start, strand in placed)
+    return "".join(
+        f"{chrom}\t{offset + start}\t{offset + start + WIDTH}\t{name}\t0\t{strand}\n" for start, strand in placed
+    )
 
 
 def main() -> None:

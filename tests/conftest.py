@@ -47,7 +47,9 @@ def launch():
 
 def _command(command: str, arguments: list[str], cwd, folder: Path) -> None:
     """In a process that has made its imports already: what a launcher does, with its streams in the files of a folder."""
-    for number, (name, flags) in enumerate([("in", os.O_RDONLY), ("out", os.O_WRONLY | os.O_CREAT), ("err", os.O_WRONLY | os.O_CREAT)]):
+    for number, (name, flags) in enumerate(
+        [("in", os.O_RDONLY), ("out", os.O_WRONLY | os.O_CREAT), ("err", os.O_WRONLY | os.O_CREAT)]
+    ):
         os.dup2(os.open(folder / name, flags), number)
     sys.stdin, sys.stdout, sys.stderr = (open(number, mode, closefd=False) for number, mode in enumerate("rww"))
     os.chdir(cwd or ".")
@@ -61,7 +63,15 @@ def _command(command: str, arguments: list[str], cwd, folder: Path) -> None:
 def run(tmp_path_factory):
     """As `launch`, in a fork of a process that has imported what takes seconds to import."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bertsnr_tools.training", "bertsnr_tools.inference", "bertsnr_tools.matching", "transformers.models.modernbert.modeling_modernbert", "transformers.models.bert.modeling_bert"])
+    context.set_forkserver_preload(
+        [
+            "bertsnr_tools.train.cross_validation",
+            "bertsnr_tools.predict.scan",
+            "bertsnr_tools.models.registry",
+            "transformers.models.modernbert.modeling_modernbert",
+            "transformers.models.bert.modeling_bert",
+        ]
+    )
 
     def call(command: str, *arguments, stdin: bytes = b"", cwd=None) -> Outcome:
         folder = tmp_path_factory.mktemp("run")
@@ -103,7 +113,9 @@ def expected(request):
         path = DATA / "expected" / name
         if request.config.getoption("--update-expected"):
             path.write_text(text)
-        difference = difflib.unified_diff(path.read_text().splitlines(), text.splitlines(), f"expected {name}", "got", lineterm="")
+        difference = difflib.unified_diff(
+            path.read_text().splitlines(), text.splitlines(), f"expected {name}", "got", lineterm=""
+        )
         assert not (lines := list(difference)), "\n".join(lines)
 
     return compare
@@ -122,10 +134,12 @@ def toy_model():
     """A model of the default architecture with random weights, large enough to call something on random sequence."""
     import torch
 
-    from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder
+    from bertsnr_tools.models.bertsnr import BertSNR
+    from bertsnr_tools.models.encoder import compact_config
+    from bertsnr_tools.models.interface import ModelInfo
 
     torch.manual_seed(5)
-    model = SiteModel(ModelInfo("TOY", 3, 100, compact_encoder(3, 100), 8))
+    model = BertSNR(ModelInfo("TOY", 3, 100, compact_config(3, 100), 8))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -135,7 +149,7 @@ def toy_model():
 
 @pytest.fixture(scope="session")
 def toy_model_file(toy_model, tmp_path_factory):
-    from bertsnr_tools.model import save_model
+    from bertsnr_tools.models.files import save_model
 
     path = tmp_path_factory.mktemp("model") / "TOY.pt"
     save_model(str(path), toy_model)

@@ -3,11 +3,10 @@ import random
 import numpy as np
 import pytest
 
-from bertsnr_tools import background
-from bertsnr_tools.background import GC_BINS, gc_wanted, merged, natural_windows
-from bertsnr_tools.fasta import Genome
-from bertsnr_tools.kmers import reverse_complement
-from bertsnr_tools.regions import Interval, located
+from bertsnr_tools.io.fasta import Genome
+from bertsnr_tools.io.intervals import Interval, interval_from_name
+from bertsnr_tools.sequence.background import GC_BINS, background_windows, gc_targets, merge_intervals
+from bertsnr_tools.sequence.encoding import reverse_complement
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +20,11 @@ def long_genome(tmp_path_factory):
 
 def draw(genome, wanted, avoid=(), regions=None, window=50, seed=1):
     regions = regions or [Interval(name, 0, size) for name, size in genome.lengths.items()]
-    return list(natural_windows(genome, regions, avoid, window, np.array(wanted), seed))
+    return list(background_windows(genome, regions, avoid, window, np.array(wanted), seed))
 
 
 def places(records):
-    return [located(record.name, 50) for record in records]
+    return [interval_from_name(record.name, 50) for record in records]
 
 
 def test_windows_are_of_the_genome_disjoint_and_on_both_strands(long_genome):
@@ -43,13 +42,22 @@ def test_windows_are_of_the_genome_disjoint_and_on_both_strands(long_genome):
 
 
 def test_nothing_avoided_is_touched_and_all_that_is_left_can_be_had(long_genome):
-    avoid = [Interval("chr1", 100, 20_000), Interval("chr1", 15_000, 30_400), Interval("chr2", 0, 5000), Interval("elsewhere", 0, 9)]
+    avoid = [
+        Interval("chr1", 100, 20_000),
+        Interval("chr1", 15_000, 30_400),
+        Interval("chr2", 0, 5000),
+        Interval("elsewhere", 0, 9),
+    ]
     found = places(draw(long_genome, [10_000], avoid))
-    assert not any(place.chrom == one.chrom and place.start < one.end and place.end > one.start for place in found for one in avoid)
+    assert not any(
+        place.chrom == one.chrom and place.start < one.end and place.end > one.start for place in found for one in avoid
+    )
     # stretches of 100, 30,000 and 5,000 free bases
     assert len(found) == 2 + 600 + 100
     inside = [Interval("chr1", 40_000, 40_120), Interval("chr1", 40_100, 40_160), Interval("chr2", 4_990, 5_040)]
-    assert [(place.chrom, place.start // 10) for place in places(draw(long_genome, [10], regions=inside))][:1] == [("chr1", 4000)]
+    assert [(place.chrom, place.start // 10) for place in places(draw(long_genome, [10], regions=inside))][:1] == [
+        ("chr1", 4000)
+    ]
     assert len(draw(long_genome, [10], regions=inside)) == 3  # 160 bases in one stretch; chr2 has an N there
 
 
@@ -60,27 +68,34 @@ def test_the_fewer_are_among_the_more(long_genome):
 
 def test_gc_content_is_that_of_the_sites(long_genome):
     sites = [Interval("chr1", at, at + 10) for at in range(31_000, 60_000, 300)]  # in the part rich in G and C
-    wanted = gc_wanted(long_genome, sites, 50, 3)
+    wanted = gc_targets(long_genome, sites, 50, 3)
     records = draw(long_genome, wanted, sites)
     share = lambda sequence: sum(letter in b"GC" for letter in sequence) * GC_BINS // 50
     counts = np.bincount([share(record.sequence) for record in records], minlength=GC_BINS + 1)
     assert np.all(counts <= wanted) and counts.sum() > 0.95 * wanted.sum() == 0.95 * 3 * len(sites)
-    assert np.mean([share(record.sequence) for record in draw(long_genome, [300], sites)]) < np.average(np.arange(GC_BINS + 1), weights=counts) - 2
+    assert (
+        np.mean([share(record.sequence) for record in draw(long_genome, [300], sites)])
+        < np.average(np.arange(GC_BINS + 1), weights=counts) - 2
+    )
     # N beside a site does not count as one of the other letters
-    beside = gc_wanted(long_genome, [Interval("chr1", 30_500, 30_510)], 50, 1)
+    beside = gc_targets(long_genome, [Interval("chr1", 30_500, 30_510)], 50, 1)
     known = long_genome.fetch("chr1", 30_480, 30_530).replace(b"N", b"")
     assert beside.argmax() == sum(letter in b"GC" for letter in known) * GC_BINS // len(known)
-    assert not gc_wanted(long_genome, [Interval("short", 0, 4), Interval("none", 0, 4)], 50, 1).any()
+    assert not gc_targets(long_genome, [Interval("short", 0, 4), Interval("none", 0, 4)], 50, 1).any()
 
 
 def test_blocks_bound_what_is_read_at_once(long_genome, monkeypatch):
-    monkeypatch.setattr(background, "BLOCK", 1000)
+    monkeypatch.setattr("bertsnr_tools.sequence.background.BLOCK_BASES", 1000)
     asked = []
     fetch = long_genome.fetch
-    monkeypatch.setattr(long_genome, "fetch", lambda chrom, start, end: asked.append(end - start) or fetch(chrom, start, end))
+    monkeypatch.setattr(
+        long_genome, "fetch", lambda chrom, start, end: asked.append(end - start) or fetch(chrom, start, end)
+    )
     assert len(draw(long_genome, [500])) == 500 and max(asked) == 1000
 
 
 def test_intervals_are_merged():
-    spans = merged([Interval("a", 5, 9), Interval("a", 1, 3), Interval("a", 3, 4), Interval("a", 6, 7), Interval("b", 0, 1)])
+    spans = merge_intervals(
+        [Interval("a", 5, 9), Interval("a", 1, 3), Interval("a", 3, 4), Interval("a", 6, 7), Interval("b", 0, 1)]
+    )
     assert {chrom: rows.tolist() for chrom, rows in spans.items()} == {"a": [[1, 4], [5, 9]], "b": [[0, 1]]}

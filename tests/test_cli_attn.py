@@ -7,7 +7,9 @@ import pybigtools
 import pytest
 import torch
 
-from bertsnr_tools.model import ModelInfo, SiteModel, save_model
+from bertsnr_tools.models.bertsnr import BertSNR
+from bertsnr_tools.models.files import save_model
+from bertsnr_tools.models.interface import ModelInfo
 from conftest import DATA
 
 WINDOW = "ACGTTGCAAGCTTGACCACTAGAGGGCGCTATTGACCATTGCACGATCGATTTAGCATCGACTACGACTTTTTACGGCATCAGCATTTTACGATCGATAC"
@@ -24,9 +26,17 @@ def one(tmp_path):
 def dnabert_file(tmp_path_factory):
     """Random weights in the shape of DNABERT-6, two layers of its twelve."""
     torch.manual_seed(1)
-    encoder = {"model_type": "bert", "vocab_size": 4101, "hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512}
+    encoder = {
+        "model_type": "bert",
+        "vocab_size": 4101,
+        "hidden_size": 768,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+    }
     path = tmp_path_factory.mktemp("dnabert") / "D.pt"
-    save_model(str(path), SiteModel(ModelInfo("D", 6, 100, encoder, 10)))
+    save_model(str(path), BertSNR(ModelInfo("D", 6, 100, encoder, 10)))
     return path
 
 
@@ -49,7 +59,12 @@ def test_bedgraph_bigwig_and_table_hold_the_same_values(run, one, tmp_path):
 
 def test_heads_add_up_and_layers_differ(run_here, one):
     def values(*options):
-        return np.array([float(line.split("\t")[3]) for line in run_here("attn", "-m", "CTCF", "--precision", "fp32", *options, one).out.splitlines()])
+        return np.array(
+            [
+                float(line.split("\t")[3])
+                for line in run_here("attn", "-m", "CTCF", "--precision", "fp32", *options, one).out.splitlines()
+            ]
+        )
 
     assert np.allclose(sum(values("--head", head) for head in (1, 2, 3, 4)), values(), atol=1e-5)
     assert np.array_equal(values("--layer", 4), values()) and not np.allclose(values("--layer", 1), values())
@@ -60,7 +75,10 @@ def test_heads_add_up_and_layers_differ(run_here, one):
 def test_a_window_of_the_reverse_strand_is_placed_forward(run, one, tmp_path):
     turned = tmp_path / "turned.fa"
     turned.write_text(f">w::chr7:500-600(-)\n{WINDOW}\n")
-    forward, reverse = run("attn", "-m", "CTCF", one).out.splitlines(), run("attn", "-m", "CTCF", turned).out.splitlines()
+    forward, reverse = (
+        run("attn", "-m", "CTCF", one).out.splitlines(),
+        run("attn", "-m", "CTCF", turned).out.splitlines(),
+    )
     assert [line.split("\t")[3] for line in reverse] == [line.split("\t")[3] for line in forward][::-1]
     assert [line.split("\t")[:3] for line in reverse] == [line.split("\t")[:3] for line in forward]
 
@@ -72,7 +90,12 @@ def test_batch_size_threads_and_pipes_change_nothing(run, tmp_path):
     reference = run("attn", "-m", "CTCF", path)
     assert reference.status == 0
     rows = [line.split("\t") for line in reference.out.splitlines()]
-    assert [sum(int(row[2]) - int(row[1]) for row in rows if row[0] == name) for name in "abcd"] == [1234, 57 + 230, 100, 0]
+    assert [sum(int(row[2]) - int(row[1]) for row in rows if row[0] == name) for name in "abcd"] == [
+        1234,
+        57 + 230,
+        100,
+        0,
+    ]
     for options in (["--batch-size", 1], ["--batch-size", 7, "-@", 1], ["-@", 2]):
         assert run("attn", "-m", "CTCF", *options, path) == reference
     assert run("attn", "-m", "CTCF", "-", stdin=path.read_bytes()) == reference
@@ -83,13 +106,27 @@ def test_pictures(run, one, encoder, dnabert_file, tmp_path):
     model = "CTCF" if encoder == "compact" else dnabert_file
     many = tmp_path / "many.fa"
     many.write_text("".join(f">{i} site={40 - i}-{60 - i}\n{WINDOW[i:] + WINDOW[:i]}\n" for i in range(12)))
-    outcome = run("attn", "-m", model, "--plot", tmp_path / "one.svg", "--plot-layers", tmp_path / "layers.png", "--html", tmp_path / "page.html", one)
+    outcome = run(
+        "attn",
+        "-m",
+        model,
+        "--plot",
+        tmp_path / "one.svg",
+        "--plot-layers",
+        tmp_path / "layers.png",
+        "--html",
+        tmp_path / "page.html",
+        one,
+    )
     assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
     text = (tmp_path / "one.svg").read_text()
     assert "attention from [CLS]" in text and "chr7:501-600" in text and ("called site" in text or encoder == "dnabert")
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
     assert run("attn", "-m", model, "--plot", tmp_path / "map.svg", many).status == 0
-    assert "first base of the labelled site" in (tmp_path / "map.svg").read_text() and "12 sequences" in (tmp_path / "map.svg").read_text()
+    assert (
+        "first base of the labelled site" in (tmp_path / "map.svg").read_text()
+        and "12 sequences" in (tmp_path / "map.svg").read_text()
+    )
 
 
 def test_motif_below_the_profile(run, one, genome, tmp_path):
@@ -128,17 +165,29 @@ def test_page_in_a_browser(run, tmp_path):
     import html
     import json
 
-    from bertsnr_tools.kmers import encode
-    from bertsnr_tools.model import find_model, load_model
-    from bertsnr_tools.scoring import all_attention
+    from bertsnr_tools.attention import all_attention
+    from bertsnr_tools.models.files import load_model
+    from bertsnr_tools.models.registry import find_model
+    from bertsnr_tools.sequence.encoding import encode
 
     name = "</script><b>x</b>&amp;"
     (tmp_path / "one.fa").write_text(f">{name}\n{WINDOW}\n")
-    assert run("attn", "-m", "CTCF", "--precision", "fp32", "--html", tmp_path / "page.html", tmp_path / "one.fa").status == 0
+    assert (
+        run("attn", "-m", "CTCF", "--precision", "fp32", "--html", tmp_path / "page.html", tmp_path / "one.fa").status
+        == 0
+    )
     page = (tmp_path / "page.html").read_text()
     assert not re.search(r"(src|href)\s*=|url\(|import\s", page)
     (tmp_path / "probe.html").write_text(page.replace("</body>", PROBE + "</body>"))
-    line = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"file://{tmp_path}/probe.html"]
+    line = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}/profile",
+        "--dump-dom",
+        f"file://{tmp_path}/probe.html",
+    ]
     document = subprocess.run(line, capture_output=True, text=True, timeout=120).stdout
     seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', document)[1]))
 

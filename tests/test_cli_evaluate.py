@@ -23,12 +23,32 @@ def rows(text):
 def test_models_and_data_sets(run, data, tmp_path, toy_model_file):
     other = tmp_path / "other.fa"
     other.write_text("".join(data.read_text().splitlines(keepends=True)[:40]))
-    outcome = run("evaluate", "-m", "CTCF", "-m", toy_model_file, "--json", tmp_path / "r.json", "--plot", tmp_path / "c.svg", "--heatmap", tmp_path / "h.svg", data, other)
+    outcome = run(
+        "evaluate",
+        "-m",
+        "CTCF",
+        "-m",
+        toy_model_file,
+        "--json",
+        tmp_path / "r.json",
+        "--plot",
+        tmp_path / "c.svg",
+        "--heatmap",
+        tmp_path / "h.svg",
+        data,
+        other,
+    )
     assert outcome.status == 0
-    assert outcome.err == f"bertsnr-evaluate: {other}: no window is without a site, so the metrics over windows say little; put negatives into the same file (cat pos.fa neg.fa)\n"
+    assert (
+        outcome.err
+        == f"bertsnr-evaluate: {other}: no window is without a site, so the metrics over windows say little; put negatives into the same file (cat pos.fa neg.fa)\n"
+    )
     table = rows(outcome.out)
     assert [(row["model"], row["data"], row["windows"], row["with_sites"]) for row in table] == [
-        ("CTCF", "ctcf", "628", "314"), ("TOY", "ctcf", "628", "314"), ("CTCF", "other", "20", "20"), ("TOY", "other", "20", "20")
+        ("CTCF", "ctcf", "628", "314"),
+        ("TOY", "ctcf", "628", "314"),
+        ("CTCF", "other", "20", "20"),
+        ("TOY", "other", "20", "20"),
     ]
     assert list(table[0])[4:] == [f"{level}_{name}" for level in ("nucleotide", "sequence") for name in NAMES]
     assert float(table[0]["nucleotide_aupr"]) > 0.9 > 0.5 > float(table[1]["nucleotide_aupr"])
@@ -39,7 +59,7 @@ def test_models_and_data_sets(run, data, tmp_path, toy_model_file):
 
 
 def test_intervals_hold_the_value(run_here, data):
-    row, = rows(run_here("evaluate", "-m", "CTCF", "--bootstrap", 200, data).out)
+    (row,) = rows(run_here("evaluate", "-m", "CTCF", "--bootstrap", 200, data).out)
     for level in ("nucleotide", "sequence"):
         for name in NAMES:
             low, value, high = (float(row[f"{level}_{name}{end}"]) for end in ("_low", "", "_high"))
@@ -54,7 +74,7 @@ def test_baselines_are_models_like_others(run_here, data, genome, arch, tmp_path
     model = tmp_path / "B.pt"
     trained = run_here("train", "--arch", arch, "--epochs", 30, "-o", model, positives)
     assert trained.status == 0, trained.err
-    row, = rows(run_here("evaluate", "-m", model, data).out)
+    (row,) = rows(run_here("evaluate", "-m", model, data).out)
     assert row["model"] == "B" and float(row["nucleotide_aupr"]) > 0.5  # the share of labelled bases is 0.095
     scan = run_here("predict", "-m", model, "-t", 0.05, DATA / "region.fa")
     assert scan.status == 0 and all(line.split("\t")[3] == "B" for line in scan.out.splitlines())

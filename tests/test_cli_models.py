@@ -1,17 +1,22 @@
 import shutil
 
-from bertsnr_tools.model import SHIPPED, load_model, shipped_models
+from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.registry import WEIGHTS, shipped_models
 
 
 def test_shipped_models_and_files(run_here, tmp_path, toy_model_file):
     outcome = run_here("models")
     header, *rows = (line.split("\t") for line in outcome.out.splitlines())
-    assert outcome.status == 0 and [row[0] for row in rows] == shipped_models() and all(len(row) == len(header) for row in rows)
+    assert (
+        outcome.status == 0
+        and [row[0] for row in rows] == shipped_models()
+        and all(len(row) == len(header) for row in rows)
+    )
     ctcf = dict(zip(header, rows[shipped_models().index("CTCF")]))
     info = load_model(ctcf["file"]).info
     assert ctcf["site_width"] == str(info.site_width) and ctcf["p_values"] == "yes" and int(ctcf["positives"]) > 4000
     assert float(ctcf["nucleotide_aupr"]) == round(info.training["validation"]["nucleotide"]["aupr"], 4)
-    shutil.copy(SHIPPED / "CTCF.pt", tmp_path / "mine.pt")
+    shutil.copy(WEIGHTS / "CTCF.pt", tmp_path / "mine.pt")
     mine, toy = (line.split("\t") for line in run_here("models", "mine.pt", toy_model_file).out.splitlines()[1:])
     assert mine[:-1] == rows[shipped_models().index("CTCF")][:-1] and mine[-1] == "mine.pt"
     assert toy[0] == "TOY" and toy[5:10] == ["-", "-", "-", "-", "no"]
@@ -19,4 +24,8 @@ def test_shipped_models_and_files(run_here, tmp_path, toy_model_file):
 
 def test_no_such_model(run_here):
     outcome = run_here("models", "NOPE")
-    assert outcome.status == 1 and outcome.out == "" and "NOPE: no such file, and no shipped model of that name (shipped: CDX2" in outcome.err
+    assert (
+        outcome.status == 1
+        and outcome.out == ""
+        and "NOPE: no such file, and no shipped model of that name (shipped: CDX2" in outcome.err
+    )

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from bertsnr_tools.motifs import read_meme
-from bertsnr_tools.regions import read_bed
+from bertsnr_tools.io.intervals import read_bed
+from bertsnr_tools.io.motif_files import read_meme
 from conftest import DATA
 
 REGION = DATA / "region.fa"
@@ -27,13 +27,29 @@ def test_sites_and_a_genome_make_a_motif_file(run, genome, expected):
 def test_calls_of_several_factors_make_several_motifs(run, genome, tmp_path):
     """One name, one motif, in the order in which the names come; widths are those of the sites or as asked for."""
     bed = tmp_path / "s.bed"
-    bed.write_text("chr1\t100\t110\tB b\t0\t+\nchr1\t200\t219\tA=1\t0\t-\nchr1\t300\t310\tB b\t0\t-\nchr1\t320\t323\tB b\t0\t-\nchr1\t400\t440\t/etc\t0\t+\n")
+    bed.write_text(
+        "chr1\t100\t110\tB b\t0\t+\nchr1\t200\t219\tA=1\t0\t-\nchr1\t300\t310\tB b\t0\t-\nchr1\t320\t323\tB b\t0\t-\nchr1\t400\t440\t/etc\t0\t+\n"
+    )
     outcome = run("motifs", "-f", genome, "--instances", tmp_path / "i.fa.gz", bed)
-    assert outcome.err == "bertsnr-motifs: sites left out: 1 with too few called bases for the motif's width (see --coverage)\n"
-    assert re.findall(r"MOTIF (.*)\nletter-probability matrix: alength= 4 w= (\d+) nsites= (\d+)", outcome.out) == [("B_b", "10", "2"), ("A_1", "19", "1"), ("/etc", "40", "1")]
+    assert (
+        outcome.err
+        == "bertsnr-motifs: sites left out: 1 with too few called bases for the motif's width (see --coverage)\n"
+    )
+    assert re.findall(r"MOTIF (.*)\nletter-probability matrix: alength= 4 w= (\d+) nsites= (\d+)", outcome.out) == [
+        ("B_b", "10", "2"),
+        ("A_1", "19", "1"),
+        ("/etc", "40", "1"),
+    ]
     names = [line for line in gzip.open(tmp_path / "i.fa.gz", "rt") if line.startswith(">")]
-    assert names == [">B_b::chr1:100-110(+)\n", ">A=1::chr1:200-219(-)\n", ">B_b::chr1:300-310(-)\n", ">/etc::chr1:400-440(+)\n"]
-    strict = run("motifs", "-f", genome, "--strict", "-o", tmp_path / "no.meme", "--instances", tmp_path / "no.bed", bed)
+    assert names == [
+        ">B_b::chr1:100-110(+)\n",
+        ">A=1::chr1:200-219(-)\n",
+        ">B_b::chr1:300-310(-)\n",
+        ">/etc::chr1:400-440(+)\n",
+    ]
+    strict = run(
+        "motifs", "-f", genome, "--strict", "-o", tmp_path / "no.meme", "--instances", tmp_path / "no.bed", bed
+    )
     assert strict.status == 1 and not (tmp_path / "no.meme").exists() and not (tmp_path / "no.bed").exists()
 
 
@@ -44,7 +60,9 @@ def test_a_scan_flows_into_motifs(run, tmp_path):
     calls = run("predict", "-m", "CTCF", region).out
     outcome = run("motifs", "-f", region, "--instances", tmp_path / "i.bed", "-", stdin=calls.encode())
     assert outcome.status == 0 and "MOTIF CTCF\n" in outcome.out
-    assert [line.split("\t")[:3] for line in (tmp_path / "i.bed").read_text().splitlines()] == [line.split("\t")[:3] for line in calls.splitlines()]
+    assert [line.split("\t")[:3] for line in (tmp_path / "i.bed").read_text().splitlines()] == [
+        line.split("\t")[:3] for line in calls.splitlines()
+    ]
     # the model finds the same sites in the sequence itself; taking one instance of the one sequence leaves one
     direct = run("motifs", "-m", "CTCF", "--every", region)
     assert direct.out == outcome.out
@@ -68,7 +86,12 @@ def test_comparison_and_pictures(run, windows, tmp_path):
     assert outcome.status == 0
     head, first, *_ = [line.split("\t") for line in outcome.out.splitlines()]
     assert head == ["query", "target", "target_name", "p", "E", "q", "offset", "overlap", "orientation"]
-    assert first[0] == "CTCF" and first[2].startswith("CTCF") and float(first[3]) < 1e-10 and float(first[4]) > float(first[3])
+    assert (
+        first[0] == "CTCF"
+        and first[2].startswith("CTCF")
+        and float(first[3]) < 1e-10
+        and float(first[4]) > float(first[3])
+    )
     assert "CTCF" in table.read_text() and read_meme(str(out))[0].sites == 314
     # compared with itself alone: of no use, and said so
     alone = run("motifs", "--compare", out, "--logo", tmp_path / "l.png", windows)
@@ -83,7 +106,13 @@ def test_instances_of_windows_lie_where_the_sites_do(run, windows, tmp_path):
     given = {(s.chrom, s.start, s.end, s.strand) for s in read_bed(str(DATA / "sites.bed"))}
     found = list(read_bed(str(tmp_path / "i.bed")))
     # the sliding window cannot leave the sequence: at a border it finds a middle that is off by a base or two
-    near = [min((abs(shift) for shift in range(-2, 3) if (s.chrom, s.start + shift, s.end + shift, s.strand) in given), default=9) for s in found]
+    near = [
+        min(
+            (abs(shift) for shift in range(-2, 3) if (s.chrom, s.start + shift, s.end + shift, s.strand) in given),
+            default=9,
+        )
+        for s in found
+    ]
     assert len(found) == 314 and max(near) <= 2 and near.count(0) > 0.9 * 314
 
 

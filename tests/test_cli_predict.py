@@ -6,8 +6,8 @@ import pybigtools
 import pysam
 import pytest
 
-from bertsnr_tools.model import load_model
-from bertsnr_tools.significance import Background
+from bertsnr_tools.models.files import load_model
+from bertsnr_tools.predict.significance import NullDistribution
 from conftest import DATA
 
 
@@ -19,11 +19,21 @@ def test_shipped_model_finds_the_planted_sites(run, expected):
     outcome = run("predict", "-m", "CTCF", "--precision", "fp32", DATA / "region.fa")
     assert outcome.status == 0 and outcome.err == ""
     truth, calls = rows((DATA / "region.truth.bed").read_text()), rows(outcome.out)
-    found = [row for row in truth if any(c[5] == row[5] and abs(int(c[1]) - int(row[1])) <= 2 and abs(int(c[2]) - int(row[2])) <= 2 for c in calls)]
-    assert len(found) >= 4 and len(calls) == len(found)  # drawn from the frequencies of a matrix, one of the five is weak
+    found = [
+        row
+        for row in truth
+        if any(
+            c[5] == row[5] and abs(int(c[1]) - int(row[1])) <= 2 and abs(int(c[2]) - int(row[2])) <= 2 for c in calls
+        )
+    ]
+    assert len(found) >= 4 and len(calls) == len(
+        found
+    )  # drawn from the frequencies of a matrix, one of the five is weak
     assert all(call[0] == "chr20" and call[3] == "CTCF" and 500 <= int(call[4]) <= 1000 for call in calls)
     # the last digit of a score may differ between processors
-    expected("region.bed", "".join("\t".join([*call[:4], f"{int(call[4]) / 10:.0f}x", call[5]]) + "\n" for call in calls))
+    expected(
+        "region.bed", "".join("\t".join([*call[:4], f"{int(call[4]) / 10:.0f}x", call[5]]) + "\n" for call in calls)
+    )
 
 
 def test_file_pipe_gzip_batch_size_and_threads_give_the_same_bytes(run, tmp_path):
@@ -51,7 +61,9 @@ def test_regions_of_a_genome(run, genome, tmp_path, toy_model_file):
     assert [row[0] for row in rows(by_bed.out)] == sorted((row[0] for row in rows(by_bed.out)), reverse=True)
     small = tmp_path / "small.fa"  # without -r or -b the whole genome is scanned, in its order
     text = "".join((DATA / "region.fa").read_text().split("\n")[1:])
-    small.write_text("".join(f">{name}\n{'N' * 40}{text[i : i + 1500]}\n" for name, i in (("b", 0), ("a", 2500), ("c", 3500))))
+    small.write_text(
+        "".join(f">{name}\n{'N' * 40}{text[i : i + 1500]}\n" for name, i in (("b", 0), ("a", 2500), ("c", 3500)))
+    )
     everything = rows(run("predict", "-m", "CTCF", "-m", toy_model_file, "-t", "0.9", "-f", small).out)
     assert {row[3] for row in everything} == {"CTCF", "TOY"}
     assert [row[0] for row in everything] == sorted((row[0] for row in everything), key="bac".index)
@@ -72,16 +84,19 @@ def tested_model(toy_model, tmp_path_factory):
     """The toy model, with a background that scores somewhat lower than random windows."""
     from dataclasses import replace
 
-    from bertsnr_tools.fasta import Record
-    from bertsnr_tools.model import SiteModel, save_model
-    from bertsnr_tools.significance import log_odds, window_peaks
-    from bertsnr_tools.windows import Windows
+    from bertsnr_tools.io.fasta import Record
+    from bertsnr_tools.models.bertsnr import BertSNR
+    from bertsnr_tools.models.files import save_model
+    from bertsnr_tools.predict.significance import log_odds, window_call_levels
+    from bertsnr_tools.sequence.windows import Windows
 
     rng = random.Random(1)
-    windows = Windows.unlabelled([Record(f"r{i}", "", "".join(rng.choices("ACGT", k=100)).encode()) for i in range(2000)])
-    odds = log_odds(window_peaks(toy_model, windows, "fp32", 64)) - 3
-    null = Background.of(1 / (1 + np.exp(-odds)), 100)
-    model = SiteModel(replace(toy_model.info, background=null.as_dict()))
+    windows = Windows.unlabelled(
+        [Record(f"r{i}", "", "".join(rng.choices("ACGT", k=100)).encode()) for i in range(2000)]
+    )
+    odds = log_odds(window_call_levels(toy_model, windows, "fp32", 64)) - 3
+    null = NullDistribution.of(1 / (1 + np.exp(-odds)), 100)
+    model = BertSNR(replace(toy_model.info, null=null.as_dict()))
     model.load_state_dict(toy_model.state_dict())
     path = tmp_path_factory.mktemp("tested") / "TOY.pt"
     save_model(str(path), model)
@@ -94,7 +109,7 @@ def test_narrowpeak_has_odds_p_and_q(run, tested_model, tmp_path):
     peaks = rows(run("predict", "--format", "narrowPeak", *arguments).out)
     assert [row[:6] for row in peaks] == bed and len(bed) > 10 and all(len(row) == 10 for row in peaks)
     odds, logs, q = (np.array([float(row[column]) for row in peaks]) for column in (6, 7, 8))
-    null = Background.from_info(load_model(str(tested_model)).info)
+    null = NullDistribution.from_info(load_model(str(tested_model)).info)
     assert np.allclose(logs, np.interp(odds, null.scores, null.logs), atol=1e-3)
     bases = sum(letter in "ACGT" for line in (DATA / "region.fa").read_text().splitlines()[1:] for letter in line)
     p = 10.0**-logs
@@ -134,7 +149,9 @@ def test_models_without_natural_windows_have_no_p_values(run, toy_model_file):
 
 
 def test_matches_of_a_matrix_have_p_and_q_values_too(run, tmp_path):
-    (tmp_path / "m.jaspar").write_text(">MA1 CTCF\nA [ 1 0 0 0 90 0 10 0 ]\nC [ 0 99 0 0 0 50 0 9 ]\nG [ 0 0 99 9 0 0 80 0 ]\nT [ 98 0 0 90 9 50 9 90 ]\n")
+    (tmp_path / "m.jaspar").write_text(
+        ">MA1 CTCF\nA [ 1 0 0 0 90 0 10 0 ]\nC [ 0 99 0 0 0 50 0 9 ]\nG [ 0 0 99 9 0 0 80 0 ]\nT [ 98 0 0 90 9 50 9 90 ]\n"
+    )
     arguments = ("predict", "-m", tmp_path / "m.jaspar", "-t", "p=1e-3", "--format", "narrowpeak", DATA / "region.fa")
     peaks = rows(run(*arguments).out)
     assert peaks and all(3 - 1e-3 <= float(row[7]) < 5 for row in peaks)
@@ -144,18 +161,40 @@ def test_matches_of_a_matrix_have_p_and_q_values_too(run, tmp_path):
     assert not run("predict", "-m", tmp_path / "m.jaspar", "-t", "q=1e-6", DATA / "region.fa").out
 
 
-def test_signals_are_the_same_in_bigwig_and_bedgraph_and_for_every_order_of_regions(run, genome, toy_model_file, tmp_path):
-    tracks = ("--bigwig", "{}.bw", "--bigwig-plus", "{}.plus.bw", "--bigwig-minus", "{}.minus.bw", "--bedgraph", "{}.bg")
+def test_signals_are_the_same_in_bigwig_and_bedgraph_and_for_every_order_of_regions(
+    run, genome, toy_model_file, tmp_path
+):
+    tracks = (
+        "--bigwig",
+        "{}.bw",
+        "--bigwig-plus",
+        "{}.plus.bw",
+        "--bigwig-minus",
+        "{}.minus.bw",
+        "--bedgraph",
+        "{}.bg",
+    )
     (tmp_path / "r.bed").write_text("chr3\t500\t900\nchr1\t2100\t2400\nchr1\t500\t900\n")
     outcome = run("predict", "-m", toy_model_file, "-m", "CTCF", *tracks, "-f", genome, "-b", "r.bed", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     plain = run("predict", "-m", toy_model_file, "-m", "CTCF", "-f", genome, "-b", "r.bed", cwd=tmp_path)
     assert outcome.out == plain.out
-    lengths = {line.split("\t")[0]: int(line.split("\t")[1]) for line in genome.with_name("genome.fa.fai").read_text().splitlines()}
-    with pybigtools.open(str(tmp_path / "TOY.bw")) as both, pybigtools.open(str(tmp_path / "TOY.plus.bw")) as plus, pybigtools.open(str(tmp_path / "TOY.minus.bw")) as minus:
+    lengths = {
+        line.split("\t")[0]: int(line.split("\t")[1])
+        for line in genome.with_name("genome.fa.fai").read_text().splitlines()
+    }
+    with (
+        pybigtools.open(str(tmp_path / "TOY.bw")) as both,
+        pybigtools.open(str(tmp_path / "TOY.plus.bw")) as plus,
+        pybigtools.open(str(tmp_path / "TOY.minus.bw")) as minus,
+    ):
         assert both.chroms() == lengths
-        values, forward, reverse = (file.values("chr1", 0, lengths["chr1"], fillna=None) for file in (both, plus, minus))
-    assert np.array_equal(values, np.fmax(forward, reverse), equal_nan=True) and not np.array_equal(forward, reverse, equal_nan=True)
+        values, forward, reverse = (
+            file.values("chr1", 0, lengths["chr1"], fillna=None) for file in (both, plus, minus)
+        )
+    assert np.array_equal(values, np.fmax(forward, reverse), equal_nan=True) and not np.array_equal(
+        forward, reverse, equal_nan=True
+    )
     assert np.isfinite(values).nonzero()[0].tolist() == [*range(500, 900), *range(2100, 2400)]
     graph = np.full(lengths["chr1"], np.nan)
     lines = rows((tmp_path / "TOY.bg").read_text())
@@ -163,24 +202,50 @@ def test_signals_are_the_same_in_bigwig_and_bedgraph_and_for_every_order_of_regi
     for chrom, start, end, value in lines:
         if chrom == "chr1":
             graph[int(start) : int(end)] = float(value)
-    assert np.allclose(graph, values, equal_nan=True) and np.array_equal(np.round(values, 3), values.round(3), equal_nan=True)
-    called = [row for row in rows(outcome.out) if row[3] == "TOY" and row[0] == "chr1" and 500 <= int(row[1]) and int(row[2]) <= 900]
-    assert called and all(np.nanmean((forward if row[5] == "+" else reverse)[int(row[1]) : int(row[2])]) == pytest.approx(int(row[4]) / 1000, abs=2e-3) for row in called)
+    assert np.allclose(graph, values, equal_nan=True) and np.array_equal(
+        np.round(values, 3), values.round(3), equal_nan=True
+    )
+    called = [
+        row
+        for row in rows(outcome.out)
+        if row[3] == "TOY" and row[0] == "chr1" and 500 <= int(row[1]) and int(row[2]) <= 900
+    ]
+    assert called and all(
+        np.nanmean((forward if row[5] == "+" else reverse)[int(row[1]) : int(row[2])])
+        == pytest.approx(int(row[4]) / 1000, abs=2e-3)
+        for row in called
+    )
 
 
 def test_bed9_and_track_lines(run, tmp_path):
     plain = rows(run("predict", "-m", "CTCF", DATA / "region.fa").out)
-    lines = run("predict", "-m", "CTCF", "--format", "bed9", "--track", "hg19", "--bedgraph", tmp_path / "s.bg", DATA / "region.fa").out.splitlines()
+    lines = run(
+        "predict",
+        "-m",
+        "CTCF",
+        "--format",
+        "bed9",
+        "--track",
+        "hg19",
+        "--bedgraph",
+        tmp_path / "s.bg",
+        DATA / "region.fa",
+    ).out.splitlines()
     assert lines[0].startswith('track name="CTCF" ') and "db=hg19" in lines[0] and "itemRgb=On" in lines[0]
     fields = rows("\n".join(lines[1:]))
-    assert [row[:6] for row in fields] == plain and all(row[6:8] == row[1:3] and row[8].count(",") == 2 for row in fields)
+    assert [row[:6] for row in fields] == plain and all(
+        row[6:8] == row[1:3] and row[8].count(",") == 2 for row in fields
+    )
     assert (tmp_path / "s.bg").read_text().startswith('track type=bedGraph name="CTCF"')
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("-m", "CTCF", "-m", "YY1", "--bigwig", "x.bw"), "--bigwig x.bw: there are 2 models, so {} is needed for their names"),
+        (
+            ("-m", "CTCF", "-m", "YY1", "--bigwig", "x.bw"),
+            "--bigwig x.bw: there are 2 models, so {} is needed for their names",
+        ),
         (("-m", "CTCF", "--bigwig", "-"), "a bigWig file cannot be written to standard output"),
         (("-m", "CTCF", "--bedgraph", "-"), "sites and --bedgraph cannot both go to standard output"),
         (("-m", "CTCF", "--bigwig", "x", "--bedgraph", "x"), "x: is named for two outputs"),
@@ -196,10 +261,20 @@ def test_a_packed_bed_file_has_a_tabix_index_where_its_order_allows_one(run, gen
     run("predict", "-m", "CTCF", "-o", tmp_path / "s.bed.gz", DATA / "region.fa")
     with pysam.TabixFile(str(tmp_path / "s.bed.gz")) as file:
         lines = gzip.open(tmp_path / "s.bed.gz").read().decode().splitlines()
-        assert list(file.fetch("chr20", 1_000_000, 1_004_000)) == [line for line in lines if int(line.split("\t")[1]) < 1_004_000] != lines
+        assert (
+            list(file.fetch("chr20", 1_000_000, 1_004_000))
+            == [line for line in lines if int(line.split("\t")[1]) < 1_004_000]
+            != lines
+        )
     (tmp_path / "r.bed").write_text("chr1\t20000\t40000\nchr1\t0\t20000\n")
-    outcome = run("predict", "-m", "CTCF", "-t", "0.05", "-f", genome, "-b", tmp_path / "r.bed", "-o", tmp_path / "t.bed.gz")
-    assert outcome.status == 0 and "t.bed.gz has no tabix index" in outcome.err and not (tmp_path / "t.bed.gz.tbi").exists()
+    outcome = run(
+        "predict", "-m", "CTCF", "-t", "0.05", "-f", genome, "-b", tmp_path / "r.bed", "-o", tmp_path / "t.bed.gz"
+    )
+    assert (
+        outcome.status == 0
+        and "t.bed.gz has no tabix index" in outcome.err
+        and not (tmp_path / "t.bed.gz.tbi").exists()
+    )
 
 
 def test_shards_of_a_genome(run, genome, toy_model_file):
@@ -215,7 +290,20 @@ def test_shards_have_one_track_line_and_a_bedgraph_with_the_same_values(run, gen
         assert [line[0][:5] for line in lines].count("track") == 1 and lines[0][0].startswith("track")
         return {(chrom, at): value for chrom, start, end, value in lines[1:] for at in range(int(start), int(end))}
 
-    scan = ("predict", "-m", toy_model_file, "-t", "0.99", "-f", genome, "-r", "chr1:1-9,000", "--track", "hg38", "--bedgraph")
+    scan = (
+        "predict",
+        "-m",
+        toy_model_file,
+        "-t",
+        "0.99",
+        "-f",
+        genome,
+        "-r",
+        "chr1:1-9,000",
+        "--track",
+        "hg38",
+        "--bedgraph",
+    )
     run(*scan, tmp_path / "whole")
     outputs = [run(*scan, tmp_path / f"{number}", "--shard", f"{number}/2").out for number in (1, 2)]
     assert [text.count("track name") for text in outputs] == [1, 0]
@@ -225,9 +313,15 @@ def test_shards_have_one_track_line_and_a_bedgraph_with_the_same_values(run, gen
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--shard", "8/7", "-f", DATA / "genome.fa"), "'8/7' is no shard, needed is I/N with 1 <= I <= N, such as 2/7"),
+        (
+            ("--shard", "8/7", "-f", DATA / "genome.fa"),
+            "'8/7' is no shard, needed is I/N with 1 <= I <= N, such as 2/7",
+        ),
         (("--shard", "1/2", DATA / "region.fa"), "--shard needs a genome, whose parts can be read: -f FASTA"),
-        (("--shard", "1/2", "-f", DATA / "genome.fa", "--format", "narrowpeak"), "q-values are known only when all is scanned"),
+        (
+            ("--shard", "1/2", "-f", DATA / "genome.fa", "--format", "narrowpeak"),
+            "q-values are known only when all is scanned",
+        ),
     ],
 )
 def test_shards_that_cannot_be(run, arguments, message):

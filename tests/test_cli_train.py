@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from bertsnr_tools.model import load_model
+from bertsnr_tools.models.files import load_model
 from conftest import BIN, DATA
 
 
@@ -21,9 +21,29 @@ def windows(run, tmp_path_factory):
 
 
 def test_model_report_and_plot(run, windows, tmp_path):
-    outcome = run("train", "-o", tmp_path / "MYTF.pt", "--json", tmp_path / "m.json", "--plot", tmp_path / "m.png", "--epochs", 2, "--folds", 2, "-@", 2, windows)
+    outcome = run(
+        "train",
+        "-o",
+        tmp_path / "MYTF.pt",
+        "--json",
+        tmp_path / "m.json",
+        "--plot",
+        tmp_path / "m.png",
+        "--epochs",
+        2,
+        "--folds",
+        2,
+        "-@",
+        2,
+        windows,
+    )
     assert outcome.status == 0, outcome.err
-    assert outcome.err.count(": epoch ") == 6 and "MYTF.pt: the model of epoch " in outcome.err and "AUPR" in outcome.err and outcome.out == ""
+    assert (
+        outcome.err.count(": epoch ") == 6
+        and "MYTF.pt: the model of epoch " in outcome.err
+        and "AUPR" in outcome.err
+        and outcome.out == ""
+    )
     info = load_model(str(tmp_path / "MYTF.pt")).info
     assert (info.name, info.k, info.window, info.site_width) == ("MYTF", 3, 100, 19)
     report = json.loads((tmp_path / "m.json").read_text())
@@ -61,7 +81,14 @@ def test_one_pipeline_from_sites_to_calls(tmp_path):
         bertsnr windows -q -f genome.fa sites.bed | tee pos.fa | bertsnr shuffle - | bertsnr train -q --epochs 12 -o X.pt pos.fa -n - &&
         bertsnr predict -m X.pt region.fa > all.bed && set +o pipefail && bertsnr predict -m X.pt region.fa | head -3
     """
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env={"PATH": f"{BIN}:/usr/bin:/bin"}, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={"PATH": f"{BIN}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0 and done.stderr == ""
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert len(rows) == 3 and all(len(row) == 6 and row[0] == "chr20" and row[3] == "X" for row in rows)
@@ -74,11 +101,28 @@ def test_one_pipeline_from_sites_to_calls(tmp_path):
 def test_natural_windows_of_a_genome(run, windows, tmp_path):
     genome = windows.with_name("genome.fa")
     (tmp_path / "peaks.bed").write_text("chr1\t0\t30000\n")
-    arguments = ("--name", "X", "--epochs", 1, "-@", 1, "-f", genome, "--exclude", tmp_path / "peaks.bed", "--natural", 1.5)
+    arguments = (
+        "--name",
+        "X",
+        "--epochs",
+        1,
+        "-@",
+        1,
+        "-f",
+        genome,
+        "--exclude",
+        tmp_path / "peaks.bed",
+        "--natural",
+        1.5,
+    )
     outcome = run("train", "-o", tmp_path / "X.pt", *arguments, windows)
     assert outcome.status == 0 and "natural windows are left for p-values, 1000 are needed" in outcome.err
     info = load_model(str(tmp_path / "X.pt")).info
-    assert not info.background and info.training["recipe"]["natural"] == 1.5 and info.training["data"]["natural_windows"] == str(genome)
+    assert (
+        not info.null
+        and info.training["recipe"]["natural"] == 1.5
+        and info.training["data"]["natural_windows"] == str(genome)
+    )
     placeless = tmp_path / "w.fa"
     placeless.write_text(windows.read_text().replace("::chr1", "::chrZ"))
     outcome = run("train", "-o", tmp_path / "Y.pt", *arguments, placeless)
@@ -89,25 +133,58 @@ def test_a_background_gives_the_model_p_values(run, windows, tmp_path):
     rng = random.Random(1)
     background = tmp_path / "b.fa"
     background.write_text("".join(f">n{i}\n{''.join(rng.choices('ACGT', k=100))}\n" for i in range(2400)))
-    outcome = run("train", "-q", "-o", tmp_path / "X.pt", "--epochs", 2, "-@", 1, "--background", background, "--natural", 2, "--hard-negatives", windows)
+    outcome = run(
+        "train",
+        "-q",
+        "-o",
+        tmp_path / "X.pt",
+        "--epochs",
+        2,
+        "-@",
+        1,
+        "--background",
+        background,
+        "--natural",
+        2,
+        "--hard-negatives",
+        windows,
+    )
     assert outcome.status == 0, outcome.err
     info = load_model(str(tmp_path / "X.pt")).info
     counts = info.training["data"]
-    assert counts["hard"] == min(counts["positives"], counts["natural"] // 10) > 0 and info.background["windows"] > 1000
-    sites = [line.split("\t") for line in run("predict", "-m", tmp_path / "X.pt", "-t", "p=0.05", "--format", "narrowpeak", DATA / "region.fa").out.splitlines()]
+    assert counts["hard"] == min(counts["positives"], counts["natural"] // 10) > 0 and info.null["windows"] > 1000
+    sites = [
+        line.split("\t")
+        for line in run(
+            "predict", "-m", tmp_path / "X.pt", "-t", "p=0.05", "--format", "narrowpeak", DATA / "region.fa"
+        ).out.splitlines()
+    ]
     assert sites and all(float(site[7]) > 1.3 for site in sites)
 
 
 def test_a_prefilter_is_learned(run_here, windows, tmp_path, monkeypatch):
-    from bertsnr_tools import prefilter
 
-    monkeypatch.setattr(prefilter, "STEPS", 60)
-    monkeypatch.setattr(prefilter, "COPIES", 1)
+    monkeypatch.setattr("bertsnr_tools.train.prefilter.STEPS", 60)
+    monkeypatch.setattr("bertsnr_tools.train.prefilter.VARIANTS_PER_SITE", 1)
     rng = random.Random(1)
     (tmp_path / "b.fa").write_text("".join(f">n{i}\n{''.join(rng.choices('ACGT', k=100))}\n" for i in range(300)))
     models = []
     for name in "XY":
-        outcome = run_here("train", "--epochs", 1, "-@", 1, "--name", "X", "-o", f"{name}.pt", "--background", "b.fa", "--prefilter", windows)
+        outcome = run_here(
+            "train",
+            "--epochs",
+            1,
+            "-@",
+            1,
+            "--name",
+            "X",
+            "-o",
+            f"{name}.pt",
+            "--background",
+            "b.fa",
+            "--prefilter",
+            windows,
+        )
         assert outcome.status == 0 and " of the natural windows pass, on either strand" in outcome.err
         models.append((tmp_path / f"{name}.pt").read_bytes())
     assert models[0] == models[1]
@@ -123,13 +200,20 @@ def test_a_student_of_two_models(run_here, windows, tmp_path):
     assert run_here(*once, "-o", "T.pt", "--seed", 2).status == 0
     student = (*once, "--background", "b.fa", "--hard-negatives", "--teacher", "CTCF", "--teacher", "T.pt")
     outcome = run_here(*student, "-o", "X.pt", "--json", "X.json")
-    assert outcome.status == 0 and outcome.err.count(": epoch ") == 1 and "--teacher T.pt may have learned windows for validation" in outcome.err
+    assert (
+        outcome.status == 0
+        and outcome.err.count(": epoch ") == 1
+        and "--teacher T.pt may have learned windows for validation" in outcome.err
+    )
     report = json.loads((tmp_path / "X.json").read_text())
     assert report["data"]["teachers"] == ["CTCF", "T.pt"] and report["data"]["hard"] == report["data"]["natural"] // 10
     assert run_here(*student, "-o", "Y.pt").status == 0
     assert (tmp_path / "X.pt").read_bytes() == (tmp_path / "Y.pt").read_bytes()
     outcome = run_here(*once, "-o", "Z.pt", "--teacher", "CTCF", "-k", 4)
-    assert outcome.status == 2 and "--teacher CTCF: reads windows of 100 bp in 3-mers, needed are 100 bp and 4-mers" in outcome.err
+    assert (
+        outcome.status == 2
+        and "--teacher CTCF: reads windows of 100 bp in 3-mers, needed are 100 bp and 4-mers" in outcome.err
+    )
     outcome = run_here(*once, "-o", "Z.pt", "--teacher", "CTCF", "--folds", 2)
     assert outcome.status == 2 and "leave out --folds or --teacher" in outcome.err
     assert not (tmp_path / "Z.pt").exists()
@@ -139,6 +223,12 @@ def test_a_student_of_two_models(run_here, windows, tmp_path):
 def test_a_teacher_that_may_have_learned_the_validation_windows(run_here, windows, tmp_path, chroms, warned):
     """CTCF's model was trained without chr8, not without chr2."""
     records = windows.read_text().split(">")[1:]
-    (tmp_path / "w.fa").write_text("".join(">" + record.replace("::chr1:", f"::chr{(1, 2, 8)[number % 3]}:") for number, record in enumerate(records)))
-    outcome = run_here("train", "--epochs", 1, "-@", 1, "-o", "X.pt", "--teacher", "CTCF", "--val-chroms", chroms, "w.fa")
+    (tmp_path / "w.fa").write_text(
+        "".join(
+            ">" + record.replace("::chr1:", f"::chr{(1, 2, 8)[number % 3]}:") for number, record in enumerate(records)
+        )
+    )
+    outcome = run_here(
+        "train", "--epochs", 1, "-@", 1, "-o", "X.pt", "--teacher", "CTCF", "--val-chroms", chroms, "w.fa"
+    )
     assert outcome.status == 0 and ("--teacher CTCF may have learned windows for validation" in outcome.err) == warned

@@ -39,11 +39,25 @@ def test_skipped_sites_are_counted_and_strict_fails(run, genome, tmp_path):
 
 def test_background_windows_touch_neither_sites_nor_peaks(run, genome, tmp_path):
     (tmp_path / "peaks.bed").write_text("chr1\t0\t30000\nelsewhere\t0\t5\n")
-    arguments = ("windows", "--background", "-c", 10, "--exclude", tmp_path / "peaks.bed", "-f", genome, DATA / "sites.bed")
+    arguments = (
+        "windows",
+        "--background",
+        "-c",
+        10,
+        "--exclude",
+        tmp_path / "peaks.bed",
+        "-f",
+        genome,
+        DATA / "sites.bed",
+    )
     outcome = run(*arguments)
     assert outcome.status == 0 and "windows are not to be had" in outcome.err
     records = outcome.out.splitlines()
-    avoid = [line.split("\t")[:3] for path in (DATA / "sites.bed", tmp_path / "peaks.bed") for line in path.read_text().splitlines()]
+    avoid = [
+        line.split("\t")[:3]
+        for path in (DATA / "sites.bed", tmp_path / "peaks.bed")
+        for line in path.read_text().splitlines()
+    ]
     for name, sequence in zip(records[::2], records[1::2]):
         chrom, start, end = re.fullmatch(r">natural::(\w+):(\d+)-(\d+)\([+-]\)", name).groups()
         assert not any(chrom == a and int(start) < int(c) and int(end) > int(b) for a, b, c in avoid)

@@ -1,13 +1,17 @@
 import numpy as np
 import pytest
 
-from bertsnr_tools.comparison import compare, jaspar_motifs, q_values
-from bertsnr_tools.motifs import Motif
+from bertsnr_tools.comparison import q_values
+from bertsnr_tools.io.motif_files import Motif
+from bertsnr_tools.motifs.comparison import compare, jaspar_motifs
 
 
 def random_motif(seed):
     rng = np.random.default_rng(seed)
-    return Motif(f"M{seed}", np.array([rng.multinomial(200, rng.dirichlet([0.5] * 4)) for _ in range(rng.integers(6, 16))], dtype=float))
+    return Motif(
+        f"M{seed}",
+        np.array([rng.multinomial(200, rng.dirichlet([0.5] * 4)) for _ in range(rng.integers(6, 16))], dtype=float),
+    )
 
 
 TARGETS = [random_motif(seed) for seed in range(60)]
@@ -28,7 +32,9 @@ def test_p_values_are_memelites_and_e_and_q_follow():
 
     queries = [TARGETS[5], random_motif(100), random_motif(101)]
     rows = compare(queries, TARGETS)
-    p, _, offsets, overlaps, strands = tomtom([query.probs.T for query in queries], [target.probs.T for target in TARGETS])
+    p, _, offsets, overlaps, strands = tomtom(
+        [query.probs.T for query in queries], [target.probs.T for target in TARGETS]
+    )
     for query, row, own, offset, overlap, strand in zip(queries, rows, p, offsets, overlaps, strands):
         assert len(row) == len(TARGETS) and [match.p for match in row] == sorted(own)
         for match in row:
@@ -44,8 +50,16 @@ def test_offset_and_orientation_align_the_two(before, cut, turned):
     query = random_motif(7)
     counts = np.concatenate([random_motif(8).counts[:before], query.counts[cut:]])
     target = Motif("T", counts)
-    match = next(m for m in compare([query], [*TARGETS, target.reverse_complement() if turned else target])[0] if m.target.id == "T")
-    assert (match.offset, match.orientation, match.overlap) == (before - cut, "-" if turned else "+", query.width - max(0, cut - before))
+    match = next(
+        m
+        for m in compare([query], [*TARGETS, target.reverse_complement() if turned else target])[0]
+        if m.target.id == "T"
+    )
+    assert (match.offset, match.orientation, match.overlap) == (
+        before - cut,
+        "-" if turned else "+",
+        query.width - max(0, cut - before),
+    )
     read = match.target.reverse_complement() if match.orientation == "-" else match.target
     for position in range(cut, query.width):
         assert np.array_equal(read.counts[position + match.offset], query.counts[position])
@@ -55,6 +69,10 @@ def test_jaspar_is_there_offline():
     motifs = {motif.id: motif for motif in jaspar_motifs()}
     assert len(motifs) > 800 and list(motifs) == sorted(motifs)
     ctcf = [motif for motif in motifs.values() if motif.name == "CTCF"]
-    assert ctcf and any("GGGGGC" in "".join("ACGT"[i] for i in (turn.counts.argmax(axis=1))) for motif in ctcf for turn in (motif, motif.reverse_complement()))
+    assert ctcf and any(
+        "GGGGGC" in "".join("ACGT"[i] for i in (turn.counts.argmax(axis=1)))
+        for motif in ctcf
+        for turn in (motif, motif.reverse_complement())
+    )
     old = [motif.id for motif in jaspar_motifs("jaspar2018")]
     assert "MA0139.1" in old and len(old) < len(motifs)

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsnr_tools.kmers import UNK, base_means, base_scores, encode, kmer_ids, reverse_complement, reverse_complement_codes, token_labels, vocabulary
+from bertsnr_tools.sequence.encoding import (
+    UNK,
+    base_means_from_tokens,
+    bases_from_tokens,
+    encode,
+    kmer_ids,
+    reverse_complement,
+    reverse_complement_codes,
+    token_labels,
+    vocabulary,
+)
 
 DNA = st.text("ACGTN", min_size=1, max_size=60)
 
@@ -20,7 +30,9 @@ def test_vocabulary_is_dnaberts():
 @given(sequence=DNA)
 def test_ids_are_those_of_the_words(k, sequence):
     words = vocabulary(k)
-    slow = [words.index(word) if "N" not in (word := sequence[i : i + k]) else UNK for i in range(len(sequence) - k + 1)]
+    slow = [
+        words.index(word) if "N" not in (word := sequence[i : i + k]) else UNK for i in range(len(sequence) - k + 1)
+    ]
     assert kmer_ids(encode(sequence.encode()), k).tolist() == slow
 
 
@@ -46,18 +58,18 @@ def test_labels_and_back_is_the_same_for_every_site_of_at_least_k(k):
         tokens = token_labels(labels, k)
         assert len(tokens) == length - k + 1
         assert tokens.sum() == max(0, end - start - k + 1)
-        assert base_scores(tokens, k).tolist() == (labels if end - start >= k else labels * 0).tolist()
+        assert bases_from_tokens(tokens, k).tolist() == (labels if end - start >= k else labels * 0).tolist()
 
 
 @given(values=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), k=st.integers(1, 6))
 def test_a_base_gets_the_best_of_its_tokens(values, k):
     tokens = np.array(values, dtype=np.float32)
     slow = [max(tokens[max(0, i - k + 1) : i + 1]) for i in range(len(tokens) + k - 1)]
-    assert base_scores(tokens, k).tolist() == slow
-    assert base_scores(np.stack([tokens, tokens]), k).shape == (2, len(slow))
+    assert bases_from_tokens(tokens, k).tolist() == slow
+    assert bases_from_tokens(np.stack([tokens, tokens]), k).shape == (2, len(slow))
 
 
 def test_a_base_gets_the_mean_of_its_tokens():
     #  tokens 1 2 6 over bases 0-2, 1-3, 2-4
-    assert base_means(np.array([[1.0, 2.0, 6.0]]), 3).tolist() == [[1.0, 1.5, 3.0, 4.0, 6.0]]
-    assert base_means(np.full((2, 7), 0.25, dtype=np.float32), 4).tolist() == [[0.25] * 10] * 2
+    assert base_means_from_tokens(np.array([[1.0, 2.0, 6.0]]), 3).tolist() == [[1.0, 1.5, 3.0, 4.0, 6.0]]
+    assert base_means_from_tokens(np.full((2, 7), 0.25, dtype=np.float32), 4).tolist() == [[0.25] * 10] * 2

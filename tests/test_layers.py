@@ -1,4 +1,4 @@
-"""The import directions of the package, read from its source."""
+"""The layers of the package, read from its source: a module imports from its own layer and from those below it."""
 
 import ast
 from pathlib import Path
@@ -6,62 +6,31 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bertsnr_tools"
-
-MAY_IMPORT = {
-    "errors": set(),
-    "log": set(),
-    "streams": {"errors"},
-    "kmers": set(),
-    "metrics": set(),
-    "scores": {"kmers"},
-    "regions": {"errors", "streams"},
-    "fasta": {"errors", "streams", "regions"},
-    "shuffle": {"fasta", "kmers"},
-    "windows": {"errors", "fasta", "kmers", "regions"},
-    "motifs": {"errors", "fasta", "kmers", "regions", "scores", "streams"},
-    "background": {"fasta", "kmers", "regions"},
-    "comparison": {"errors", "metrics", "motifs"},
-    "tracks": {"errors", "regions", "streams"},
-    "page": set(),
-    "networks": set(),
-    "amx": {"log"},
-    "lean": set(),
-    "matching": {"errors", "kmers", "log", "model", "motifs", "significance"},
-    "significance": {"errors", "kmers", "model", "scores", "scoring", "windows"},
-    "plots": {"comparison", "errors", "metrics", "motifs", "streams"},
-    "model": {"", "amx", "errors", "kmers", "lean", "networks", "streams"},
-    "scoring": {"errors", "kmers", "log", "model"},
-    "prefilter": {"kmers", "log", "model", "networks", "scores", "scoring", "windows"},
-    "pretrained": {"errors", "kmers", "model", "streams"},
-    "pretraining": {"checkpoint", "errors", "fasta", "kmers", "log", "model", "pretrained", "streams", "training", "windows"},
-    "checkpoint": {"errors", "log", "model", "streams", "windows"},
-    "training": {"checkpoint", "pretrained", "errors", "kmers", "log", "metrics", "model", "scoring", "shuffle", "significance", "streams", "windows"},
-    "inference": {"errors", "fasta", "kmers", "model", "prefilter", "regions", "scores", "scoring"},
-}
-ONLY_IN = {
-    "torch": {"amx", "checkpoint", "lean", "matching", "model", "networks", "pretrained", "prefilter", "pretraining", "scoring", "training", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn"},
-    "transformers": {"model", "pretrained", "pretraining"},
-    "pysam": {"fasta", "streams"},  # streams: bgzip output
-    "matplotlib": {"plots"},
-    "logomaker": {"plots"},
-    "lightmotif": {"matching"},
-    "memelite": {"comparison"},
-    "pyjaspar": {"comparison"},
-    "pyBigWig": {"tracks"},
-    "click": {"cli", "cli.options", "cli.windows", "cli.shuffle", "cli.train", "cli.pretrain", "cli.predict", "cli.evaluate", "cli.motifs", "cli.attn", "cli.models"},
-    "rich": {"log"},
+RULE = "errors log metrics <- io <- sequence <- models <- predict <- evaluate <- motifs train attention <- plots <- cli"
+LAYERS = [layer.split() for layer in RULE.split(" <- ")]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+ONLY_IN = {  # packages that are slow to import, or that not every installation has
+    "torch": ("models", "predict", "train", "attention", "cli"),
+    "transformers": ("models.pretrained", "models.huggingface", "train.pretrain"),
+    "pysam": ("io",),
+    "pyBigWig": ("io.tracks",),
+    "matplotlib": ("plots",),
+    "logomaker": ("plots",),
+    "lightmotif": ("models.pwm",),
+    "memelite": ("motifs.comparison",),
+    "pyjaspar": ("motifs.comparison",),
+    "click": ("cli",),
+    "rich": ("log",),
 }
 
 
 def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        yield ".".join(part for part in parts if part != "__init__"), path
+        yield path.relative_to(PACKAGE).with_suffix("").parts, path
 
 
-def imports(name, path):
-    """Everything a module imports, at the top or inside a function: our own modules by their name here, others by package."""
-    inside = name.startswith("cli")
+def imports(parts, path):
+    """All that a module imports, at its top or inside a function: own layers, and other packages."""
     own, others = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -69,24 +38,35 @@ def imports(name, path):
         elif isinstance(node, ast.ImportFrom) and not node.level:
             others.add(node.module.split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            base = "cli" if inside and node.level == 1 else ""
-            if node.module:
-                own.add(f"{base}.{node.module}".strip("."))
-            else:
-                own |= {f"{base}.{alias.name}".strip(".") if not alias.name.startswith("__") else base for alias in node.names}
+            base = list(parts[: len(parts) - node.level])
+            target = base + (node.module.split(".") if node.module else [])
+            own |= {target[0]} if target else {alias.name for alias in node.names if not alias.name.startswith("__")}
     return own, others
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()))
-def test_import_directions(name, path):
-    own, others = imports(name, path)
-    if name.startswith("cli"):
-        assert own <= {*MAY_IMPORT, "", "cli", "cli.options"}
-    else:
-        assert own <= MAY_IMPORT.get(name, set()), f"{name} imports {own}"
-    for package, allowed in ONLY_IN.items():
-        assert package not in others or name in allowed, f"{name} imports {package}"
+CASES = [
+    pytest.param(parts, path, id=".".join(parts))
+    for parts, path in modules()
+    if len(parts) > 1 or "_" not in parts[0][:2]
+]
 
 
-def test_every_module_is_known():
-    assert {name for name, _ in modules() if name and not name.startswith("cli")} == set(MAY_IMPORT)
+@pytest.mark.parametrize(("parts", "path"), CASES)
+def test_imports_go_down_the_layers(parts, path):
+    own, others = imports(parts, path)
+    above = {layer for layer in own if LEVEL[layer] > LEVEL[parts[0]]}
+    assert not above, f"{RULE}: {'.'.join(parts)} imports {above}"
+    name = ".".join(parts)
+    for package, places in ONLY_IN.items():
+        allowed = any(name == place or name.startswith(f"{place}.") for place in places)
+        assert allowed or package not in others, f"{name} imports {package}"
+
+
+def test_every_module_is_in_a_layer():
+    assert {parts[0] for parts, _ in modules() if parts[0] not in ("__init__", "__main__")} == set(LEVEL)
+
+
+def test_the_rule_can_fail(tmp_path):
+    module = tmp_path / "fasta.py"
+    module.write_text("def read():\n    from ..models.files import load_model\n    import click\n")
+    assert imports(("io", "fasta"), module) == ({"models"}, {"click"})

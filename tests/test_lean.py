@@ -4,15 +4,27 @@ import numpy as np
 import pytest
 import torch
 
-from bertsnr_tools import lean
-from bertsnr_tools.lean import Lean
-from bertsnr_tools.model import ModelInfo, SiteModel, compact_encoder, load_model, new_encoder
-from bertsnr_tools.scoring import cls_attention, token_probabilities
+from bertsnr_tools.attention import cls_attention
+from bertsnr_tools.models.batching import token_probabilities
+from bertsnr_tools.models.bertsnr import BertSNR
+from bertsnr_tools.models.encoder import compact_config, new_encoder
+from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.interface import ModelInfo
+from bertsnr_tools.models.kernels.inference import InferenceEncoder, _attend
 
 SMALL = {"vocab_size": 69, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
 CONFIGS = {
-    "compact": compact_encoder(3, 120),
-    "modernbert with biases": {"model_type": "modernbert", **SMALL, "attention_bias": True, "mlp_bias": True, "norm_bias": True, "local_attention": 8, "global_attn_every_n_layers": 2, "pad_token_id": 0},
+    "compact": compact_config(3, 120),
+    "modernbert with biases": {
+        "model_type": "modernbert",
+        **SMALL,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "norm_bias": True,
+        "local_attention": 8,
+        "global_attn_every_n_layers": 2,
+        "pad_token_id": 0,
+    },
     "bert": {"model_type": "bert", **SMALL},
 }
 
@@ -33,8 +45,8 @@ def test_same_hidden_states_as_transformers(name, length):
     ids = torch.randint(5, 69, (4, length))
     with torch.inference_mode():
         wanted = theirs(input_ids=ids).last_hidden_state
-        assert torch.allclose(Lean(theirs, torch.float32)(ids), wanted, atol=2e-5)
-        rough = Lean(theirs, torch.bfloat16)(ids).float()
+        assert torch.allclose(InferenceEncoder(theirs, torch.float32)(ids), wanted, atol=2e-5)
+        rough = InferenceEncoder(theirs, torch.bfloat16)(ids).float()
     assert 0 < (rough - wanted).pow(2).mean().sqrt() < 0.02 * wanted.pow(2).mean().sqrt()
 
 
@@ -44,15 +56,15 @@ def test_rows_of_extreme_scores_are_still_averages(shift):
     scores, value = torch.randn(2, 6, 6).bfloat16(), torch.randn(2, 6, 4).bfloat16()
     scores[1, 3] += shift  # one row out of the range of exp
     one = torch.eye(6).bfloat16().expand(2, 6, 6)
-    mixed = lean._mixed(scores, one, value)
+    mixed = _attend(scores, one, value)
     assert torch.allclose(mixed.float(), torch.softmax(scores.float(), -1) @ value.float(), atol=0.03)
-    alone = lean._mixed(scores[:1], one[:1], value[:1])
+    alone = _attend(scores[:1], one[:1], value[:1])
     assert torch.equal(mixed[:1], alone)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_batches_and_threads_change_no_bit_of_bf16(name):
-    model = SiteModel(ModelInfo("X", 3, 120, CONFIGS[name], 10)).eval()
+    model = BertSNR(ModelInfo("X", 3, 120, CONFIGS[name], 10)).eval()
     model.encoder = encoder(name)
     codes = np.random.default_rng(1).integers(0, 4, (33, 37)).astype(np.uint8)
     threads = torch.get_num_threads()
@@ -69,17 +81,19 @@ def test_batches_and_threads_change_no_bit_of_bf16(name):
 
 
 def test_encoder_with_unknown_parts_is_left_to_transformers():
-    model = SiteModel(ModelInfo("X", 3, 120, CONFIGS["bert"] | {"hidden_act": "relu"}, 10)).eval()
+    model = BertSNR(ModelInfo("X", 3, 120, CONFIGS["bert"] | {"hidden_act": "relu"}, 10)).eval()
     with pytest.raises(ValueError, match="gelu"):
-        Lean(model.encoder, torch.float32)
-    assert model.reader("fp32") is model
+        InferenceEncoder(model.encoder, torch.float32)
+    assert model.inference_function("fp32") is model
     assert np.isfinite(token_probabilities(model, np.zeros((2, 30), dtype=np.uint8), 2, "fp32")[1]).all()
 
 
-@pytest.mark.parametrize("causal", [{"model_type": "bert", **SMALL, "is_decoder": True}, compact_encoder(3, 120) | {"is_causal": True}])
+@pytest.mark.parametrize(
+    "causal", [{"model_type": "bert", **SMALL, "is_decoder": True}, compact_config(3, 120) | {"is_causal": True}]
+)
 def test_encoders_that_look_back_only_are_left_to_transformers(causal):
     with pytest.raises(ValueError, match="behind"):
-        Lean(new_encoder(causal), torch.float32)
+        InferenceEncoder(new_encoder(causal), torch.float32)
 
 
 def test_copies_share_the_work(toy_model_file):
@@ -89,7 +103,7 @@ def test_copies_share_the_work(toy_model_file):
     model.copies = [load_model(str(toy_model_file)) for _ in range(2)]
     asked = []
     for copy in (model, *model.copies):
-        reader = copy.reader("fp32")
+        reader = copy.inference_function("fp32")
         copy.reader = lambda precision, copy=copy, reader=reader: lambda ids: asked.append(copy) or reader(ids)
     shared = token_probabilities(model, codes, 16, "fp32")
     assert all(np.array_equal(one, other) for one, other in zip(alone, shared))
@@ -99,7 +113,7 @@ def test_copies_share_the_work(toy_model_file):
 def test_batches_that_do_not_fit_are_halved(toy_model, monkeypatch):
     codes = np.random.default_rng(2).integers(0, 4, (70, 100)).astype(np.uint8)
     wanted = token_probabilities(toy_model, codes, 64, "fp32")
-    read = toy_model.reader("fp32")
+    read = toy_model.inference_function("fp32")
     seen = []
 
     def small(ids, most=10):

@@ -19,7 +19,9 @@ def test_a_bar_on_a_terminal_and_nothing_elsewhere(monkeypatch):
         bar.advance(10)
         time.sleep(0.05)
         bar.advance(30)
-    assert "scanning" in terminal.getvalue() and re.search(r"40/100 bp [\d,]+/s", re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue()))
+    assert "scanning" in terminal.getvalue() and re.search(
+        r"40/100 bp [\d,]+/s", re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue())
+    )
     monkeypatch.setattr(sys, "stderr", plain := io.StringIO())
     with log.progress("scanning", 100, "bp") as bar:
         bar.advance(40)

@@ -61,7 +61,12 @@ def test_overview_lists_every_command():
 @pytest.mark.skipif(not shutil.which("man"), reason="no man here")
 @pytest.mark.parametrize("name", ["bertsnr", *(f"bertsnr-{name}" for name in COMMANDS)])
 def test_pages_render_without_warnings(name):
-    done = subprocess.run(["man", "--warnings", "-l", ROOT / "man" / f"{name}.1"], capture_output=True, text=True, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "MANWIDTH": "90"})
+    done = subprocess.run(
+        ["man", "--warnings", "-l", ROOT / "man" / f"{name}.1"],
+        capture_output=True,
+        text=True,
+        env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "MANWIDTH": "90"},
+    )
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
@@ -70,5 +75,7 @@ def test_launchers(launch, name):
     for arguments in (["--help"], ["-h"]):
         alone, through = launch(name, *arguments), launch("", name, *arguments)
         assert alone.status == through.status == 0
-        assert alone.out.replace(f"bertsnr-{name}", f"bertsnr {name}") == through.out.replace(f"bertsnr-{name}", f"bertsnr {name}")
+        assert alone.out.replace(f"bertsnr-{name}", f"bertsnr {name}") == through.out.replace(
+            f"bertsnr-{name}", f"bertsnr {name}"
+        )
     assert launch(name, "-V").out == f"bertsnr_tools {__version__}\n"

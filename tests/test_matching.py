@@ -4,18 +4,26 @@ import numpy as np
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
-from bertsnr_tools.kmers import encode, reverse_complement
-from bertsnr_tools.matching import Matrix, base_threshold, load_models
-from bertsnr_tools.motifs import LETTERS, Motif, jaspar_text, meme_text, read_jaspar, read_motifs
-from bertsnr_tools.scoring import token_probabilities
+from bertsnr_tools.io.motif_files import BASES, Motif, jaspar_text, meme_text, read_jaspar, read_motifs
+from bertsnr_tools.models.batching import token_probabilities
+from bertsnr_tools.models.pwm import PwmModel
+from bertsnr_tools.models.registry import load_models
+from bertsnr_tools.predict.thresholds import base_threshold
+from bertsnr_tools.sequence.encoding import encode, reverse_complement
 
-COUNTS = np.array([[30, 1, 0, 2], [0, 25, 4, 4], [1, 1, 30, 1], [20, 0, 13, 0], [3, 3, 3, 24], [0, 0, 33, 0], [33, 0, 0, 0]], dtype=float)
+COUNTS = np.array(
+    [[30, 1, 0, 2], [0, 25, 4, 4], [1, 1, 30, 1], [20, 0, 13, 0], [3, 3, 3, 24], [0, 0, 33, 0], [33, 0, 0, 0]],
+    dtype=float,
+)
 MOTIF = Motif("M1", COUNTS, "ONE")
 
 
 def slow_scores(sequence: bytes, motif: Motif) -> list[float]:
     odds = motif.log_odds
-    return [sum(odds[i, LETTERS.index(chr(letter))] for i, letter in enumerate(sequence[a : a + motif.width])) for a in range(len(sequence) - motif.width + 1)]
+    return [
+        sum(odds[i, BASES.index(chr(letter))] for i, letter in enumerate(sequence[a : a + motif.width]))
+        for a in range(len(sequence) - motif.width + 1)
+    ]
 
 
 def slow_p(motif: Motif, score: float) -> float:
@@ -33,7 +41,7 @@ def random_sequence(length: int, seed: int) -> bytes:
 def test_bases_have_the_p_value_of_the_best_match_that_covers_them():
     sequence = random_sequence(300, 1)
     scores = slow_scores(sequence, MOTIF)
-    _, bases = token_probabilities(Matrix(MOTIF), encode(sequence)[None], 64, "fp32")
+    _, bases = token_probabilities(PwmModel(MOTIF), encode(sequence)[None], 64, "fp32")
     for base in range(300):
         covering = scores[max(0, base - MOTIF.width + 1) : base + 1]
         x = -np.log10(slow_p(MOTIF, max(covering)))
@@ -41,7 +49,7 @@ def test_bases_have_the_p_value_of_the_best_match_that_covers_them():
 
 
 def test_a_sequence_has_its_best_match_and_rows_do_not_touch():
-    matrix = Matrix(MOTIF)
+    matrix = PwmModel(MOTIF)
     rows = [random_sequence(50, seed) for seed in range(9)]
     sequences, bases = token_probabilities(matrix, np.stack([encode(row) for row in rows]), 4, "fp32")
     for row, sequence, values in zip(rows, sequences, bases):
@@ -50,10 +58,10 @@ def test_a_sequence_has_its_best_match_and_rows_do_not_touch():
 
 
 def test_sequences_too_short_and_with_n():
-    matrix = Matrix(MOTIF)
+    matrix = PwmModel(MOTIF)
     sequences, bases = token_probabilities(matrix, encode(b"ACGA")[None], 64, "fp32")
     assert sequences[0] == 0 and not bases.any()
-    best = bytes(ord(LETTERS[i]) for i in COUNTS.argmax(axis=1))
+    best = bytes(ord(BASES[i]) for i in COUNTS.argmax(axis=1))
     _, bases = token_probabilities(matrix, encode(best + b"N" + best[:-1] + b"N")[None], 64, "fp32")
     assert (bases[0, : MOTIF.width] > 0.5).all() and bases[0, MOTIF.width :].max() < 0.1
 
@@ -63,13 +71,13 @@ def test_threshold_by_p_value_calls_the_matches_that_lightmotif_calls(p):
     import lightmotif
 
     sequence = random_sequence(100_000, 5)
-    pwm = lightmotif.ScoringMatrix(dict(zip(LETTERS, MOTIF.log_odds.T.tolist())))
+    pwm = lightmotif.ScoringMatrix(dict(zip(BASES, MOTIF.log_odds.T.tolist())))
     hits = [hit.position for hit in lightmotif.scan(pwm, lightmotif.stripe(sequence.decode()), threshold=pwm.score(p))]
     assert hits
     covered = np.zeros(len(sequence), dtype=bool)
     for start in hits:
         covered[start : start + MOTIF.width] = True
-    matrix = Matrix(MOTIF)
+    matrix = PwmModel(MOTIF)
     _, bases = token_probabilities(matrix, encode(sequence)[None], 64, "fp32")
     assert np.array_equal(bases[0] > base_threshold(("p", p), matrix), covered)
     assert covered.mean() == pytest.approx(p * MOTIF.width, rel=0.5)
@@ -80,7 +88,7 @@ def test_threshold_by_p_value_calls_the_matches_that_lightmotif_calls(p):
 def test_threshold_by_score_keeps_the_matches_with_that_score():
     sequence = random_sequence(3000, 6)
     scores = np.array(slow_scores(sequence, MOTIF))
-    matrix = Matrix(MOTIF)
+    matrix = PwmModel(MOTIF)
     _, bases = token_probabilities(matrix, encode(sequence)[None], 64, "fp32")
     for cut in np.sort(scores)[[-1, -3, -10]]:
         starts = np.nonzero(scores >= cut - 1e-6)[0]
@@ -90,7 +98,7 @@ def test_threshold_by_score_keeps_the_matches_with_that_score():
 
 def test_scores_that_nothing_reaches_are_told(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "propagate", True)
-    short = Matrix(Motif("S", COUNTS[:4]))
+    short = PwmModel(Motif("S", COUNTS[:4]))
     assert base_threshold(None, short) == 1  # one of 256 words is no less frequent than 0.004
     assert "even the best match does not reach p=0.0001" in caplog.text
     assert base_threshold(("score", 99.0), short) == 1 and base_threshold(("probability", 0.25), short) == 0.25
@@ -109,14 +117,16 @@ def test_every_motif_of_a_file_is_a_model(tmp_path):
 
 def test_predict_finds_the_same_on_both_strands(tmp_path, run):
     (tmp_path / "m.jaspar").write_text(jaspar_text([MOTIF]))
-    best = bytes(ord(LETTERS[i]) for i in COUNTS.argmax(axis=1))
+    best = bytes(ord(BASES[i]) for i in COUNTS.argmax(axis=1))
     sequence = b"T" * 900 + best + b"T" * 300 + reverse_complement(best) + b"T" * 2000 + best
     (tmp_path / "s.fa").write_bytes(b">s\n" + sequence + b"\n")
     result = run("predict", "-m", tmp_path / "m.jaspar", tmp_path / "s.fa")
     assert result.status == 0, result.err
     rows = [line.split("\t") for line in result.out.splitlines()]
     starts = [900, 1207, 3214]
-    assert [(int(row[1]), int(row[2]), row[3], row[5]) for row in rows] == [(a, a + 7, "ONE", strand) for a, strand in zip(starts, "+-+")]
+    assert [(int(row[1]), int(row[2]), row[3], row[5]) for row in rows] == [
+        (a, a + 7, "ONE", strand) for a, strand in zip(starts, "+-+")
+    ]
     assert run("predict", "-m", tmp_path / "m.jaspar", "-t", "score=99", tmp_path / "s.fa").out == ""
 
 

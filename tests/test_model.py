@@ -5,21 +5,16 @@ import numpy as np
 import pytest
 import torch
 
+from bertsnr_tools.attention import all_attention, cls_attention, layers_and_heads
 from bertsnr_tools.errors import DataError, DeviceError
-from bertsnr_tools.kmers import base_means, encode
-from bertsnr_tools.model import (
-    ModelInfo,
-    SiteModel,
-    choose_device,
-    choose_precision,
-    compact_encoder,
-    find_model,
-    load_model,
-    save_model,
-    shipped_models,
-    token_ids,
-)
-from bertsnr_tools.scoring import all_attention, base_probabilities, cls_attention, layers_and_heads, token_probabilities
+from bertsnr_tools.models.batching import base_probabilities, token_probabilities
+from bertsnr_tools.models.bertsnr import BertSNR, token_ids
+from bertsnr_tools.models.device import choose_device, choose_precision
+from bertsnr_tools.models.encoder import compact_config
+from bertsnr_tools.models.files import load_model, save_model
+from bertsnr_tools.models.interface import ModelInfo
+from bertsnr_tools.models.registry import find_model, shipped_models
+from bertsnr_tools.sequence.encoding import base_means_from_tokens, encode
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +62,9 @@ def test_a_saved_model_is_the_same_model(toy_model, codes, tmp_path):
     save_model(path, toy_model)
     again = load_model(path)
     assert vars(again.info) == vars(toy_model.info)
-    assert np.array_equal(base_probabilities(again, codes, 64, "fp32"), base_probabilities(toy_model, codes, 64, "fp32"))
+    assert np.array_equal(
+        base_probabilities(again, codes, 64, "fp32"), base_probabilities(toy_model, codes, 64, "fp32")
+    )
     save_model(str(tmp_path / "b.pt"), again)
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
 
@@ -92,8 +89,8 @@ class Payload:
         ({"encoder": {"model_type": "t5", "vocab_size": 69}}, "encoder type is 't5'"),
         ({"encoder": {"model_type": "modernbert", "vocab_size": 69}}, "cannot be used"),
         ({"name": None}, "model field 'name'"),
-        ({"encoder": compact_encoder(3, 100) | {"num_hidden_layers": 10**9}}, "1000000000 layers"),
-        ({"encoder": compact_encoder(3, 100) | {"hidden_size": 2**40}}, "cannot be used"),
+        ({"encoder": compact_config(3, 100) | {"num_hidden_layers": 10**9}}, "1000000000 layers"),
+        ({"encoder": compact_config(3, 100) | {"hidden_size": 2**40}}, "cannot be used"),
     ],
 )
 def test_model_files_that_are_refused(toy_model_file, tmp_path, change, problem):
@@ -116,7 +113,14 @@ def test_files_that_are_no_models(tmp_path, capfd, toy_model_file):
     path = tmp_path / "x.pt"
     whole = toy_model_file.read_bytes()
     torch.save({"format": "bertsnr_tools model", "weights": Payload()}, tmp_path / "code.pt")
-    contents = [b"", b"hello\n", b"KPri\x04", pickle.dumps({"a": Payload()}), whole[: len(whole) // 2], (tmp_path / "code.pt").read_bytes()]
+    contents = [
+        b"",
+        b"hello\n",
+        b"KPri\x04",
+        pickle.dumps({"a": Payload()}),
+        whole[: len(whole) // 2],
+        (tmp_path / "code.pt").read_bytes(),
+    ]
     for content in contents:
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"x\.pt: is no bertsnr_tools model"):
@@ -158,8 +162,16 @@ def test_shipped_models_say_where_they_come_from(name):
 
 def bert_model(k=4, seed=2):
     torch.manual_seed(seed)
-    encoder = {"model_type": "bert", "vocab_size": 5 + 4**k, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 128}
-    return SiteModel(ModelInfo("B", k, 60, encoder, 8)).eval()
+    encoder = {
+        "model_type": "bert",
+        "vocab_size": 5 + 4**k,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 128,
+    }
+    return BertSNR(ModelInfo("B", k, 60, encoder, 8)).eval()
 
 
 @pytest.mark.parametrize("encoder", ["modernbert", "bert"])
@@ -173,7 +185,11 @@ def test_attention_of_cls_is_the_first_row_of_all(encoder, toy_model):
     for layer in range(layers):
         for head in (None, 0, heads - 1):
             first = np.stack([(w[layer].sum(axis=0) if head is None else w[layer, head])[0, 1:-1] for w in whole])
-            assert np.allclose(cls_attention(model, codes, layer, head, 2, "fp32"), base_means(first, model.info.k), atol=1e-6)
+            assert np.allclose(
+                cls_attention(model, codes, layer, head, 2, "fp32"),
+                base_means_from_tokens(first, model.info.k),
+                atol=1e-6,
+            )
     # looking does not change what the model says
     before = token_probabilities(model, codes, 2, "fp32")
     cls_attention(model, codes, -1, None, 5, "fp32")
@@ -189,8 +205,16 @@ def test_bert_is_that_of_transformers(tmp_path):
     model = load_model(str(tmp_path / "b.pt"))
     codes = np.random.default_rng(3).integers(0, 4, (6, 60)).astype(np.uint8)
     ids = token_ids(codes, 4)
-    other = BertModel(BertConfig(**{key: value for key, value in model.info.encoder.items() if key != "model_type"})).eval()
-    other.load_state_dict({name.removeprefix("encoder."): value for name, value in model.state_dict().items() if name.startswith("encoder.")})
+    other = BertModel(
+        BertConfig(**{key: value for key, value in model.info.encoder.items() if key != "model_type"})
+    ).eval()
+    other.load_state_dict(
+        {
+            name.removeprefix("encoder."): value
+            for name, value in model.state_dict().items()
+            if name.startswith("encoder.")
+        }
+    )
     with torch.inference_mode():
         output = other(input_ids=ids)
         sequence, tokens = model(ids)

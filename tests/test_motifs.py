@@ -8,24 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.fasta import Genome
-from bertsnr_tools.kmers import encode
-from bertsnr_tools.motifs import (
-    LETTERS,
-    Motif,
-    Pile,
+from bertsnr_tools.io.fasta import Genome
+from bertsnr_tools.io.intervals import Interval
+from bertsnr_tools.io.motif_files import BASES, Motif, jaspar_text, meme_text, read_meme, read_motifs, unique_id
+from bertsnr_tools.motifs.instances import (
+    InstanceCounts,
     called_instances,
     instance_starts,
-    jaspar_text,
-    meme_text,
-    needed,
-    read_meme,
-    read_motifs,
+    min_called_bases,
     site_instances,
-    unique_id,
 )
-from bertsnr_tools.regions import Interval
-from bertsnr_tools.scores import Site
+from bertsnr_tools.predict.calling import Site
+from bertsnr_tools.sequence.encoding import encode
 
 # a hand-made motif, and one as it comes from instances
 SHORT = Motif("A_1", np.array([[7, 0, 0, 0], [0, 3, 3, 1], [2, 2, 2, 1]], dtype=float), "short")
@@ -33,7 +27,9 @@ SHORT = Motif("A_1", np.array([[7, 0, 0, 0], [0, 3, 3, 1], [2, 2, 2, 1]], dtype=
 
 def random_motif(seed, width, sites):
     rng = np.random.default_rng(seed)
-    return Motif(f"M{seed}", np.array([rng.multinomial(sites, rng.dirichlet([0.4] * 4)) for _ in range(width)], dtype=float))
+    return Motif(
+        f"M{seed}", np.array([rng.multinomial(sites, rng.dirichlet([0.4] * 4)) for _ in range(width)], dtype=float)
+    )
 
 
 def first_instance_slowly(calls, width, coverage):
@@ -76,8 +72,8 @@ def test_every_run_is_an_instance():
 
 
 def test_bases_needed():
-    assert [needed(width, 0.8) for width in (1, 5, 10, 11, 15, 19, 35)] == [1, 4, 8, 9, 12, 16, 28]
-    assert needed(10, 0.7) == 7 and needed(3, 0.001) == 1
+    assert [min_called_bases(width, 0.8) for width in (1, 5, 10, 11, 15, 19, 35)] == [1, 4, 8, 9, 12, 16, 28]
+    assert min_called_bases(10, 0.7) == 7 and min_called_bases(3, 0.001) == 1
 
 
 @pytest.mark.parametrize("strand", ["+", "-"])
@@ -110,7 +106,12 @@ def test_instances_of_sites_are_those_of_calls(tmp_path, strand):
 def test_sites_that_cannot_be_read_are_counted(tmp_path):
     (tmp_path / "g.fa").write_text(">c\nACGTACGTNACGTACGTACGT\n")
     genome = Genome(str(tmp_path / "g.fa"))
-    sites = [Interval("c", 0, 3, "TF"), Interval("c", 6, 11, "TF"), Interval("c", 12, 14, "TF"), Interval("c", 12, 17, "TF")]
+    sites = [
+        Interval("c", 0, 3, "TF"),
+        Interval("c", 6, 11, "TF"),
+        Interval("c", 12, 14, "TF"),
+        Interval("c", 12, 17, "TF"),
+    ]
     skipped = Counter()
     assert [i.sequence for i in site_instances(sites, genome, "x", {"TF": 5}, 0.6, skipped)] == [b"TACGT"]
     assert skipped == {"edge": 1, "n": 1, "short": 1}
@@ -141,13 +142,15 @@ def test_matrices():
     assert SHORT.information[0].tolist() == [2, 0, 0, 0]
     even = Motif("e", np.full((1, 4), 5.0))
     assert np.allclose(even.information, 0) and np.allclose(even.log_odds, 0)
-    assert SHORT.log_odds[0, 0] == pytest.approx(np.log2(7.25 / 8 / 0.25)) and SHORT.log_odds[0, 1] == pytest.approx(np.log2(0.25 / 8 / 0.25))
+    assert SHORT.log_odds[0, 0] == pytest.approx(np.log2(7.25 / 8 / 0.25)) and SHORT.log_odds[0, 1] == pytest.approx(
+        np.log2(0.25 / 8 / 0.25)
+    )
     assert SHORT.reverse_complement().counts[-1].tolist() == [0, 0, 0, 7]
-    pile = Pile(3)
+    pile = InstanceCounts(3)
     for word in ("ACG", "ACT", "TTT"):
         pile.add(word.encode())
     assert pile.counts.tolist() == [[2, 0, 0, 1], [0, 2, 0, 1], [0, 0, 1, 2]]
-    assert "".join(LETTERS[c] for c in [0, 3, 1, 2]) == "ATCG" and encode(b"ATCG").tolist() == [0, 1, 2, 3]
+    assert "".join(BASES[c] for c in [0, 3, 1, 2]) == "ATCG" and encode(b"ATCG").tolist() == [0, 1, 2, 3]
 
 
 def test_ids_are_unique_and_plain():
@@ -190,9 +193,13 @@ def test_three_other_readers_see_the_same_matrices(tmp_path):
     for motif, one, two, three in zip(MOTIFS, first, second.values(), third):
         written = np.array([[round(v * 1e6) / 1e6 for v in row] for row in motif.probs])
         assert one.num_occurrences == motif.sites
-        assert np.abs(np.array([one.counts[letter] for letter in LETTERS]).T - motif.counts).max() <= 1  # it rounds shares times sites
+        assert (
+            np.abs(np.array([one.counts[letter] for letter in BASES]).T - motif.counts).max() <= 1
+        )  # it rounds shares times sites
         assert np.abs(two.T - written).max() < 2e-6
-        odds = np.array([list(row) for row in three.pwm])[:, [0, 1, 3, 2]]  # over a background of 0.25, letters A, C, T, G
+        odds = np.array([list(row) for row in three.pwm])[
+            :, [0, 1, 3, 2]
+        ]  # over a background of 0.25, letters A, C, T, G
         assert np.abs(odds / 4 - written).max() < 2e-6
 
 
@@ -204,7 +211,9 @@ def test_jaspar_is_read_by_biopython(tmp_path):
     with path.open() as stream:
         read = biopython.parse(stream, "jaspar")
     for motif, other in zip(MOTIFS, read):
-        assert other.matrix_id == motif.id and np.array_equal(np.array([other.counts[letter] for letter in LETTERS]).T, motif.counts)
+        assert other.matrix_id == motif.id and np.array_equal(
+            np.array([other.counts[letter] for letter in BASES]).T, motif.counts
+        )
 
 
 def test_files_of_other_hands(tmp_path):
@@ -229,7 +238,10 @@ MATRIX = "letter-probability matrix: alength= 4 w= 2 nsites= 3 E= 0\n"
         ("", "line 1: begins with '', a MEME motif file begins with 'MEME version'"),
         (">MA1\nA [ 1 ]\n", "line 1: begins with '>MA1'"),
         (HEAD, "holds no motif"),
-        ("MEME version 4\nALPHABET= ACDEFGHIKLMNPQRSTVWY\n", "line 2: alphabet is 'ACDEFGHIKLMNPQRSTVWY', needed is ACGT"),
+        (
+            "MEME version 4\nALPHABET= ACDEFGHIKLMNPQRSTVWY\n",
+            "line 2: alphabet is 'ACDEFGHIKLMNPQRSTVWY', needed is ACGT",
+        ),
         (HEAD + "MOTIF\n", "line 5: the motif has no name"),
         (HEAD + MATRIX, "line 5: a matrix stands before the first MOTIF line"),
         (HEAD + "MOTIF a\nMOTIF b\n", "motif 'a' has no letter-probability matrix"),
@@ -266,10 +278,20 @@ def test_counts_survive_both_formats(rows):
     jaspar = motifs_of(jaspar_text([Motif("M1", counts, "one")]))
     assert [(motif.id, motif.name, motif.counts.tolist()) for motif in jaspar] == [("M1", "one", counts.tolist())]
     meme = motifs_of(meme_text([Motif("M1", counts, "one")]))
-    assert [(motif.id, motif.name) for motif in meme] == [("M1", "one")] and np.abs(meme[0].probs - jaspar[0].probs).max() < 2e-6
+    assert [(motif.id, motif.name) for motif in meme] == [("M1", "one")] and np.abs(
+        meme[0].probs - jaspar[0].probs
+    ).max() < 2e-6
 
 
-@given(COUNTS, st.booleans(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), st.text("ACGT0159.[]>= \n-eMOTIF\x00é", max_size=5)), min_size=1, max_size=4))
+@given(
+    COUNTS,
+    st.booleans(),
+    st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 9), st.text("ACGT0159.[]>= \n-eMOTIF\x00é", max_size=5)),
+        min_size=1,
+        max_size=4,
+    ),
+)
 def test_damaged_motif_files_are_motifs_or_an_error(rows, jaspar, cuts):
     text = (jaspar_text if jaspar else meme_text)([Motif("M1", np.array(rows, dtype=float))])
     for place, gone, put in cuts:
@@ -279,4 +301,6 @@ def test_damaged_motif_files_are_motifs_or_an_error(rows, jaspar, cuts):
         motifs = motifs_of(text)
     except DataError:
         return
-    assert all(motif.counts.shape == (motif.width, 4) and motif.width and np.isfinite(motif.probs).all() for motif in motifs)
+    assert all(
+        motif.counts.shape == (motif.width, 4) and motif.width and np.isfinite(motif.probs).all() for motif in motifs
+    )

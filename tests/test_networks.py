@@ -2,16 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from bertsnr_tools.kmers import encode
-from bertsnr_tools.model import ModelInfo, baseline_encoder, load_model, new_model, save_model, token_ids
-from bertsnr_tools.networks import NETWORKS
-from bertsnr_tools.scoring import token_probabilities
+from bertsnr_tools.models.baselines import NETWORKS, baseline_config
+from bertsnr_tools.models.batching import token_probabilities
+from bertsnr_tools.models.bertsnr import token_ids
+from bertsnr_tools.models.files import load_model, new_model, save_model
+from bertsnr_tools.models.interface import ModelInfo
+from bertsnr_tools.sequence.encoding import encode
 
 
 @pytest.fixture(params=sorted(NETWORKS))
 def baseline(request):
     torch.manual_seed(4)
-    return new_model(ModelInfo("B", 1, 100, baseline_encoder(request.param), 9)).eval()
+    return new_model(ModelInfo("B", 1, 100, baseline_config(request.param), 9)).eval()
 
 
 def test_one_logit_for_each_base_from_one_hot_sequence(baseline):
@@ -20,7 +22,9 @@ def test_one_logit_for_each_base_from_one_hot_sequence(baseline):
     with torch.inference_mode():
         sequence, bases = baseline(token_ids(encode(b"ACGTN" * 10)[None], 1))
     assert sequence.shape == (1,) and bases.shape == (1, 50) and sequence[0] == bases.max()
-    one_hot = seen[0][0, 0].numpy()  # rows A, C, G, T; N is nothing, and so is what a short sequence lacks of the window
+    one_hot = seen[0][
+        0, 0
+    ].numpy()  # rows A, C, G, T; N is nothing, and so is what a short sequence lacks of the window
     assert one_hot.shape == (4, 100) and np.array_equal(one_hot[:, :5], np.eye(4, 5)) and not one_hot[:, 50:].any()
 
 

@@ -6,22 +6,41 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer, ModernBertConfig, ModernBertForMaskedLM
 
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.kmers import encode, vocabulary
-from bertsnr_tools.model import load_model, save_model, token_ids
-from bertsnr_tools.pretrained import read_pretrained
-from bertsnr_tools.training import Design
-from bertsnr_tools.windows import Windows
+from bertsnr_tools.models.bertsnr import token_ids
+from bertsnr_tools.models.files import load_model, save_model
+from bertsnr_tools.models.pretrained import read_pretrained
+from bertsnr_tools.sequence.encoding import encode, vocabulary
+from bertsnr_tools.sequence.windows import Windows
+from bertsnr_tools.train.config import ModelDesign
 
 SEQUENCES = [b"ACGTTGCAAGCTTGACCACTAGAGGGCGCTATTGACCATT", b"TTTTTTTTTTTTAAAAAAAAAAAACCCCCCCCGGGGACGT"]
 # what DNABERT's configuration holds beside that of BERT
-EXTRA = {"num_rnn_layer": 1, "rnn": "lstm", "rnn_dropout": 0.0, "rnn_hidden": 768, "split": 10, "output_past": True, "finetuning_task": None, "architectures": ["BertForMaskedLM"]}
+EXTRA = {
+    "num_rnn_layer": 1,
+    "rnn": "lstm",
+    "rnn_dropout": 0.0,
+    "rnn_hidden": 768,
+    "split": 10,
+    "output_past": True,
+    "finetuning_task": None,
+    "architectures": ["BertForMaskedLM"],
+}
 
 
 def write_dnabert(folder, k, pooler=True, kind="bin", words=None):
     """A folder as the authors of DNABERT publish it, small and with random weights."""
     folder.mkdir()
     torch.manual_seed(k)
-    config = {"vocab_size": 5 + 4**k, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "max_position_embeddings": 64, "layer_norm_eps": 1e-12, "type_vocab_size": 2}
+    config = {
+        "vocab_size": 5 + 4**k,
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "max_position_embeddings": 64,
+        "layer_norm_eps": 1e-12,
+        "type_vocab_size": 2,
+    }
     (folder / "config.json").write_text(json.dumps({**config, **EXTRA}))
     (folder / "vocab.txt").write_text("\n".join(words or vocabulary(k)) + "\n")
     weights = BertForMaskedLM(BertConfig(**config)).state_dict()
@@ -30,7 +49,10 @@ def write_dnabert(folder, k, pooler=True, kind="bin", words=None):
         weights.update({"bert.pooler.dense.weight": torch.randn(48, 48) / 7, "bert.pooler.dense.bias": torch.randn(48)})
     weights["bert.embeddings.position_ids"] = torch.arange(64)[None]
     if kind == "bin":  # of a time when layer norms had other names
-        weights = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value for name, value in weights.items()}
+        weights = {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+            for name, value in weights.items()
+        }
         torch.save(weights, folder / "pytorch_model.bin")
     else:
         from safetensors.torch import save_file
@@ -60,7 +82,11 @@ def test_hidden_states_are_those_of_transformers(tmp_path, kind):
     folder = write_dnabert(tmp_path / "d", 4, kind=kind)
     pretrained = read_pretrained(str(folder))
     assert pretrained.k == 4 and "rnn" not in pretrained.config and "cls" not in " ".join(pretrained.weights)
-    model = Design("bertsnr", 4, pretrained).model(Design("bertsnr", 4, pretrained).info("T", some_windows())).eval()
+    model = (
+        ModelDesign("bertsnr", 4, pretrained)
+        .model(ModelDesign("bertsnr", 4, pretrained).info("T", some_windows()))
+        .eval()
+    )
     other = BertModel.from_pretrained(folder).eval()
     with torch.inference_mode():
         ids = token_ids(some_windows().codes, 4)
@@ -88,16 +114,35 @@ def test_a_vocabulary_in_another_order_is_put_in_ours(tmp_path):
 
 
 def test_modernbert_folder(tmp_path):
-    config = ModernBertConfig(vocab_size=69, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, local_attention=16, max_position_embeddings=102, pad_token_id=0, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3)
+    config = ModernBertConfig(
+        vocab_size=69,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        local_attention=16,
+        max_position_embeddings=102,
+        pad_token_id=0,
+        cls_token_id=2,
+        sep_token_id=3,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
     torch.manual_seed(0)
     ModernBertForMaskedLM(config).save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary(3)))
     pretrained = read_pretrained(str(tmp_path))
-    model = Design("bertsnr", 3, pretrained).model(Design("bertsnr", 3, pretrained).info("T", some_windows())).eval()
+    model = (
+        ModelDesign("bertsnr", 3, pretrained)
+        .model(ModelDesign("bertsnr", 3, pretrained).info("T", some_windows()))
+        .eval()
+    )
     other = ModernBertForMaskedLM.from_pretrained(tmp_path).eval()
     ids = token_ids(some_windows().codes, 3)
     with torch.inference_mode():
-        assert torch.allclose(model.encoder(input_ids=ids).last_hidden_state, other.model(input_ids=ids).last_hidden_state, atol=1e-5)
+        assert torch.allclose(
+            model.encoder(input_ids=ids).last_hidden_state, other.model(input_ids=ids).last_hidden_state, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(
@@ -105,16 +150,28 @@ def test_modernbert_folder(tmp_path):
     [
         (lambda d: (d / "vocab.txt").unlink(), "vocab.txt: No such file"),
         (lambda d: (d / "vocab.txt").write_text("\n".join(vocabulary(3)[:-1])), "vocab.txt: has 68 tokens"),
-        (lambda d: (d / "vocab.txt").write_text("\n".join(vocabulary(4))), "config.json: vocab_size is 69, vocab.txt has 261 tokens"),
+        (
+            lambda d: (d / "vocab.txt").write_text("\n".join(vocabulary(4))),
+            "config.json: vocab_size is 69, vocab.txt has 261 tokens",
+        ),
         (lambda d: (d / "config.json").write_text("{"), "config.json: "),
-        (lambda d: (d / "config.json").write_text('{"model_type": "gpt2"}'), "config.json: model_type is 'gpt2', needed is bert or modernbert"),
+        (
+            lambda d: (d / "config.json").write_text('{"model_type": "gpt2"}'),
+            "config.json: model_type is 'gpt2', needed is bert or modernbert",
+        ),
         (lambda d: (d / "pytorch_model.bin").unlink(), "pytorch_model.bin: no such file, nor model.safetensors"),
         (lambda d: (d / "pytorch_model.bin").write_bytes(b"junk"), "pytorch_model.bin: holds no weights"),
         (lambda d: (d / "model.safetensors").write_bytes(b"junk"), "model.safetensors: holds no weights"),
         (lambda d: torch.save({"x": 1}, d / "pytorch_model.bin"), "pytorch_model.bin: holds more than tensors"),
         (lambda d: torch.save({"x": torch.ones(1)}, d / "pytorch_model.bin"), "the token embedding has no rows"),
-        (lambda d: change(d, lambda w: w.pop("bert.encoder.layer.1.output.dense.weight")), "weights of encoder.layer.1.output.dense.weight are missing"),
-        (lambda d: change(d, lambda w: w.update({"bert.encoder.layer.1.output.dense.bias": torch.ones(3)})), "output.dense.bias have the shape (3,), needed is (48,)"),
+        (
+            lambda d: change(d, lambda w: w.pop("bert.encoder.layer.1.output.dense.weight")),
+            "weights of encoder.layer.1.output.dense.weight are missing",
+        ),
+        (
+            lambda d: change(d, lambda w: w.update({"bert.encoder.layer.1.output.dense.bias": torch.ones(3)})),
+            "output.dense.bias have the shape (3,), needed is (48,)",
+        ),
         (lambda d: change(d, lambda w: w["bert.encoder.layer.1.output.dense.bias"].fill_(float("nan"))), "no numbers"),
     ],
 )
@@ -144,16 +201,27 @@ def test_fine_tuning_from_the_command_line(run_here, tmp_path):
     for i in range(40):
         text = "".join(rng.choices("ACGT", k=40))
         at = rng.randrange(25)
-        lines.append(f">w{i}::chr1:{i * 1000}-{i * 1000 + 40}(+) site={at}-{at + 9}\n{text[:at]}GATTACAGG{text[at + 9 :]}\n")
+        lines.append(
+            f">w{i}::chr1:{i * 1000}-{i * 1000 + 40}(+) site={at}-{at + 9}\n{text[:at]}GATTACAGG{text[at + 9 :]}\n"
+        )
     (tmp_path / "pos.fa").write_text("".join(lines))
     outcome = run_here("train", "--encoder", folder, "--json", "r.json", "-o", "T.pt", "pos.fa")
     assert outcome.status == 0, outcome.err
     recipe = json.loads((tmp_path / "r.json").read_text())["recipe"]
-    assert (recipe["learning_rate"], recipe["epochs"], recipe["patience"], recipe["weight_decay"], recipe["average"]) == (2e-4, 10, 3, 0.01, 0)
+    assert (
+        recipe["learning_rate"],
+        recipe["epochs"],
+        recipe["patience"],
+        recipe["weight_decay"],
+        recipe["average"],
+    ) == (2e-4, 10, 3, 0.01, 0)
     model = load_model(str(tmp_path / "T.pt"))
     assert model.info.k == 5 and model.info.encoder["model_type"] == "bert"
     again = run_here("train", "--encoder", folder, "--json", "r.json", "-o", "U.pt", "--name", "T", "pos.fa")
-    assert again.status == 0 and all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), load_model(str(tmp_path / "U.pt")).state_dict().values()))
+    assert again.status == 0 and all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), load_model(str(tmp_path / "U.pt")).state_dict().values())
+    )
     for options, status, problem in (
         (["-k", 3, "--encoder", folder], 2, "-k 3: the encoder in"),
         (["--arch", "deepsnr", "--encoder", folder], 2, "neither -k nor --encoder"),
@@ -165,7 +233,7 @@ def test_fine_tuning_from_the_command_line(run_here, tmp_path):
 
 def test_the_shipped_encoder_is_read_and_used(run_here, tmp_path):
     """`train` begins with it by default, for windows of any length, and `--encoder new` does not."""
-    from bertsnr_tools.pretrained import shipped_encoder
+    from bertsnr_tools.models.pretrained import shipped_encoder
 
     known = shipped_encoder(3)
     assert known.k == 3 and shipped_encoder(6) is None
@@ -176,5 +244,7 @@ def test_the_shipped_encoder_is_read_and_used(run_here, tmp_path):
         assert outcome.status == 0, outcome.err
         model = load_model(str(tmp_path / "m.pt"))
         assert model.info.window == 200 and model.info.training["data"]["encoder"] == encoder
-        distance[encoder] = max(float((model.encoder.state_dict()[name] - value).abs().max()) for name, value in known.weights.items())
+        distance[encoder] = max(
+            float((model.encoder.state_dict()[name] - value).abs().max()) for name, value in known.weights.items()
+        )
     assert distance["compact"] < 1e-3 < distance["new"]

@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from bertsnr_tools import pretraining
-from bertsnr_tools.kmers import CLS, MASK, SEP, reverse_complement_codes
-from bertsnr_tools.model import token_ids
-from bertsnr_tools.pretrained import read_pretrained
-from bertsnr_tools.pretraining import IGNORED, Plan, batches, mask_tokens, windows
+from bertsnr_tools.models.bertsnr import token_ids
+from bertsnr_tools.models.pretrained import read_pretrained
+from bertsnr_tools.sequence.encoding import CLS, MASK, SEP, reverse_complement_codes
+from bertsnr_tools.train.pretrain import IGNORED, PretrainConfig, _step, batches, mask_tokens, windows
 from conftest import BIN, DATA
 
 GENOME = str(DATA / "genome.fa")
 
 
 def test_windows_cover_the_sequence_once(tmp_path, monkeypatch):
-    from bertsnr_tools import fasta
 
     rng = np.random.default_rng(0)
     text = rng.choice(np.frombuffer(b"ACGT", dtype=np.uint8), 5000).tobytes()
@@ -36,13 +34,13 @@ def test_windows_cover_the_sequence_once(tmp_path, monkeypatch):
     again = list(windows([str(path)], 50, 1, 0))
     assert np.array_equal(found, again) and not np.array_equal(found[:90], list(windows([str(path)], 50, 1, 1))[:90])
     # how the file is read does not matter, once a piece is longer than a window
-    monkeypatch.setattr(fasta, "PIECE", 700)
+    monkeypatch.setattr("bertsnr_tools.io.fasta.CHUNK_BASES", 700)
     assert abs(len(list(windows([str(path)], 50, 1, 0))) - len(found)) <= 1
 
 
 def test_batches_go_on_for_ever_and_alike(monkeypatch):
-    monkeypatch.setattr(pretraining, "POOL", 300)
-    plan = Plan(window=60, batch_size=32)
+    monkeypatch.setattr("bertsnr_tools.train.pretrain.POOL_WINDOWS", 300)
+    plan = PretrainConfig(window=60, batch_size=32)
     one, other = batches([GENOME], plan), batches([GENOME], plan)
     for _ in range(120):  # several epochs of 85 kb
         batch = next(one)
@@ -68,23 +66,61 @@ def test_masks_are_spans_of_the_right_share(k):
 def test_pretraining_learns_and_its_folder_is_read(run_here, tmp_path):
     """A sequence with a strong rule: the loss falls well below that of guessing, ln 64."""
     (tmp_path / "g.fa").write_text(">r\n" + "ACGGTCATTG" * 6000 + "\n")
-    outcome = run_here("pretrain", "--steps", 120, "--every", 40, "--lr", 0.003, "--batch-size", 16, "-w", 40, "--json", "r.json", "-o", "enc", "g.fa")
+    outcome = run_here(
+        "pretrain",
+        "--steps",
+        120,
+        "--every",
+        40,
+        "--lr",
+        0.003,
+        "--batch-size",
+        16,
+        "-w",
+        40,
+        "--json",
+        "r.json",
+        "-o",
+        "enc",
+        "g.fa",
+    )
     assert outcome.status == 0, outcome.err
     history = json.loads((tmp_path / "r.json").read_text())["history"]
-    assert [row["step"] for row in history] == [40, 80, 120] and history[-1]["loss"] < 1.5 < history[0]["loss"] and history[-1]["accuracy"] > 0.6
+    assert (
+        [row["step"] for row in history] == [40, 80, 120]
+        and history[-1]["loss"] < 1.5 < history[0]["loss"]
+        and history[-1]["accuracy"] > 0.6
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["enc", "g.fa", "r.json"]
     assert len({path.stat().st_mode for path in (tmp_path / "enc").iterdir()}) == 1  # whoever may read one may read all
     pretrained = read_pretrained(str(tmp_path / "enc"))
     assert pretrained.k == 3 and pretrained.config["num_hidden_layers"] == 4
     # going on with it begins where it ended
-    outcome = run_here("pretrain", "--steps", 5, "--batch-size", 16, "-w", 40, "--lr", 1e-6, "--encoder", "enc", "--json", "s.json", "-o", "more", "g.fa")
+    outcome = run_here(
+        "pretrain",
+        "--steps",
+        5,
+        "--batch-size",
+        16,
+        "-w",
+        40,
+        "--lr",
+        1e-6,
+        "--encoder",
+        "enc",
+        "--json",
+        "s.json",
+        "-o",
+        "more",
+        "g.fa",
+    )
     assert outcome.status == 0, outcome.err
 
 
 def test_a_broken_run_goes_on_to_the_same_encoder(run_here, tmp_path, monkeypatch):
     arguments = ["--steps", 6, "--every", 2, "--batch-size", 4, "-w", 60, "--precision", "fp32"]
     assert run_here("pretrain", *arguments, "-o", "whole", GENOME).status == 0
-    step, count = pretraining._step, []
+    step, count = _step, []
 
     def killed(*values):
         count.append(1)
@@ -92,10 +128,10 @@ def test_a_broken_run_goes_on_to_the_same_encoder(run_here, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return step(*values)
 
-    monkeypatch.setattr(pretraining, "_step", killed)
+    monkeypatch.setattr("bertsnr_tools.train.pretrain._step", killed)
     assert run_here("pretrain", *arguments, "-o", "broken", GENOME).status == 130
     assert not (tmp_path / "broken").exists() and (tmp_path / "broken.ckpt").exists()
-    monkeypatch.setattr(pretraining, "_step", step)
+    monkeypatch.setattr("bertsnr_tools.train.pretrain._step", step)
     assert run_here("pretrain", *arguments, "--resume", "-o", "broken", GENOME).status == 0
     one, other = (read_pretrained(str(tmp_path / name)).weights for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -114,7 +150,21 @@ def windows_of(motif, path, seed):
 def test_sites_of_many_are_learned_together_each_by_its_own_heads(run_here, tmp_path):
     for seed, motif in enumerate(["GATTACAGG", "CCTGGAATT"]):
         windows_of(motif, tmp_path / f"{motif}.fa", seed)
-    line = ["pretrain", "--task", "sites", "--every", 50, "--lr", 0.003, "--batch-size", 16, "--json", "r.json", "GATTACAGG.fa", "CCTGGAATT.fa"]
+    line = [
+        "pretrain",
+        "--task",
+        "sites",
+        "--every",
+        50,
+        "--lr",
+        0.003,
+        "--batch-size",
+        16,
+        "--json",
+        "r.json",
+        "GATTACAGG.fa",
+        "CCTGGAATT.fa",
+    ]
     outcome = run_here(*line, "--steps", 200, "-o", "enc")
     assert outcome.status == 0, outcome.err
     history = json.loads((tmp_path / "r.json").read_text())["history"]
@@ -125,7 +175,25 @@ def test_sites_of_many_are_learned_together_each_by_its_own_heads(run_here, tmp_
     windows_of("CCTGGAATT", tmp_path / "new.fa", 9)
     scores = {}
     for encoder in ("enc", "new"):
-        assert run_here("train", "--encoder", encoder, "--epochs", 1, "--lr", 0.001, "--swap", 0, "--json", "t.json", "-o", "t.pt", "new.fa").status == 0
+        assert (
+            run_here(
+                "train",
+                "--encoder",
+                encoder,
+                "--epochs",
+                1,
+                "--lr",
+                0.001,
+                "--swap",
+                0,
+                "--json",
+                "t.json",
+                "-o",
+                "t.pt",
+                "new.fa",
+            ).status
+            == 0
+        )
         scores[encoder] = json.loads((tmp_path / "t.json").read_text())["history"][-1]["aupr"]
     assert scores["enc"] > scores["new"] + 0.2, scores
 
@@ -134,15 +202,41 @@ def test_files_of_sites_must_be_windows_of_one_length(run_here, tmp_path):
     windows_of("GATTACAGG", tmp_path / "a.fa", 1)
     (tmp_path / "b.fa").write_text(">x site=1-9\n" + "ACGT" * 10 + "\n")
     outcome = run_here("pretrain", "--task", "sites", "-o", "enc", "a.fa", "b.fa")
-    assert outcome.status == 1 and "b.fa: record 'x' is 40 bp, needed are windows of 60 bp" in outcome.err and not (tmp_path / "enc").exists()
+    assert (
+        outcome.status == 1
+        and "b.fa: record 'x' is 40 bp, needed are windows of 60 bp" in outcome.err
+        and not (tmp_path / "enc").exists()
+    )
 
 
 def test_two_processes_share_the_work(tmp_path):
     """Under torchrun, the encoder of two processes is that of one, but for rounding."""
-    line = [BIN / "bertsnr-pretrain", "--steps", "4", "--batch-size", "8", "-w", "60", "--precision", "fp32", "--device", "cpu", "-@", "1", "--lr", "1e-4"]
+    line = [
+        BIN / "bertsnr-pretrain",
+        "--steps",
+        "4",
+        "--batch-size",
+        "8",
+        "-w",
+        "60",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "-@",
+        "1",
+        "--lr",
+        "1e-4",
+    ]
     subprocess.run([*line, "-o", tmp_path / "one", GENOME], check=True, capture_output=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
-    done = subprocess.run([*torchrun, *line, "-o", tmp_path / "two", GENOME], capture_output=True, text=True, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [*torchrun, *line, "-o", tmp_path / "two", GENOME],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     one, two = (read_pretrained(str(tmp_path / name)).weights for name in ("one", "two"))
     assert all(torch.allclose(one[name], two[name], atol=2e-3) for name in one)

@@ -25,14 +25,19 @@ def test_shipped_model_on_chromosomes_it_has_not_seen():
     """The same protocol as in training, labels of neighbouring sites included, on the sites of the chromosomes left out."""
     from collections import Counter
 
-    from bertsnr_tools.fasta import Genome
-    from bertsnr_tools.model import find_model, load_model
-    from bertsnr_tools.regions import read_bed
-    from bertsnr_tools.shuffle import shuffled_records
-    from bertsnr_tools.training import evaluate
-    from bertsnr_tools.windows import Windows, cut_windows
+    from bertsnr_tools.evaluate import evaluate
+    from bertsnr_tools.io.fasta import Genome
+    from bertsnr_tools.io.intervals import read_bed
+    from bertsnr_tools.models.files import load_model
+    from bertsnr_tools.models.registry import find_model
+    from bertsnr_tools.sequence.shuffle import shuffled_records
+    from bertsnr_tools.sequence.windows import Windows, cut_windows
 
-    held = [site for site in read_bed(str(SHARED / "sites" / "CDX2.bed.gz")) if site.chrom in ("chr6", "chr17", "chr20", "chr22")]
+    held = [
+        site
+        for site in read_bed(str(SHARED / "sites" / "CDX2.bed.gz"))
+        if site.chrom in ("chr6", "chr17", "chr20", "chr22")
+    ]
     records = list(cut_windows(held, Genome(str(SHARED / "genome" / "hg19.sparse.fa.gz")), 100, 0, 1, Counter()))
     positives = Windows.unlabelled(records)
     for record, row in zip(records, positives.labels):

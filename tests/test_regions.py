@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertsnr_tools.errors import DataError, UsageError
-from bertsnr_tools.regions import Interval, located, parse_record_name, parse_region, read_bed
+from bertsnr_tools.io.intervals import Interval, interval_from_name, parse_record_name, parse_region, read_bed
 
 LENGTHS = {"chr1": 1000, "HLA-A*01:01": 300, "HLA-A*01:01:02": 50, "X": 10}
 
@@ -28,7 +28,24 @@ def test_regions_as_people_type_them(text, chrom, start, end):
     assert parse_region(text, LENGTHS)[:3] == (chrom, start, end)
 
 
-@pytest.mark.parametrize("text", ["chr9", "chr1:0-5", "chr1:5-4", "chr1:1-1001", "chr1:a-b", "chr1:", ":1-5", "", "1:1-5", "chr1:5-6-7", "chr1:,", "chr1:,-5", "chr1:5-" + "9" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "chr9",
+        "chr1:0-5",
+        "chr1:5-4",
+        "chr1:1-1001",
+        "chr1:a-b",
+        "chr1:",
+        ":1-5",
+        "",
+        "1:1-5",
+        "chr1:5-6-7",
+        "chr1:,",
+        "chr1:,-5",
+        "chr1:5-" + "9" * 5000,
+    ],
+)
 def test_regions_that_are_none(text):
     with pytest.raises(UsageError, match="region"):
         parse_region(text, LENGTHS)
@@ -59,12 +76,14 @@ def test_an_unknown_chromosome_gets_a_hint_and_no_guess():
 def test_record_names(name, length, expected):
     place = parse_record_name(name, length)
     assert (place.chrom, place.start, place.end, place.strand) == expected
-    assert (located(name, length) is None) == (place.chrom == name)
+    assert (interval_from_name(name, length) is None) == (place.chrom == name)
 
 
 def test_bed(tmp_path):
     path = tmp_path / "a.bed"
-    path.write_bytes(b"track name=x\nbrowser position chr1:1-2\n# note\n\nchr1\t0\t5\nchr1 3 9 name 0 -\r\nchr2\t1\t2\ta\t0\t.\t1\t2\n")
+    path.write_bytes(
+        b"track name=x\nbrowser position chr1:1-2\n# note\n\nchr1\t0\t5\nchr1 3 9 name 0 -\r\nchr2\t1\t2\ta\t0\t.\t1\t2\n"
+    )
     assert list(read_bed(str(path))) == [
         Interval("chr1", 0, 5, ".", "+", 5),
         Interval("chr1", 3, 9, "name", "-", 6),
@@ -123,10 +142,24 @@ def test_any_text_is_a_region_of_the_genome_or_an_error(text):
     assert 0 <= start < end <= LENGTHS[chrom]
 
 
-@given(st.lists(st.tuples(NAME.filter(lambda name: not name.startswith("#")), st.integers(0, 10**9), st.integers(1, 10**6), NAME, st.sampled_from("+-."))))
+@given(
+    st.lists(
+        st.tuples(
+            NAME.filter(lambda name: not name.startswith("#")),
+            st.integers(0, 10**9),
+            st.integers(1, 10**6),
+            NAME,
+            st.sampled_from("+-."),
+        )
+    )
+)
 def test_bed_lines_are_read_as_they_were_written(rows):
-    text = "".join(f"{chrom}\t{start}\t{start + size}\t{name}\t0\t{strand}\n" for chrom, start, size, name, strand in rows)
-    assert bed_of(text.encode()) == [(chrom, start, start + size, name, strand.replace(".", "+")) for chrom, start, size, name, strand in rows]
+    text = "".join(
+        f"{chrom}\t{start}\t{start + size}\t{name}\t0\t{strand}\n" for chrom, start, size, name, strand in rows
+    )
+    assert bed_of(text.encode()) == [
+        (chrom, start, start + size, name, strand.replace(".", "+")) for chrom, start, size, name, strand in rows
+    ]
 
 
 @given(st.one_of(st.binary(max_size=200), st.text("chr1\t\n -+.#", max_size=200).map(str.encode)))

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from bertsnr_tools.scores import Caller, Site, Tiler, call_sites
+from bertsnr_tools.predict.calling import Site, SiteCaller, call_sites
+from bertsnr_tools.predict.tiling import Tiler
 
 
 def tiles_of(codes, cuts, window, step, shortest):
@@ -42,13 +43,20 @@ def test_every_base_is_owned_once_however_the_sequence_comes():
         step, shortest = int(rng.integers(1, window + 1)), int(rng.integers(1, 4))
         codes = np.where(rng.random(length) < rng.choice([0, 0.02, 0.1, 0.5]), 4, 0).astype(np.uint8)
         whole = tiles_of(codes, [], window, step, shortest)
-        assert tiles_of(codes, sorted(rng.integers(0, length + 1, rng.integers(0, 8)).tolist()), window, step, shortest) == whole
+        assert (
+            tiles_of(codes, sorted(rng.integers(0, length + 1, rng.integers(0, 8)).tolist()), window, step, shortest)
+            == whole
+        )
         owners = np.zeros(length, dtype=int)
         for begin, size, start, end in whole:
             assert begin <= start < end <= begin + size <= length and (codes[begin : begin + size] == 0).all()
             owners[start:end] += 1
         text = "".join("N" if code else "A" for code in codes)
-        expected = [int(any(part and len(part) >= shortest and letter == "A" for part in [part])) for part in text.replace("N", " N ").split() for letter in part]
+        expected = [
+            int(any(part and len(part) >= shortest and letter == "A" for part in [part]))
+            for part in text.replace("N", " N ").split()
+            for letter in part
+        ]
         assert owners.tolist() == expected
 
 
@@ -72,7 +80,9 @@ def test_called_sites(shortest, gap, expected):
 
 
 def test_a_bridged_site_counts_its_gap():
-    assert call_sites(np.stack([PLUS, 0 * PLUS]), 0.5, 3, 2) == [Site(1, 8, "+", pytest.approx(5 * 0.9 / 7), pytest.approx(0.9), 1)]
+    assert call_sites(np.stack([PLUS, 0 * PLUS]), 0.5, 3, 2) == [
+        Site(1, 8, "+", pytest.approx(5 * 0.9 / 7), pytest.approx(0.9), 1)
+    ]
 
 
 def test_of_two_strands_the_better_stays_and_ties_go_forward():
@@ -93,7 +103,7 @@ def test_sites_do_not_depend_on_how_the_track_comes():
     for _ in range(600):
         n, gap, shortest = int(rng.integers(1, 80)), int(rng.integers(0, 4)), int(rng.integers(1, 5))
         track = (rng.random((2, n)) * rng.choice([0.6, 0.8, 1])).astype(np.float32)
-        caller, found = Caller(0.5, shortest, gap), []
+        caller, found = SiteCaller(0.5, shortest, gap), []
         borders = [0, *sorted(rng.integers(0, n + 1, rng.integers(0, 8)).tolist()), n]
         for number, (a, b) in enumerate(zip(borders, borders[1:])):
             new = caller.feed(track[:, a:b], number == len(borders) - 2)

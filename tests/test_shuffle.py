@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsnr_tools.fasta import Record
-from bertsnr_tools.shuffle import shuffle_sequences, shuffled_records
+from bertsnr_tools.io.fasta import Record
+from bertsnr_tools.sequence.shuffle import shuffle_sequences, shuffled_records
 
 
 def counts(sequence, k):
@@ -20,7 +20,11 @@ def shuffled(records, **options):
     return list(shuffled_records(records, **options))
 
 
-@given(st.lists(st.text("ACGT", min_size=8, max_size=80), min_size=1, max_size=12), st.integers(1, 6), st.integers(0, 2**32))
+@given(
+    st.lists(st.text("ACGT", min_size=8, max_size=80), min_size=1, max_size=12),
+    st.integers(1, 6),
+    st.integers(0, 2**32),
+)
 def test_kmer_counts_and_ends_are_kept(texts, k, seed):
     sequences = [text.encode() for text in texts]
     result = shuffle_sequences(sequences, k, [seed + i for i in range(len(sequences))])
@@ -38,7 +42,10 @@ def all_shuffles(sequence, k):
     return {text for text in candidates if counts(text, k) == counts(sequence, k)}
 
 
-@pytest.mark.parametrize(("sequence", "k"), [(b"ACAGATACA", 2), (b"AACAATAAGA", 2), (b"ATATATCATA", 2), (b"ACGACTACGTACG", 3), (b"ACGTTGA", 1)])
+@pytest.mark.parametrize(
+    ("sequence", "k"),
+    [(b"ACAGATACA", 2), (b"AACAATAAGA", 2), (b"ATATATCATA", 2), (b"ACGACTACGTACG", 3), (b"ACGTTGA", 1)],
+)
 def test_uniform_over_all_shuffles(sequence, k):
     possible = all_shuffles(sequence, k)
     draws = 500 * len(possible)
@@ -69,7 +76,9 @@ def test_n_stays_and_what_is_between_is_shuffled_by_itself():
     (result,) = shuffled([Record("r", "site=1-2", sequence)])
     assert result.name == "r_shuf1"
     assert result.description == ""
-    assert [i for i, letter in enumerate(result.sequence) if letter not in b"ACGT"] == [i for i, letter in enumerate(sequence) if letter not in b"ACGT"]
+    assert [i for i, letter in enumerate(result.sequence) if letter not in b"ACGT"] == [
+        i for i, letter in enumerate(sequence) if letter not in b"ACGT"
+    ]
     assert result.sequence != sequence
     for part in (slice(2, 16), slice(20, 36)):
         assert counts(result.sequence[part], 2) == counts(sequence[part], 2)
@@ -92,7 +101,13 @@ def test_a_record_has_its_shuffle_whatever_its_company():
 def test_long_and_awkward_sequences():
     rng = random.Random(5)
     long = Record("long", "", bytes(rng.choices(b"ACGT", k=300_000)))
-    odd = [Record("a", "", b"A" * 500), Record("at", "", b"AT" * 250 + b"GC"), Record("short", "", b"AC"), Record("one", "", b"G"), Record("n", "", b"N" * 9)]
+    odd = [
+        Record("a", "", b"A" * 500),
+        Record("at", "", b"AT" * 250 + b"GC"),
+        Record("short", "", b"AC"),
+        Record("one", "", b"G"),
+        Record("n", "", b"N" * 9),
+    ]
     results = shuffled([odd[0], long, *odd[1:]])
     for before, after in zip([odd[0], long, *odd[1:]], results):
         assert counts(before.sequence, 2) == counts(after.sequence, 2)

@@ -5,7 +5,7 @@ import pysam
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
-from bertsnr_tools.streams import check_output, open_input, open_output
+from bertsnr_tools.io.files import check_output, open_input, open_output
 
 
 def test_a_file_is_replaced_only_whole(tmp_path):
@@ -45,7 +45,10 @@ def test_gz_is_bgzip_and_reads_back(tmp_path):
 def test_full_disk_and_missing_folder(tmp_path):
     with pytest.raises(DataError, match="/dev/full: No space left on device"), open_output("/dev/full") as stream:
         stream.write(b"x" * 100)
-    with pytest.raises(DataError, match="no/out: No such file or directory"), open_output(str(tmp_path / "no" / "out")) as stream:
+    with (
+        pytest.raises(DataError, match="no/out: No such file or directory"),
+        open_output(str(tmp_path / "no" / "out")) as stream,
+    ):
         stream.write(b"x")
 
 

@@ -2,10 +2,11 @@ import numpy as np
 import pybigtools
 import pytest
 
+from bertsnr_tools.attention import align_rows
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.inference import Hit
-from bertsnr_tools.regions import Interval
-from bertsnr_tools.tracks import BigWig, aligned, bed_line, bedgraph_lines, narrowpeak_line, track_line
+from bertsnr_tools.io.intervals import Interval
+from bertsnr_tools.io.tracks import BigWig, bed_line, bedgraph_lines, narrowpeak_line, track_line
+from bertsnr_tools.predict.scan import CalledSite
 
 NAN = np.nan
 
@@ -58,10 +59,10 @@ def test_alignment():
     # row 1        4 5
     # row 2      6 7
     rows = [np.array([1.0, 2, 3]), np.array([4.0, 5]), np.array([6.0, 7])]
-    matrix, first = aligned(rows, [2, 0, 1])
+    matrix, first = align_rows(rows, [2, 0, 1])
     assert first == -2
     assert np.array_equal(matrix, [[1, 2, 3, NAN], [NAN, NAN, 4, 5], [NAN, 6, 7, NAN]], equal_nan=True)
-    assert aligned([np.arange(3.0)] * 2, [0, 0])[1] == 0
+    assert align_rows([np.arange(3.0)] * 2, [0, 0])[1] == 0
 
 
 def test_bigwig_of_overlapping_pieces_has_the_greatest_value(tmp_path):
@@ -80,14 +81,17 @@ def test_bigwig_of_overlapping_pieces_has_the_greatest_value(tmp_path):
 
 
 def test_lines_of_sites():
-    hit = Hit("chr1", 10, 29, "CTCF", 0.9996, "-", 0.99, 5, 0)
+    hit = CalledSite("chr1", 10, 29, "CTCF", 0.9996, "-", 0.99, 5, 0)
     assert bed_line(hit) == "chr1\t10\t29\tCTCF\t1000\t-\n"
     assert bed_line(hit, "strand") == "chr1\t10\t29\tCTCF\t1000\t-\t10\t29\t220,50,32\n"
     assert bed_line(hit._replace(score=0.5, strand="+"), "score") == "chr1\t10\t29\tCTCF\t500\t+\t10\t29\t110,110,110\n"
     assert narrowpeak_line(hit, 4.6, -1, -1, 5) == "chr1\t10\t29\tCTCF\t1000\t-\t4.6000\t-1.0000\t-1.0000\t5\n"
 
 
-@pytest.mark.parametrize("kind, special", [("bed", "useScore=1"), ("bed9", "itemRgb=On"), ("narrowpeak", "type=narrowPeak"), ("bedgraph", "type=bedGraph")])
+@pytest.mark.parametrize(
+    "kind, special",
+    [("bed", "useScore=1"), ("bed9", "itemRgb=On"), ("narrowpeak", "type=narrowPeak"), ("bedgraph", "type=bedGraph")],
+)
 def test_track_lines_keep_to_ucscs_limits(kind, special):
     line = track_line(kind, 'A "name"\nthat is far too long', "d'" * 80, "hg38")
     assert line.startswith("track ") and line.endswith("\n") and line.count("\n") == 1

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.fasta import Genome, Record
-from bertsnr_tools.kmers import reverse_complement
-from bertsnr_tools.regions import Interval, read_bed
-from bertsnr_tools.windows import Windows, cut_windows, loci, read_windows, split_by_locus
+from bertsnr_tools.io.fasta import Genome, Record
+from bertsnr_tools.io.intervals import Interval, read_bed
+from bertsnr_tools.sequence.encoding import reverse_complement
+from bertsnr_tools.sequence.windows import Windows, cut_windows, loci, read_windows, split_by_locus
 from conftest import DATA
 
 
@@ -59,7 +59,13 @@ def test_windows_at_both_ends_of_a_chromosome(small):
 
 
 def test_other_sites_inside_are_labelled_on_the_same_strand_only(small):
-    sites = [Interval("c", 2, 6), Interval("c", 5, 9), Interval("c", 3, 7, strand="-"), Interval("c", 0, 12), Interval("c", 2, 6, "again")]
+    sites = [
+        Interval("c", 2, 6),
+        Interval("c", 5, 9),
+        Interval("c", 3, 7, strand="-"),
+        Interval("c", 0, 12),
+        Interval("c", 2, 6, "again"),
+    ]
     records, _ = cut(sites, small, window=10, seed=3)
     starts = [int(re.search(r":c:(\d+)-", record.name)[1]) for record in records]
     for record, start in zip(records[:2], starts):
@@ -80,7 +86,14 @@ def test_a_window_depends_on_its_site_alone(genome):
 
 
 def test_reasons_for_leaving_a_site_out(small):
-    sites = [Interval("c", 0, 11), Interval("c", 30, 40), Interval("d", 0, 4), Interval("c", 16, 19), Interval("empty_of_sites", 0, 4), Interval("c", 0, 4)]
+    sites = [
+        Interval("c", 0, 11),
+        Interval("c", 30, 40),
+        Interval("d", 0, 4),
+        Interval("c", 16, 19),
+        Interval("empty_of_sites", 0, 4),
+        Interval("c", 0, 4),
+    ]
     records, skipped = cut(sites, small, window=10)
     assert len(records) == 1
     assert skipped == {"long": 1, "off": 2, "absent": 1, "n": 1}
@@ -116,11 +129,23 @@ def test_windows_that_are_none(tmp_path, text, positive, problem):
 
 
 def windows_named(*names):
-    return Windows(list(names), np.zeros((len(names), 100), dtype=np.uint8), np.zeros((len(names), 100), dtype=np.uint8))
+    return Windows(
+        list(names), np.zeros((len(names), 100), dtype=np.uint8), np.zeros((len(names), 100), dtype=np.uint8)
+    )
 
 
 def test_overlapping_windows_and_their_shuffles_are_one_locus():
-    names = ["a::chr1:0-100(+)", "b::chr1:90-190(-)", "c::chr1:180-280(+)", "d::chr1:280-380(+)", "e::chr2:0-100(+)", "plain", "plain2", "b::chr1:90-190(-)_shuf1", "plain_shuf3"]
+    names = [
+        "a::chr1:0-100(+)",
+        "b::chr1:90-190(-)",
+        "c::chr1:180-280(+)",
+        "d::chr1:280-380(+)",
+        "e::chr2:0-100(+)",
+        "plain",
+        "plain2",
+        "b::chr1:90-190(-)_shuf1",
+        "plain_shuf3",
+    ]
     locus, chroms = loci(windows_named(*names))
     assert locus[0] == locus[1] == locus[2] == locus[7]
     assert locus[5] == locus[8]

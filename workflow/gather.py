@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyBigWig
 
-from bertsnr_tools.streams import index_bed, open_output
-from bertsnr_tools.tracks import BigWig
+from bertsnr_tools.io.files import index_bed, open_output
+from bertsnr_tools.io.tracks import BigWig
 
 PIECE = 1_000_000
 
@@ -35,7 +35,9 @@ def main(name: str, index: str, bed: str, bigwig: str, line: str, *shards: str) 
             for chrom, length in part.chroms().items():
                 for start in range(0, length, PIECE):
                     end = min(length, start + PIECE)
-                    if part.stats(chrom, start, end, type="coverage", exact=True)[0]:  # most of the genome is in other shards
+                    if part.stats(chrom, start, end, type="coverage", exact=True)[
+                        0
+                    ]:  # most of the genome is in other shards
                         whole.add(chrom, start, part.values(chrom, start, end, numpy=True))
     whole.write()
     Path(line).write_text(f"{name}\t{sites}\t{bases}\t{total / sites if sites else math.nan:.1f}\n")

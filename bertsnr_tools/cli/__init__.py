@@ -37,12 +37,17 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return command(name) if name in COMMANDS else None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            raise click.UsageError(f"no command {args[0]!r}{f', did you mean {near[0]}?' if near else ''} (commands: {', '.join(COMMANDS)})", ctx) from error
+            raise click.UsageError(
+                f"no command {args[0]!r}{f', did you mean {near[0]}?' if near else ''} (commands: {', '.join(COMMANDS)})",
+                ctx,
+            ) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -95,7 +100,9 @@ def main(name: str | None = None) -> NoReturn:
     except BrokenPipeError:  # whoever reads us has seen enough
         status = 1
     except OSError as error:
-        _say(f"{_path(program)}: {error.filename + ': ' if isinstance(error.filename, str) else ''}{error.strerror or error}")
+        _say(
+            f"{_path(program)}: {error.filename + ': ' if isinstance(error.filename, str) else ''}{error.strerror or error}"
+        )
         status = 1
     except MemoryError:
         _say(f"{_path(program)}: out of memory")
@@ -103,7 +110,9 @@ def main(name: str | None = None) -> NoReturn:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
-        _say(f"{_path(program)}: out of memory on the device: a smaller --batch-size needs less, and --device cpu none of it")
+        _say(
+            f"{_path(program)}: out of memory on the device: a smaller --batch-size needs less, and --device cpu none of it"
+        )
         status = 1
     _leave(status if isinstance(status, int) else 0)
 

@@ -6,7 +6,20 @@ import click
 
 from . import options
 
-COLUMNS = ("model", "k", "window", "site_width", "threshold", "positives", "natural", "nucleotide_aupr", "sequence_aupr", "p_values", "prefilter", "file")
+COLUMNS = (
+    "model",
+    "k",
+    "window",
+    "site_width",
+    "threshold",
+    "positives",
+    "natural",
+    "nucleotide_aupr",
+    "sequence_aupr",
+    "p_values",
+    "prefilter",
+    "file",
+)
 
 
 @options.command
@@ -24,8 +37,9 @@ def models(names: tuple[str, ...], output: str) -> None:
       bertsnr models
       bertsnr models MYTF.pt | column -t
     """
-    from ..model import find_model, load_model, shipped_models
-    from ..streams import check_output, open_output
+    from ..io.files import check_output, open_output
+    from ..models.files import load_model
+    from ..models.registry import find_model, shipped_models
 
     check_output(output, list(names))
     files = [find_model(name) for name in names or shipped_models()]
@@ -38,4 +52,8 @@ def models(names: tuple[str, ...], output: str) -> None:
             counts = [str(data.get(kind, "-")) for kind in ("positives", "natural")]
             row = [info.name, str(info.k), str(info.window), str(info.site_width), f"{info.threshold:g}", *counts]
             row += ["-" if value is None else f"{value:.4f}" for value in auprs]
-            stream.write(("\t".join([*row, "yes" if info.background else "no", "yes" if info.prefilter else "no", file]) + "\n").encode())
+            stream.write(
+                (
+                    "\t".join([*row, "yes" if info.null else "no", "yes" if info.prefilter else "no", file]) + "\n"
+                ).encode()
+            )

@@ -17,18 +17,49 @@ LARGEST_Q = 0.5  # of the matches that are listed, as in the MEME suite's tomtom
 @options.command
 @click.argument("source", metavar="BED|FASTA")
 @options.fasta
-@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model, or matrices, that call the bases of FASTA; repeat for several motifs.")
-@click.option("-o", "--output", metavar="FILE", help="Write the motifs to FILE.  [default: standard output, which --compare takes for its table]")
-@click.option("--width", type=click.IntRange(3, 1000), metavar="BP", help="Width of the motifs.  [default: the median site: of the model's training, of the name in BED, or of the labels]")
-@click.option("--coverage", type=click.FloatRange(0, 1, min_open=True), default=0.8, metavar="SHARE", help="Share of an instance that must be called.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="Model, or matrices, that call the bases of FASTA; repeat for several motifs.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write the motifs to FILE.  [default: standard output, which --compare takes for its table]",
+)
+@click.option(
+    "--width",
+    type=click.IntRange(3, 1000),
+    metavar="BP",
+    help="Width of the motifs.  [default: the median site: of the model's training, of the name in BED, or of the labels]",
+)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.8,
+    metavar="SHARE",
+    help="Share of an instance that must be called.",
+)
 @click.option("--every", is_flag=True, help="Take every instance of a sequence, not one alone.")
 @click.option("--forward", is_flag=True, help="Score FASTA records in their own direction only.")
 @options.threshold
 @options.step
-@click.option("--format", "form", type=click.Choice(["meme", "jaspar"]), default="meme", help="Shares (MEME) or counts (JASPAR).")
+@click.option(
+    "--format", "form", type=click.Choice(["meme", "jaspar"]), default="meme", help="Shares (MEME) or counts (JASPAR)."
+)
 @click.option("--instances", metavar="FILE", help="Write the instances too: FILE.bed or FILE.fa, .gz if wanted.")
-@click.option("--logo", metavar="FILE", help="Draw the motifs: FILE.png, .pdf or .svg; with --compare, over their best matches.")
-@click.option("--compare", metavar="FILE|jaspar|jasparYEAR", help="Print a table of similar motifs: of a MEME or JASPAR file, or of the vertebrates in JASPAR's newest or another release.")
+@click.option(
+    "--logo", metavar="FILE", help="Draw the motifs: FILE.png, .pdf or .svg; with --compare, over their best matches."
+)
+@click.option(
+    "--compare",
+    metavar="FILE|jaspar|jasparYEAR",
+    help="Print a table of similar motifs: of a MEME or JASPAR file, or of the vertebrates in JASPAR's newest or another release.",
+)
 @options.strict
 @options.batch_size
 @options.device
@@ -67,19 +98,22 @@ def motifs(
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -b promoters.bed | bertsnr motifs -f hg38.fa - > out.meme
       bertsnr motifs -m CTCF --logo ctcf.png --compare jaspar -o ctcf.meme peaks.fa
     """
-    from ..comparison import FEW_TARGETS, check_comparison, is_jaspar, jaspar_motifs
-    from ..comparison import compare as compared
     from ..errors import DataError, UsageError
-    from ..fasta import fasta_text
+    from ..io.fasta import fasta_text
+    from ..io.files import check_outputs, open_output
+    from ..io.motif_files import Motif, jaspar_text, meme_text, read_motifs, unique_id
     from ..log import logger
-    from ..motifs import SKIPPED, Instance, Motif, Pile, jaspar_text, meme_text, read_motifs, unique_id
-    from ..plots import check_plot, plot_logos
-    from ..streams import check_outputs, open_output
+    from ..motifs.comparison import FEW_TARGETS, check_comparison, is_jaspar, jaspar_motifs
+    from ..motifs.comparison import compare as compared
+    from ..motifs.instances import SKIP_REASONS, Instance, InstanceCounts
+    from ..plots.figures import check_plot, plot_logos
 
     if fasta and models:
         raise UsageError("sites of a BED file are called already: either -f or -m")
     output = output or (None if compare else "-")
-    check_outputs([output, instances, logo], [source, fasta, compare if compare and not is_jaspar(compare) else None, *models])
+    check_outputs(
+        [output, instances, logo], [source, fasta, compare if compare and not is_jaspar(compare) else None, *models]
+    )
     if instances and not instances.removesuffix(".gz").endswith((".bed", ".fa", ".fasta")):
         raise UsageError(f"{instances}: the name of an instances file ends in .bed or .fa, with .gz or without")
     if logo:
@@ -89,14 +123,30 @@ def motifs(
     known = []
     if compare and not is_jaspar(compare):
         if not os.path.exists(compare):
-            raise DataError("no such file (JASPAR's matrices are called jaspar, or those of a year jaspar2018)", compare)
+            raise DataError(
+                "no such file (JASPAR's matrices are called jaspar, or those of a year jaspar2018)", compare
+            )
         known = read_motifs(compare)
 
     skipped: Counter[str] = Counter()
     if fasta:
         names, found = _of_sites(source, fasta, width, coverage, skipped)
     elif models:
-        names, found = _of_models(source, models, width, coverage, every, forward, threshold, step, batch_size, device, precision, threads, skipped)
+        names, found = _of_models(
+            source,
+            models,
+            width,
+            coverage,
+            every,
+            forward,
+            threshold,
+            step,
+            batch_size,
+            device,
+            precision,
+            threads,
+            skipped,
+        )
     else:
         if source.removesuffix(".gz").lower().endswith((".bed", ".narrowpeak")):
             raise UsageError(f"{source}: sites of a BED file need their sequence: -f FASTA")
@@ -111,19 +161,21 @@ def motifs(
             return f"{place.chrom}\t{place.start}\t{place.end}\t{name}\t{round(1000 * instance.score)}\t{place.strand}\n".encode()
         return fasta_text(f"{'_'.join(place.name.split())}::{place}", "", instance.sequence)
 
-    piles = {name: Pile(size) for name, size in names.items()}
+    piles = {name: InstanceCounts(size) for name, size in names.items()}
     with open_output(instances or os.devnull) as stream:
         for instance in found:
             piles[instance.place.name].add(instance.sequence)
             if instances:
                 stream.write(text(instance))
-        lost = ", ".join(f"{count:,} {SKIPPED[cause]}" for cause, count in skipped.items())
+        lost = ", ".join(f"{count:,} {SKIP_REASONS[cause]}" for cause, count in skipped.items())
         made: list[Motif] = []
         for name, pile in piles.items():
             if pile.counts.any():
                 made.append(Motif(unique_id(name, [motif.id for motif in made]), pile.counts))
         if not made:
-            raise DataError(f"no motif can be made: no instance was found{f' ({lost} left out)' if lost else ''}", source)
+            raise DataError(
+                f"no motif can be made: no instance was found{f' ({lost} left out)' if lost else ''}", source
+            )
         if lost and strict:
             raise DataError(f"sites left out: {lost}", source)
     if lost:
@@ -141,7 +193,9 @@ def motifs(
     if compare:
         known = known or jaspar_motifs(compare)
         if len(known) < FEW_TARGETS:
-            logger.warning("%s: %d motifs are few to compare with, the p-values depend on which they are", compare, len(known))
+            logger.warning(
+                "%s: %d motifs are few to compare with, the p-values depend on which they are", compare, len(known)
+            )
         matches = [[match for match in row if match.q <= LARGEST_Q] for row in compared(made, known)]
     if logo:  # before the table, whose reader may go away: | head
         plot_logos(logo, made, [row[0] if row else None for row in matches])
@@ -151,7 +205,10 @@ def motifs(
             for match in itertools.chain(*matches):
                 fields = [match.query.id, match.target.id, match.target.name or match.target.id]
                 numbers = [f"{value:.3g}" for value in (match.p, match.e, match.q)]
-                stream.write("\t".join([*fields, *numbers, str(match.offset), str(match.overlap), match.orientation]).encode() + b"\n")
+                stream.write(
+                    "\t".join([*fields, *numbers, str(match.offset), str(match.overlap), match.orientation]).encode()
+                    + b"\n"
+                )
 
 
 def _of_sites(bed: str, fasta: str, width: int | None, coverage: float, skipped: Counter[str]):
@@ -159,9 +216,9 @@ def _of_sites(bed: str, fasta: str, width: int | None, coverage: float, skipped:
     from statistics import median_low
 
     from ..errors import DataError
-    from ..fasta import Genome
-    from ..motifs import site_instances
-    from ..regions import read_bed
+    from ..io.fasta import Genome
+    from ..io.intervals import read_bed
+    from ..motifs.instances import site_instances
 
     genome = Genome(fasta)
     sites = list(read_bed(bed))
@@ -174,16 +231,31 @@ def _of_sites(bed: str, fasta: str, width: int | None, coverage: float, skipped:
     return widths, site_instances(sites, genome, bed, widths, coverage, skipped)
 
 
-def _of_models(path: str, models: tuple[str, ...], width: int | None, coverage: float, every: bool, forward: bool, threshold: tuple[str, float] | None, step: int | None, batch_size: int, device: str, precision: str, threads: int | None, skipped: Counter[str]):
+def _of_models(
+    path: str,
+    models: tuple[str, ...],
+    width: int | None,
+    coverage: float,
+    every: bool,
+    forward: bool,
+    threshold: tuple[str, float] | None,
+    step: int | None,
+    batch_size: int,
+    device: str,
+    precision: str,
+    threads: int | None,
+    skipped: Counter[str],
+):
     """As `_of_sites`, from FASTA whose bases the models call."""
     import torch
 
     from ..errors import UsageError
-    from ..fasta import read_records
-    from ..inference import call_records, window_step
-    from ..matching import base_threshold, load_models
-    from ..model import choose_device, choose_precision
-    from ..motifs import called_instances
+    from ..io.fasta import read_records
+    from ..models.device import choose_device, choose_precision
+    from ..models.registry import load_models
+    from ..motifs.instances import called_instances
+    from ..predict.scan import score_records, window_step
+    from ..predict.thresholds import base_threshold
 
     torch.set_num_threads(threads or options.cores())
     on = choose_device(device)
@@ -198,7 +270,7 @@ def _of_models(path: str, models: tuple[str, ...], width: int | None, coverage: 
     def found() -> Iterator:
         copies = itertools.tee(read_records(path), len(loaded))
         lanes = [
-            call_records(model, records, distance, forward, batch_size, choose_precision(precision, on))
+            score_records(model, records, distance, forward, batch_size, choose_precision(precision, on))
             for model, records, distance in zip(loaded, copies, steps)
         ]
         for scored in zip(*lanes):
@@ -213,8 +285,8 @@ def _of_labels(path: str, width: int | None, coverage: float, every: bool, skipp
     """As `_of_sites`, from FASTA with labelled sites."""
     import numpy as np
 
-    from ..motifs import called_instances
-    from ..windows import read_windows, site_width
+    from ..motifs.instances import called_instances
+    from ..sequence.windows import read_windows, site_width
 
     windows = read_windows(path, True, 1)
     name = "motif" if path == "-" else os.path.basename(path).split(".")[0]
@@ -230,18 +302,20 @@ def _of_labels(path: str, width: int | None, coverage: float, every: bool, skipp
 
 def _placed(record, sites, name: str, skipped: Counter[str]) -> Iterator:
     """Instances in a record, where the record's name says that they lie."""
-    from ..kmers import LETTERS, reverse_complement
-    from ..motifs import Instance
-    from ..regions import parse_record_name
+    from ..io.intervals import parse_record_name
+    from ..motifs.instances import Instance
+    from ..sequence.encoding import CODE_LETTERS, reverse_complement
 
     region = parse_record_name(record.name, len(record.sequence))
     for site in sites:
         sequence = record.sequence[site.start : site.end]
-        if sequence.translate(None, LETTERS):
+        if sequence.translate(None, CODE_LETTERS):
             skipped["n"] += 1
             continue
         if site.strand == "-":
             sequence = reverse_complement(sequence)
         first = region.start + site.start if region.strand == "+" else region.end - site.end
         strand = "+" if site.strand == region.strand else "-"
-        yield Instance(region._replace(start=first, end=first + len(sequence), name=name, strand=strand), site.score, sequence)
+        yield Instance(
+            region._replace(start=first, end=first + len(sequence), name=name, strand=strand), site.score, sequence
+        )

@@ -15,7 +15,10 @@ from click.shell_completion import CompletionItem
 
 from .. import __version__, log
 
-GROUPS = {"Speed": ("--batch-size", "--device", "--precision", "--threads"), "Messages": ("--quiet", "--verbose", "--debug", "--version", "--help")}
+GROUPS = {
+    "Speed": ("--batch-size", "--device", "--precision", "--threads"),
+    "Messages": ("--quiet", "--verbose", "--debug", "--version", "--help"),
+}
 
 
 class Command(click.Command):
@@ -39,7 +42,7 @@ class ModelName(click.Path):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         # as of `model.shipped_models`, without waiting for torch
-        shipped = sorted(path.stem for path in (Path(__file__).parents[1] / "models").glob("*.pt"))
+        shipped = sorted(path.stem for path in (Path(__file__).parents[1] / "weights").glob("*.pt"))
         names = [CompletionItem(name) for name in shipped if name.startswith(incomplete)]
         return names or super().shell_complete(ctx, param, incomplete)
 
@@ -112,17 +115,63 @@ class Shard(click.ParamType):
         return int(match[1]), int(match[2])
 
 
-output = click.option("-o", "--output", default="-", metavar="FILE", help="Write to FILE, whole or not at all; .gz is written as bgzip. - is standard output.")
-fasta = click.option("-f", "--fasta", metavar="FASTA", help="Genome: FASTA, plain or bgzip; its index is made if it is missing.")
-window = click.option("-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Length of a window.")
-threshold = click.option("-t", "--threshold", type=Threshold("p", "score"), metavar="P|p=P|score=BITS", help="Call bases with a probability above P, or one that has a p-value below P; of matrices, matches with a p-value below or a score above that given.  [default: the model's own]")
-step = click.option("-s", "--step", type=click.IntRange(1), metavar="BP", help="Distance of window starts.  [default: half the model's window]")
-exclude = click.option("--exclude", multiple=True, metavar="BED", help="Draw no natural window that touches these intervals, such as peaks; may be repeated.")
-seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Seed of all that is random.")
+output = click.option(
+    "-o",
+    "--output",
+    default="-",
+    metavar="FILE",
+    help="Write to FILE, whole or not at all; .gz is written as bgzip. - is standard output.",
+)
+fasta = click.option(
+    "-f", "--fasta", metavar="FASTA", help="Genome: FASTA, plain or bgzip; its index is made if it is missing."
+)
+window = click.option(
+    "-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Length of a window."
+)
+threshold = click.option(
+    "-t",
+    "--threshold",
+    type=Threshold("p", "score"),
+    metavar="P|p=P|score=BITS",
+    help="Call bases with a probability above P, or one that has a p-value below P; of matrices, matches with a p-value below or a score above that given.  [default: the model's own]",
+)
+step = click.option(
+    "-s",
+    "--step",
+    type=click.IntRange(1),
+    metavar="BP",
+    help="Distance of window starts.  [default: half the model's window]",
+)
+exclude = click.option(
+    "--exclude",
+    multiple=True,
+    metavar="BED",
+    help="Draw no natural window that touches these intervals, such as peaks; may be repeated.",
+)
+seed = click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Seed of all that is random."
+)
 strict = click.option("--strict", is_flag=True, help="Fail when anything had to be skipped.")
-batch_size = click.option("--batch-size", type=click.IntRange(1, 1_000_000), default=1024, metavar="INT", help="Most windows on the device at a time: a processor takes fewer, and a GPU half as many where they do not fit. Does not change the result.")
-precision = click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", help="Arithmetic of the model; auto is bf16 where the machine has it.")
-threads = click.option("-@", "--threads", type=click.IntRange(1, 4096), metavar="INT", help="Processor threads.  [default: all this process may use]")
+batch_size = click.option(
+    "--batch-size",
+    type=click.IntRange(1, 1_000_000),
+    default=1024,
+    metavar="INT",
+    help="Most windows on the device at a time: a processor takes fewer, and a GPU half as many where they do not fit. Does not change the result.",
+)
+precision = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    help="Arithmetic of the model; auto is bf16 where the machine has it.",
+)
+threads = click.option(
+    "-@",
+    "--threads",
+    type=click.IntRange(1, 4096),
+    metavar="INT",
+    help="Processor threads.  [default: all this process may use]",
+)
 
 
 def check_device(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -143,5 +192,13 @@ def check_devices(context: click.Context, parameter: click.Parameter, value: str
     return value
 
 
-device = click.option("--device", default="auto", metavar="DEVICE", callback=check_device, help="auto, cpu, cuda or cuda:N.")
-devices = click.option("--device", default="auto", metavar="DEVICE", callback=check_devices, help="auto, cpu, cuda or cuda:N, or several GPUs: cuda:0,cuda:1.")
+device = click.option(
+    "--device", default="auto", metavar="DEVICE", callback=check_device, help="auto, cpu, cuda or cuda:N."
+)
+devices = click.option(
+    "--device",
+    default="auto",
+    metavar="DEVICE",
+    callback=check_devices,
+    help="auto, cpu, cuda or cuda:N, or several GPUs: cuda:0,cuda:1.",
+)

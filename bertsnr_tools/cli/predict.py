@@ -11,21 +11,59 @@ from . import options
 
 @options.command
 @click.argument("sequences", required=False, metavar="[FASTA]")
-@click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model file, name of a shipped model, or matrices (MEME, JASPAR); repeat to scan with several.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="Model file, name of a shipped model, or matrices (MEME, JASPAR); repeat to scan with several.",
+)
 @options.fasta
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
-@click.option("-r", "--region", "regions", multiple=True, metavar="REGION", help="chrom or chrom:from-to, 1-based; may be repeated.")
+@click.option(
+    "-r",
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="REGION",
+    help="chrom or chrom:from-to, 1-based; may be repeated.",
+)
 @options.output
-@click.option("--format", "kind", type=click.Choice(["bed", "bed9", "narrowpeak"], case_sensitive=False), help="What is written.  [default: narrowpeak if the name of -o says so, else bed]")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["bed", "bed9", "narrowpeak"], case_sensitive=False),
+    help="What is written.  [default: narrowpeak if the name of -o says so, else bed]",
+)
 @click.option("--rgb", type=click.Choice(["strand", "score"]), default="strand", help="Colour of the sites in bed9.")
 @click.option("--track", metavar="GENOME", help="Begin with a track line for the UCSC browser's GENOME, such as hg38.")
-@click.option("-t", "--threshold", type=options.Threshold("p", "q", "score"), metavar="P|p=P|q=Q|score=BITS", help="Call bases with a probability above P, sites with a p-value below P or a false discovery rate below Q, or matches of matrices with a score above BITS.  [default: the model's own]")
-@click.option("--bigwig", metavar="FILE", help="Write base probabilities, the higher of both strands, as bigWig; with several models FILE needs {} for their names.")
+@click.option(
+    "-t",
+    "--threshold",
+    type=options.Threshold("p", "q", "score"),
+    metavar="P|p=P|q=Q|score=BITS",
+    help="Call bases with a probability above P, sites with a p-value below P or a false discovery rate below Q, or matches of matrices with a score above BITS.  [default: the model's own]",
+)
+@click.option(
+    "--bigwig",
+    metavar="FILE",
+    help="Write base probabilities, the higher of both strands, as bigWig; with several models FILE needs {} for their names.",
+)
 @click.option("--bigwig-plus", metavar="FILE", help="As --bigwig, of the forward strand.")
 @click.option("--bigwig-minus", metavar="FILE", help="As --bigwig, of the reverse strand.")
 @click.option("--bedgraph", metavar="FILE", help="As --bigwig, but bedGraph, in the order of the input.")
-@click.option("--shard", type=options.Shard(), metavar="I/N", help="Scan the I-th of N equal shares of the genome or its regions; the BED files of all, one after the other, are that of a scan without.")
-@click.option("--prefilter", is_flag=True, help="Score only what the models' prefilters let pass: several times as fast, for the loss of up to one call in a hundred; the rest has no base probabilities.")
+@click.option(
+    "--shard",
+    type=options.Shard(),
+    metavar="I/N",
+    help="Scan the I-th of N equal shares of the genome or its regions; the BED files of all, one after the other, are that of a scan without.",
+)
+@click.option(
+    "--prefilter",
+    is_flag=True,
+    help="Score only what the models' prefilters let pass: several times as fast, for the loss of up to one call in a hundred; the rest has no base probabilities.",
+)
 @options.step
 @options.strict
 @options.batch_size
@@ -75,16 +113,21 @@ def predict(
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -r chr20:1,000,000-2,000,000 | head
     """
     from ..errors import DataError, UsageError
+    from ..io.files import check_outputs, index_bed, open_output
+    from ..io.tracks import bed_line, check_bigwig, narrowpeak_line, track_line
     from ..log import logger, progress
-    from ..streams import check_outputs, index_bed, open_output
-    from ..tracks import Signals, bed_line, check_bigwig, narrowpeak_line, track_line
+    from ..predict.writers import SignalWriter
 
     if not models:
         raise UsageError("a model is needed: -m MODEL")
     if sequences and fasta:
-        raise UsageError(f"{sequences} and -f {fasta}: either FASTA or a genome can be scanned, not both; regions of a genome are given with -b or -r")
+        raise UsageError(
+            f"{sequences} and -f {fasta}: either FASTA or a genome can be scanned, not both; regions of a genome are given with -b or -r"
+        )
     if not (sequences or fasta):
-        raise UsageError("either FASTA or a genome is needed: predict -m MODEL region.fa (- is standard input), or -f genome.fa, with -b or -r for parts of it")
+        raise UsageError(
+            "either FASTA or a genome is needed: predict -m MODEL region.fa (- is standard input), or -f genome.fa, with -b or -r for parts of it"
+        )
     if output.lower().endswith((".bw", ".bigwig", ".bb", ".bigbed")):
         raise UsageError(f"-o {output}: sites are written as BED; base probabilities go to --bigwig")
     if fasta is None and (bed or regions):
@@ -104,18 +147,24 @@ def predict(
     value, limit = (threshold[0], threshold[1]) if threshold else ("", 0.0)
     ranked = kind == "narrowpeak" or value == "q"
     if shard and ranked:
-        raise UsageError("--shard: q-values are known only when all is scanned: write BED, with a threshold that is no q=")
+        raise UsageError(
+            "--shard: q-values are known only when all is scanned: write BED, with a threshold that is no q="
+        )
     check_outputs([output], [sequences, fasta, bed, *models])
 
     from contextlib import ExitStack
 
     import torch
 
-    from ..fasta import Genome, read_pieces
-    from ..inference import Hit, Tally, fasta_parts, genome_parts, scan, shard_parts, window_step
-    from ..matching import Matrix, base_threshold, load_models, null_of
-    from ..model import choose_devices, choose_precision
-    from ..regions import Interval, parse_region, read_bed
+    from ..io.fasta import Genome, read_fasta_chunks
+    from ..io.intervals import Interval, parse_region, read_bed
+    from ..models.device import choose_devices, choose_precision
+    from ..models.pwm import PwmModel
+    from ..models.registry import load_models
+    from ..predict.chunks import fasta_chunks, genome_chunks, shard_chunks
+    from ..predict.scan import CalledSite, ScanStats, scan, window_step
+    from ..predict.significance import null_of
+    from ..predict.thresholds import base_threshold
 
     torch.set_num_threads(threads or options.cores())
     on, *others = choose_devices(device)
@@ -125,24 +174,28 @@ def predict(
     check_outputs([output, *(path for _, _, path in files)], [sequences, fasta, bed, *models])
     steps = [window_step(step, model.info) for model in loaded]
     # the sites with q below Q are among those with p below Q; matches of matrices with such a p would run into each other
-    first = [(None if isinstance(model, Matrix) else ("p", limit)) if value == "q" else threshold for model in loaded]
+    first = [(None if isinstance(model, PwmModel) else ("p", limit)) if value == "q" else threshold for model in loaded]
     cuts = [base_threshold(asked, model) for asked, model in zip(first, loaded)]
     # a p-value decides whether a site is called, not how wide it is
-    by_p = [value in ("p", "q") and not isinstance(model, Matrix) for model in loaded]
+    by_p = [value in ("p", "q") and not isinstance(model, PwmModel) for model in loaded]
     thresholds = [min(cut, model.info.threshold) if p else cut for cut, model, p in zip(cuts, loaded, by_p)]
     least = [cut if p else 0.0 for cut, p in zip(cuts, by_p)]
     for model, cut in zip(loaded, cuts):
         if prefilter and not model.info.prefilter:
             raise UsageError(f"--prefilter: {model.info.name} has none; train it with --prefilter")
         if prefilter and cut < model.info.threshold:
-            raise UsageError(f"--prefilter of {model.info.name} keeps what has a probability above {model.info.threshold:g}, {cut:.3g} is asked for: leave out -t or --prefilter")
-    nulls = [null_of(model) if value == "q" or isinstance(model, Matrix) or model.info.background else None for model in loaded]
+            raise UsageError(
+                f"--prefilter of {model.info.name} keeps what has a probability above {model.info.threshold:g}, {cut:.3g} is asked for: leave out -t or --prefilter"
+            )
+    nulls = [
+        null_of(model) if value == "q" or isinstance(model, PwmModel) or model.info.null else None for model in loaded
+    ]
     colour = rgb if kind == "bed9" else None
 
     total = None
     lengths = None
     if fasta is None:
-        parts = fasta_parts(read_pieces(sequences or "-"))
+        parts = fasta_chunks(read_fasta_chunks(sequences or "-"))
     else:
         genome = Genome(fasta)
         wanted = [parse_region(text, genome.lengths) for text in regions]
@@ -159,26 +212,28 @@ def predict(
         context = max(model.info.window for model in loaded)
         if shard:
             total //= shard[1]
-            parts = shard_parts(genome, wanted, context, *shard, steps)
+            parts = shard_chunks(genome, wanted, context, *shard, steps)
         else:
-            parts = genome_parts(genome, wanted, context)
+            parts = genome_chunks(genome, wanted, context)
 
-    tally = Tally()
+    tally = ScanStats()
     sites = 0
     ordered = True
     seen: dict[str, int] = {}
-    kept: list[Hit] = []
+    kept: list[CalledSite] = []
     with ExitStack() as stack:
         stream = stack.enter_context(open_output(output))
         headed = track if not shard or shard[0] == 1 else None
-        signal = Signals(files, names, lengths, headed, stack) if files else None
+        signal = SignalWriter(files, names, lengths, headed, stack) if files else None
         bar = stack.enter_context(progress("scanning", total, "bp"))
         if headed:
             title = ", ".join(dict.fromkeys(names))
             stream.write(track_line(kind, title, f"{title}: binding sites by bertsnr_tools", headed).encode())
         before = 0
-        for hits in scan(loaded, parts, thresholds, steps, batch_size, choose_precision(precision, on), tally, signal, prefilter):
-            hits = [hit for hit in hits if hit.peak > least[hit.model]]
+        for hits in scan(
+            loaded, parts, thresholds, steps, batch_size, choose_precision(precision, on), tally, signal, prefilter
+        ):
+            hits = [hit for hit in hits if hit.call_level > least[hit.model]]
             if ranked:
                 kept += hits
             else:
@@ -189,20 +244,30 @@ def predict(
             bar.advance(tally.bases - before)
             before = tally.bases
         if ranked:
-            chosen = _significant(kept, nulls, tally.known, limit if value == "q" else 1.0)
+            chosen = _significant(kept, nulls, tally.acgt_bases, limit if value == "q" else 1.0)
             sites = len(chosen)
-            stream.write_all((narrowpeak_line(*site) if kind == "narrowpeak" else bed_line(site[0], colour)).encode() for site in chosen)
+            stream.write_all(
+                (narrowpeak_line(*site) if kind == "narrowpeak" else bed_line(site[0], colour)).encode()
+                for site in chosen
+            )
         if tally.unscored and strict:
-            raise DataError(f"{tally.unscored:,} of {tally.regions:,} regions hold no run of ACGT as long as a token", sequences or fasta)
+            raise DataError(
+                f"{tally.unscored:,} of {tally.regions:,} regions hold no run of ACGT as long as a token",
+                sequences or fasta,
+            )
         if signal:
             signal.write()
     if output.endswith((".gz", ".bgz")) and not track:
         if ordered:
             index_bed(output)
         else:
-            logger.warning("%s has no tabix index: the regions of a chromosome do not follow each other in rising order", output)
+            logger.warning(
+                "%s has no tabix index: the regions of a chromosome do not follow each other in rising order", output
+            )
     if tally.unscored:
-        logger.warning("%s of %s regions skipped: no run of ACGT as long as a token", f"{tally.unscored:,}", f"{tally.regions:,}")
+        logger.warning(
+            "%s of %s regions skipped: no run of ACGT as long as a token", f"{tally.unscored:,}", f"{tally.regions:,}"
+        )
     logger.debug("%s sites in %s bp of %s regions", f"{sites:,}", f"{tally.bases:,}", f"{tally.regions:,}")
 
 
@@ -228,24 +293,28 @@ def _signal_files(signals: dict[str, str | None], names: list[str]) -> list[tupl
     for option, path in signals.items():
         if path and len(names) > 1 and "{}" not in path:
             raise UsageError(f"{option} {path}: there are {len(names)} models, so {{}} is needed for their names")
-        files += [(number, option, path.replace("{}", name.replace("/", "_"))) for number, name in enumerate(names) if path]
+        files += [
+            (number, option, path.replace("{}", name.replace("/", "_"))) for number, name in enumerate(names) if path
+        ]
     return files
 
 
-def _significant(hits: list[Any], nulls: list[Any], bases: int, most: float) -> list[tuple[Any, float, float, float, int]]:
+def _significant(
+    hits: list[Any], nulls: list[Any], bases: int, most: float
+) -> list[tuple[Any, float, float, float, int]]:
     """The sites whose false discovery rate among so many scanned bases is at most `most`, in their order, with what narrowPeak has."""
     import numpy as np
 
     from ..metrics import q_values
-    from ..significance import log_odds
+    from ..predict.significance import log_odds
 
-    odds = log_odds(np.array([hit.peak for hit in hits]))
+    odds = log_odds(np.array([hit.call_level for hit in hits]))
     logs, falls = np.full((2, len(hits)), -1.0)
     for number, null in enumerate(nulls):
         own = np.array([at for at, hit in enumerate(hits) if hit.model == number and null], dtype=int)
         if len(own):
-            logs[own] = null.logs_of(np.array([hits[at].peak for at in own]))
+            logs[own] = null.neg_log10_p(np.array([hits[at].call_level for at in own]))
             with np.errstate(divide="ignore"):
-                falls[own] = np.minimum(-np.log10(q_values(10.0 ** -logs[own], null.tests(bases))), 999.0) + 0.0
+                falls[own] = np.minimum(-np.log10(q_values(10.0 ** -logs[own], null.n_tests(bases))), 999.0) + 0.0
     kept = np.nonzero(falls >= -np.log10(most))[0].tolist() if most < 1 else range(len(hits))
     return [(hits[at], odds[at], logs[at], falls[at], hits[at].summit) for at in kept]

@@ -10,8 +10,17 @@ from . import options
 @options.command
 @click.argument("fasta", default="-")
 @options.output
-@click.option("-k", "--kmer", type=click.IntRange(1, 6), default=2, metavar="INT", help="Length of the k-mers whose counts are kept, 1 to 6.")
-@click.option("-c", "--copies", type=click.IntRange(1, 1_000_000), default=1, metavar="INT", help="Shuffles of each record.")
+@click.option(
+    "-k",
+    "--kmer",
+    type=click.IntRange(1, 6),
+    default=2,
+    metavar="INT",
+    help="Length of the k-mers whose counts are kept, 1 to 6.",
+)
+@click.option(
+    "-c", "--copies", type=click.IntRange(1, 1_000_000), default=1, metavar="INT", help="Shuffles of each record."
+)
 @options.seed
 def shuffle(fasta: str, output: str, kmer: int, copies: int, seed: int) -> None:
     """Shuffle each record of FASTA so that it keeps its exact k-mer counts.
@@ -24,9 +33,9 @@ def shuffle(fasta: str, output: str, kmer: int, copies: int, seed: int) -> None:
     Example:
       bertsnr shuffle pos.fa > neg.fa
     """
-    from ..fasta import fasta_text, read_records
-    from ..shuffle import shuffled_records
-    from ..streams import check_output, open_output
+    from ..io.fasta import fasta_text, read_records
+    from ..io.files import check_output, open_output
+    from ..sequence.shuffle import shuffled_records
 
     check_output(output, [fasta])
     with open_output(output) as stream:

@@ -14,15 +14,48 @@ from . import options
 @options.fasta
 @options.output
 @options.window
-@click.option("--max-n", type=click.IntRange(0), default=0, metavar="INT", help="Letters other than ACGT that a window around a site may hold.")
+@click.option(
+    "--max-n",
+    type=click.IntRange(0),
+    default=0,
+    metavar="INT",
+    help="Letters other than ACGT that a window around a site may hold.",
+)
 @click.option("--background", is_flag=True, help="Write natural windows that hold no site instead.")
-@click.option("-c", "--copies", type=click.IntRange(1), metavar="INT", help="With --background: windows for each site.  [default: 1]")
-@click.option("-b", "--bed", "within", metavar="BED", help="With --background: draw from these regions.  [default: the whole genome]")
+@click.option(
+    "-c",
+    "--copies",
+    type=click.IntRange(1),
+    metavar="INT",
+    help="With --background: windows for each site.  [default: 1]",
+)
+@click.option(
+    "-b",
+    "--bed",
+    "within",
+    metavar="BED",
+    help="With --background: draw from these regions.  [default: the whole genome]",
+)
 @options.exclude
-@click.option("--gc", is_flag=True, help="With --background: as many windows of each GC content as there are around the sites.")
+@click.option(
+    "--gc", is_flag=True, help="With --background: as many windows of each GC content as there are around the sites."
+)
 @options.seed
 @options.strict
-def windows(bed: str, fasta: str | None, output: str, window: int, max_n: int, background: bool, copies: int | None, within: str | None, exclude: tuple[str, ...], gc: bool, seed: int, strict: bool) -> None:
+def windows(
+    bed: str,
+    fasta: str | None,
+    output: str,
+    window: int,
+    max_n: int,
+    background: bool,
+    copies: int | None,
+    within: str | None,
+    exclude: tuple[str, ...],
+    gc: bool,
+    seed: int,
+    strict: bool,
+) -> None:
     """Cut a window around every site of BED, the site at a random offset inside.
 
     BED (BED3 or more; - or nothing is standard input; strand . reads as +) holds known sites. Written is FASTA with the header
@@ -46,10 +79,10 @@ def windows(bed: str, fasta: str | None, output: str, window: int, max_n: int, b
     from collections import Counter
 
     from ..errors import DataError, UsageError
-    from ..fasta import Genome, fasta_text
+    from ..io.fasta import Genome, fasta_text
+    from ..io.files import check_output, open_output
     from ..log import logger
-    from ..streams import check_output, open_output
-    from ..windows import SKIPPED, cut_windows
+    from ..sequence.windows import SKIP_REASONS, cut_windows
 
     if fasta is None:
         raise UsageError("a genome is needed: -f FASTA")
@@ -70,22 +103,33 @@ def windows(bed: str, fasta: str | None, output: str, window: int, max_n: int, b
     skipped: Counter[str] = Counter()
     with open_output(output) as stream:
         stream.write_all(fasta_text(*record) for record in cut_windows(sites, genome, window, max_n, seed, skipped))
-        reasons = ", ".join(f"{skipped[key]:,} {text}" for key, text in SKIPPED.items() if skipped[key])
+        reasons = ", ".join(f"{skipped[key]:,} {text}" for key, text in SKIP_REASONS.items() if skipped[key])
         if skipped and (strict or skipped.total() == len(sites)):
             raise DataError(f"{skipped.total():,} of {len(sites):,} sites skipped: {reasons}", bed)
     if skipped:
         logger.warning("%s of %s sites skipped: %s", f"{skipped.total():,}", f"{len(sites):,}", reasons)
 
 
-def _write_background(stream: Any, genome: Any, sites: list[Any], window: int, copies: int, within: str | None, exclude: tuple[str, ...], gc: bool, seed: int, strict: bool) -> None:
+def _write_background(
+    stream: Any,
+    genome: Any,
+    sites: list[Any],
+    window: int,
+    copies: int,
+    within: str | None,
+    exclude: tuple[str, ...],
+    gc: bool,
+    seed: int,
+    strict: bool,
+) -> None:
     """Natural windows, and a word on those that were not to be had."""
     import numpy as np
 
-    from ..background import gc_wanted, natural_windows
     from ..errors import DataError
-    from ..fasta import fasta_text
+    from ..io.fasta import fasta_text
+    from ..io.intervals import Interval, read_bed
     from ..log import logger
-    from ..regions import Interval, read_bed
+    from ..sequence.background import background_windows, gc_targets
 
     regions = [Interval(name, 0, length) for name, length in genome.lengths.items()]
     if within:
@@ -95,13 +139,21 @@ def _write_background(stream: Any, genome: Any, sites: list[Any], window: int, c
         if not regions:
             raise DataError("holds no intervals", within)
     avoid = [*sites, *(interval for path in exclude for interval in genome.intervals(path))]
-    wanted = gc_wanted(genome, sites, window, copies) if gc else np.array([copies * len(sites)])
+    wanted = gc_targets(genome, sites, window, copies) if gc else np.array([copies * len(sites)])
     written = 0
-    for record in natural_windows(genome, regions, avoid, window, wanted, seed):
+    for record in background_windows(genome, regions, avoid, window, wanted, seed):
         stream.write(fasta_text(*record))
         written += 1
     missing = copies * len(sites) - written
     if missing and (strict or not written):
-        raise DataError(f"{missing:,} of {copies * len(sites):,} windows are not to be had: too little sequence without N, sites and excluded intervals{' of their GC content' if gc else ''}", genome.path)
+        raise DataError(
+            f"{missing:,} of {copies * len(sites):,} windows are not to be had: too little sequence without N, sites and excluded intervals{' of their GC content' if gc else ''}",
+            genome.path,
+        )
     if missing:
-        logger.warning("%s of %s windows are not to be had%s", f"{missing:,}", f"{copies * len(sites):,}", " at the GC content of the sites" if gc else "")
+        logger.warning(
+            "%s of %s windows are not to be had%s",
+            f"{missing:,}",
+            f"{copies * len(sites):,}",
+            " at the GC content of the sites" if gc else "",
+        )

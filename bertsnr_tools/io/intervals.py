@@ -1,0 +1,159 @@
+"""Intervals: BED files, `chrom:from-to` strings and record names. Coordinates are 0-based, half-open throughout.
+
+The two exceptions are text that people write: `chrom:from-to` is 1-based and inclusive, and a FASTA record name may be either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from ..errors import DataError, UsageError
+from .files import open_input, text_lines
+
+
+class Interval(NamedTuple):
+    """Bases [start, end) of a chromosome, read on `strand` ("+" or "-")."""
+
+    chrom: str
+    start: int
+    end: int
+    name: str = "."
+    strand: str = "+"
+    line: int | None = None  # where in the BED file it stood
+
+    def __str__(self) -> str:
+        return f"{self.chrom}:{self.start}-{self.end}({self.strand})"
+
+
+def read_bed(path: str) -> Iterator[Interval]:
+    """Intervals of a BED3 to BED12 file ("-" for standard input), in its order; strand "." reads as "+".
+
+    Blank lines, comments, `track` and `browser` lines are passed over.
+
+    Raises
+    ------
+    DataError : a line with fewer than three columns, a coordinate that is no whole number, an empty or negative
+        interval, or a strand that is none of + - .
+    """
+    with open_input(path) as stream:
+        for number, text in text_lines(stream, path):
+            fields = text.split("\t")
+            if len(fields) < 3:
+                if not text.strip() or text.startswith(("#", "track", "browser")):
+                    continue
+                fields = text.split()
+            if fields[0].startswith("#"):
+                continue
+            try:
+                chrom, first, last = fields[:3]
+                start, end = int(first), int(last)
+            except ValueError:
+                start = end = -1
+            if not 0 <= start < end or not chrom:
+                raise _bad_interval(fields, path, number)
+            strand = fields[5] if len(fields) > 5 else "+"
+            if strand not in ("+", "-"):
+                if strand != ".":
+                    raise DataError(f"strand is {strand!r}, needed is +, - or .", path, number)
+                strand = "+"
+            yield Interval(chrom, start, end, (fields[3] if len(fields) > 3 else "") or ".", strand, number)
+
+
+def _bad_interval(fields: list[str], path: str, number: int) -> DataError:
+    if len(fields) < 3:
+        return DataError(f"has {len(fields)} column(s), BED needs at least 3 (chrom, start, end)", path, number)
+    chrom, first, last = fields[:3]
+    if not (chrom and first.isdigit() and last.isdigit()):
+        return DataError(
+            f"start and end are {first!r} and {last!r}, needed are whole numbers of 0 or more after a name",
+            path,
+            number,
+        )
+    return DataError(f"start {first} is not below end {last}", path, number)
+
+
+def parse_region(text: str, lengths: Mapping[str, int]) -> Interval:
+    """A region as people type it: `chrom`, `chrom:from` or `chrom:from-to`, 1-based inclusive, commas allowed.
+
+    The whole text is tried as a chromosome name first, then split at its last colon, so that names with colons work.
+
+    Parameters
+    ----------
+    lengths : chromosome sizes, to check against
+
+    Raises
+    ------
+    UsageError : no such form, an unknown chromosome, or a range that is not on it.
+    """
+    if text in lengths:
+        return Interval(text, 0, lengths[text])
+    chrom, colon, span = text.rpartition(":")
+    match = re.fullmatch(r"([\d,]{1,30})(?:-([\d,]{0,30}))?", span) if colon else None
+    if (chrom or text) not in lengths or not match:
+        if chrom in lengths:
+            raise UsageError(f"region {text!r}: the range is {span!r}, needed is from-to, 1-based")
+        raise UsageError(
+            f"region {text!r}: no sequence named {chrom if match else text!r} in the genome{_close_names(chrom or text, lengths)}"
+        )
+    start = int(match[1].replace(",", "") or 0) - 1
+    last = (match[2] or "").replace(",", "")
+    end = int(last) if last else lengths[chrom]
+    if not 0 <= start < end <= lengths[chrom]:
+        raise UsageError(f"region {text!r}: needed is 1 <= from <= to <= {lengths[chrom]}, the length of {chrom}")
+    return Interval(chrom, start, end)
+
+
+def _close_names(name: str, lengths: Mapping[str, int]) -> str:
+    """A hint for an unknown chromosome; the name is never changed on the user's behalf."""
+    other = name[3:] if name.startswith("chr") else f"chr{name}"
+    known = [other] if other in lengths else list(lengths)[:3]
+    return f" (it has {', '.join(known)}{'' if other in lengths or len(lengths) <= 3 else ', …'})" if known else ""
+
+
+def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> DataError:
+    """The error for a BED line whose chromosome is not in the genome."""
+    return DataError(
+        f"no sequence named {interval.chrom!r} in the genome{_close_names(interval.chrom, lengths)}",
+        path,
+        interval.line,
+    )
+
+
+_HEADER = re.compile(
+    r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>\d{1,18})-(?P<last>\d{1,18})(?:\((?P<strand>[+-])\))?"
+)
+
+
+def parse_record_name(name: str, length: int) -> Interval:
+    """Where the sequence of a FASTA record lies, from the record's name.
+
+    `chrom:a-b` is read as bedtools writes it (0-based, half-open) when the sequence is b - a long, as samtools writes it
+    (1-based, inclusive) when it is b - a + 1 long. bedtools' `name::chrom:a-b(strand)` is understood too. Any other
+    name is the chromosome itself, from its first base.
+
+    Parameters
+    ----------
+    name : the header up to its first white space, without ">"
+    length : bases in the record
+    """
+    interval = interval_from_name(name, length)
+    return interval if interval else Interval(name, 0, length)
+
+
+def may_hold_interval(name: str) -> bool:
+    """Whether a record name may hold an interval, before its length is known."""
+    return bool(_HEADER.fullmatch(name))
+
+
+def interval_from_name(name: str, length: int) -> Interval | None:
+    """As `parse_record_name`, but None when the name holds no interval of that length."""
+    match = _HEADER.fullmatch(name)
+    if match:
+        first, last, strand = int(match["first"]), int(match["last"]), match["strand"] or "+"
+        if last - first == length:
+            return Interval(match["chrom"], first, last, strand=strand)
+        if last - first + 1 == length and first > 0:
+            return Interval(match["chrom"], first - 1, last, strand=strand)
+    return None
