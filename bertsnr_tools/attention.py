@@ -12,13 +12,13 @@ from .errors import DataError
 from .io.fasta import Record
 from .models.batching import _batches, _halve_on_oom
 from .models.bertsnr import BertSNR
-from .models.device import autocast
+from .models.device import Runtime, autocast
 from .predict.scan import assemble_records
 from .sequence.encoding import base_means_from_tokens
 
 
 def attend(
-    model: BertSNR, records: Iterable[Record], step: int, layer: int, head: int | None, batch_size: int, precision: str
+    model: BertSNR, records: Iterable[Record], step: int, layer: int, head: int | None, runtime: Runtime
 ) -> Iterator[tuple[Record, np.ndarray]]:
     """Attention from [CLS] to the bases of every record, in the record's own direction.
 
@@ -37,15 +37,13 @@ def attend(
         model,
         records,
         step,
-        lambda windows, _: [cls_attention(model, windows, layer, head, batch_size, precision)],
+        lambda windows, _: [cls_attention(model, windows, layer, head, runtime)],
         1,
         np.nan,
     )
 
 
-def cls_attention(
-    model: BertSNR, codes: np.ndarray, layer: int, head: int | None, batch_size: int, precision: str
-) -> np.ndarray:
+def cls_attention(model: BertSNR, codes: np.ndarray, layer: int, head: int | None, runtime: Runtime) -> np.ndarray:
     """Attention from [CLS] to every base, read in the direction given (Luo et al. 2024, section 2.6).
 
     Parameters
@@ -66,19 +64,19 @@ def cls_attention(
             ]  # (count, heads, T)
             tokens[batch] = (first.float().sum(1) if head is None else first[:, head].float()).cpu().numpy()
 
-    with _attending(model, precision):
-        _halve_on_oom(model, batch_size, attend)
+    with _attending(model, runtime):
+        _halve_on_oom(model, runtime.batch_size, attend)
     return base_means_from_tokens(tokens, model.info.k)
 
 
-def all_attention(model: BertSNR, codes: np.ndarray, precision: str) -> np.ndarray:
+def all_attention(model: BertSNR, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
     """Attention of one sequence, shape (L,), in every layer and head.
 
     Returns
     -------
     float32, shape (layers, heads, T + 2, T + 2): from the token of a row to that of a column; [CLS] is first, [SEP] last
     """
-    with _attending(model, precision):
+    with _attending(model, runtime):
         _, _, ids = next(_batches(model, codes[None], 1))
         return np.stack(
             [
@@ -89,11 +87,11 @@ def all_attention(model: BertSNR, codes: np.ndarray, precision: str) -> np.ndarr
 
 
 @contextmanager
-def _attending(model: BertSNR, precision: str) -> Iterator[None]:
+def _attending(model: BertSNR, runtime: Runtime) -> Iterator[None]:
     """Inference in which attention weights exist: the fused kernels have none."""
     model.encoder.set_attn_implementation("eager")
     try:
-        with torch.inference_mode(), autocast(model.device, precision):
+        with torch.inference_mode(), autocast(model.device, runtime.precision):
             yield
     finally:
         model.encoder.set_attn_implementation("sdpa")

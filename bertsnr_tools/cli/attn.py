@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..io.fasta import Record
     from ..io.motif_files import Motif
     from ..models.bertsnr import BertSNR
+    from ..models.device import Runtime
 
 LONGEST = 500  # bases of a record whose layers and heads are shown
 
@@ -110,20 +111,19 @@ def attn(
     from ..io.motif_files import read_meme
     from ..io.tracks import BigWig
     from ..log import progress
-    from ..models.device import choose_device, choose_precision
+    from ..models.device import Runtime
     from ..models.registry import load_models
     from ..predict.scan import window_step
 
     known = read_meme(motif) if motif else []
     torch.set_num_threads(threads or options.cores())
-    on = choose_device(device)
-    loaded = load_models([model], on)[0]
+    runtime = Runtime.choose(device, precision, batch_size)
+    loaded = load_models([model], runtime)[0]
     numbers = layers_and_heads(loaded)
     for name, value, most in zip(("--layer", "--head"), (layer, head), numbers):
         if value and value > most:
             raise UsageError(f"{name} {value}: the model {loaded.info.name} has {most}")
     step = window_step(step, loaded.info)
-    arithmetic = choose_precision(precision, on)
 
     scored = attend(
         loaded,
@@ -131,8 +131,7 @@ def attn(
         step,
         layer - 1 if layer else -1,
         head - 1 if head else None,
-        batch_size,
-        arithmetic,
+        runtime,
     )
     kept: list[tuple[Record, np.ndarray]] = []
     count = 0
@@ -173,7 +172,7 @@ def attn(
             what,
         )
     elif plot or plot_layers or html:
-        _draw_one(plot, plot_layers, html, *kept[0], loaded, known, motif, step, batch_size, arithmetic, what)
+        _draw_one(plot, plot_layers, html, *kept[0], loaded, known, motif, step, runtime, what)
 
 
 def _forward(record: Record, values: np.ndarray) -> tuple[str, int, np.ndarray]:
@@ -225,8 +224,7 @@ def _draw_one(
     known: list[Motif],
     motif: str | None,
     step: int,
-    batch_size: int,
-    precision: str,
+    runtime: Runtime,
     what: str,
 ) -> None:
     """The pictures and the page of one record, with the sites that the model calls in it."""
@@ -243,7 +241,7 @@ def _draw_one(
     named = [one for one in known if info.name in (one.id, one.name)] or known
     if len(named) > 1:
         raise DataError(f"holds {len(named)} motifs, and not one alone is named {info.name}", motif)
-    _, track = next(score_records(model, [record], step, True, batch_size, precision))
+    _, track = next(score_records(model, [record], step, True, runtime))
     sites = [
         (site.start, site.end)
         for site in call_sites(track, info.threshold, min_site_length(info.site_width, info.k), MAX_GAP)
@@ -252,7 +250,7 @@ def _draw_one(
     if plot:
         figures.plot_profile(plot, title, record.sequence, values, sites, what, named[0] if named else None)
     if plot_layers or html:
-        attention = all_attention(model, encode(record.sequence), precision)
+        attention = all_attention(model, encode(record.sequence), runtime)
         if plot_layers:
             figures.plot_layers(plot_layers, title, attention)
         if html:

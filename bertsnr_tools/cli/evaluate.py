@@ -83,7 +83,7 @@ def evaluate(
     from ..metrics import NAMES, Ranking
     from ..metrics import bootstrap as intervals
     from ..models.batching import token_probabilities
-    from ..models.device import choose_device, choose_precision
+    from ..models.device import Runtime
     from ..models.registry import load_models
     from ..plots.figures import plot_curves, plot_matrix
     from ..predict.thresholds import base_threshold
@@ -91,8 +91,8 @@ def evaluate(
     from ..sequence.windows import read_windows
 
     torch.set_num_threads(threads or options.cores())
-    on = choose_device(device)
-    loaded = load_models(models, on)
+    runtime = Runtime.choose(device, precision, batch_size)
+    loaded = load_models(models, runtime)
     cuts = [base_threshold(threshold, model) for model in loaded]
     rows: list[dict] = []
     curves: list[tuple[str, Ranking]] = []
@@ -121,9 +121,7 @@ def evaluate(
                         f"windows are {length} bp, the model {model.info.name} reads {model.info.k} to {model.info.window} bp",
                         path,
                     )
-                sequences, tokens = token_probabilities(
-                    model, windows.codes, batch_size, choose_precision(precision, on)
-                )
+                sequences, tokens = token_probabilities(model, windows.codes, runtime)
                 row = {
                     "model": model.info.name,
                     "data": name,

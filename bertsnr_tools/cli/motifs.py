@@ -251,15 +251,15 @@ def _of_models(
 
     from ..errors import UsageError
     from ..io.fasta import read_records
-    from ..models.device import choose_device, choose_precision
+    from ..models.device import Runtime
     from ..models.registry import load_models
     from ..motifs.instances import called_instances
     from ..predict.scan import score_records, window_step
     from ..predict.thresholds import base_threshold
 
     torch.set_num_threads(threads or options.cores())
-    on = choose_device(device)
-    loaded = load_models(models, on)
+    runtime = Runtime.choose(device, precision, batch_size)
+    loaded = load_models(models, runtime)
     cuts = [base_threshold(threshold, model) for model in loaded]
     names = [model.info.name for model in loaded]
     steps = [window_step(step, model.info) for model in loaded]
@@ -270,7 +270,7 @@ def _of_models(
     def found() -> Iterator:
         copies = itertools.tee(read_records(path), len(loaded))
         lanes = [
-            score_records(model, records, distance, forward, batch_size, choose_precision(precision, on))
+            score_records(model, records, distance, forward, runtime)
             for model, records, distance in zip(loaded, copies, steps)
         ]
         for scored in zip(*lanes):

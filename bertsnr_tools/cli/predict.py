@@ -158,7 +158,7 @@ def predict(
 
     from ..io.fasta import Genome, read_fasta_chunks
     from ..io.intervals import Interval, parse_region, read_bed
-    from ..models.device import choose_devices, choose_precision
+    from ..models.device import Runtime
     from ..models.pwm import PwmModel
     from ..models.registry import load_models
     from ..predict.chunks import fasta_chunks, genome_chunks, shard_chunks
@@ -167,8 +167,8 @@ def predict(
     from ..predict.thresholds import base_threshold
 
     torch.set_num_threads(threads or options.cores())
-    on, *others = choose_devices(device)
-    loaded = load_models(models, on, *others)
+    runtime = Runtime.choose(device, precision, batch_size)
+    loaded = load_models(models, runtime)
     names = [model.info.name for model in loaded]
     files = _signal_files(signals, names)
     check_outputs([output, *(path for _, _, path in files)], [sequences, fasta, bed, *models])
@@ -230,9 +230,7 @@ def predict(
             title = ", ".join(dict.fromkeys(names))
             stream.write(track_line(kind, title, f"{title}: binding sites by bertsnr_tools", headed).encode())
         before = 0
-        for hits in scan(
-            loaded, parts, thresholds, steps, batch_size, choose_precision(precision, on), tally, signal, prefilter
-        ):
+        for hits in scan(loaded, parts, thresholds, steps, runtime, tally, signal, prefilter):
             hits = [hit for hit in hits if hit.call_level > least[hit.model]]
             if ranked:
                 kept += hits

@@ -352,7 +352,7 @@ def train(
             model,
             data.positives,
             Windows.joined([part for part in (data.natural, data.null) if part]),
-            recipe.precision,
+            recipe.runtime(on),
             seed,
         )
     if tested:

@@ -13,7 +13,7 @@ import torch
 from ..log import logger
 from ..sequence.encoding import bases_from_tokens
 from .bertsnr import BertSNR, token_ids
-from .device import autocast
+from .device import Runtime, autocast
 
 CACHE_TOKENS = 3200  # in a forward pass on a processor: what its cache holds
 MIN_TOKENS = (
@@ -21,9 +21,7 @@ MIN_TOKENS = (
 )
 
 
-def token_probabilities(
-    model: BertSNR, codes: np.ndarray, batch_size: int, precision: str
-) -> tuple[np.ndarray, np.ndarray]:
+def token_probabilities(model: BertSNR, codes: np.ndarray, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of both tasks for equally long sequences, read in the direction given.
 
     The result does not depend on `batch_size`: sequences of one length are never padded.
@@ -39,16 +37,18 @@ def token_probabilities(
     """
     sequences = np.empty(len(codes), dtype=np.float32)
     tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
-    readers = [(copy.device, copy.inference_function(precision)) for copy in (model, *model.replicas)]
+    readers = [(copy.device, copy.inference_function(runtime.precision)) for copy in (model, *model.replicas)]
 
     def score(item: tuple[int, tuple[slice, int, torch.Tensor]]) -> None:
         number, (batch, count, ids) = item
         device, read = readers[number % len(readers)]
         ids = ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids.to(device)
-        with torch.inference_mode(), autocast(device, precision):
+        with torch.inference_mode(), autocast(device, runtime.precision):
             sequences[batch], tokens[batch] = (_sigmoid(values[:count].cpu().numpy()) for values in read(ids))
 
-    _halve_on_oom(model, batch_size, lambda size: run_parallel(score, enumerate(_batches(model, codes, size)), model))
+    _halve_on_oom(
+        model, runtime.batch_size, lambda size: run_parallel(score, enumerate(_batches(model, codes, size)), model)
+    )
     return sequences, tokens
 
 
@@ -111,6 +111,6 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
-def base_probabilities(model: BertSNR, codes: np.ndarray, batch_size: int, precision: str) -> np.ndarray:
+def base_probabilities(model: BertSNR, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
     """As `token_probabilities`, but of the bases: shape (n, L), float32."""
-    return bases_from_tokens(token_probabilities(model, codes, batch_size, precision)[1], model.info.k)
+    return bases_from_tokens(token_probabilities(model, codes, runtime)[1], model.info.k)

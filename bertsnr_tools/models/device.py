@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 
 from ..errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how models are run: the settings that every command with a model shares.
+
+    Attributes
+    ----------
+    devices : the device of the models, and the devices of their replicas
+    precision : "fp32", "bf16" or "fp16"
+    batch_size : windows in a forward pass at most; does not change results
+    """
+
+    devices: tuple[torch.device, ...] = (torch.device("cpu"),)
+    precision: str = "fp32"
+    batch_size: int = 1024
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the models."""
+        return self.devices[0]
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "auto", batch_size: int = 1024) -> Runtime:
+        """From the names that the command line takes; see `choose_devices` and `choose_precision`."""
+        devices = tuple(choose_devices(device))
+        return cls(devices, choose_precision(precision, devices[0]), batch_size)
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..errors import DataError
 from ..io.motif_files import is_motif_file, read_motifs
+from .device import Runtime
 from .files import load_model
 from .pwm import PwmModel
 
@@ -36,10 +35,10 @@ def find_model(name: str) -> str:
     raise DataError(f"no such file, and no shipped model of that name (shipped: {', '.join(shipped_models())})", name)
 
 
-def load_models(names: Sequence[str], device: torch.device, *others: torch.device) -> list[Any]:
+def load_models(names: Sequence[str], runtime: Runtime) -> list[Any]:
     """The models of several `-m`: model files, names of shipped models, and MEME or JASPAR files, of which every motif is one.
 
-    On `others`, models have copies.
+    Models have replicas on the further devices of `runtime`.
 
     Raises
     ------
@@ -51,6 +50,6 @@ def load_models(names: Sequence[str], device: torch.device, *others: torch.devic
         if is_motif_file(path):
             models += [PwmModel(motif) for motif in read_motifs(path)]
         else:
-            models.append(load_model(path, device))
-            models[-1].replicas = [load_model(path, other) for other in others]
+            models.append(load_model(path, runtime.device))
+            models[-1].replicas = [load_model(path, other) for other in runtime.devices[1:]]
     return models

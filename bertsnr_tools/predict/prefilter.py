@@ -7,13 +7,13 @@ import torch
 
 from ..models.batching import run_parallel
 from ..models.bertsnr import BertSNR
-from ..models.device import autocast
+from ..models.device import Runtime, autocast
 from ..models.prefilter_network import PrefilterNetwork
 
 MIN_BATCH = 8  # windows in a forward pass: see `scoring.LEAST_TOKENS`
 
 
-def passing_windows(model: BertSNR, codes: np.ndarray, owns: np.ndarray, precision: str) -> np.ndarray:
+def passing_windows(model: BertSNR, codes: np.ndarray, owns: np.ndarray, runtime: Runtime) -> np.ndarray:
     """Which windows the model has to score, bool, shape (n,).
 
     Parameters
@@ -31,7 +31,7 @@ def passing_windows(model: BertSNR, codes: np.ndarray, owns: np.ndarray, precisi
     )  # how far beyond the bases a site that touches them may begin or end
 
     def score(some: slice) -> None:
-        logits = _logits(net, codes[some], precision)
+        logits = _logits(net, codes[some], runtime)
         asked = (begins > owns[some, :1] - reach) & (begins < owns[some, 1:] + reach - net.shortest)
         keep[some] = ((logits > net.cut) & asked).any(axis=1)
 
@@ -40,8 +40,8 @@ def passing_windows(model: BertSNR, codes: np.ndarray, owns: np.ndarray, precisi
     return keep
 
 
-def _logits(net: PrefilterNetwork, codes: np.ndarray, precision: str) -> np.ndarray:
+def _logits(net: PrefilterNetwork, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
     """Shape (n, L - shortest + 1), float32."""
     filled = torch.from_numpy(codes[np.arange(max(MIN_BATCH, len(codes))) % len(codes)].astype(np.int64)).to(net.device)
-    with torch.inference_mode(), autocast(net.device, precision):
+    with torch.inference_mode(), autocast(net.device, runtime.precision):
         return net(filled)[: len(codes)].float().cpu().numpy()

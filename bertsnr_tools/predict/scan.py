@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..io.fasta import Record
 from ..models.batching import base_probabilities
 from ..models.bertsnr import BertSNR
+from ..models.device import Runtime
 from ..models.interface import ModelInfo
 from ..sequence.encoding import encode, reverse_complement_codes
 from .calling import MAX_GAP, Site, SiteCaller, min_site_length
@@ -107,8 +108,7 @@ def scan(
     parts: Iterable[Chunk],
     thresholds: Sequence[float],
     steps: Sequence[int],
-    batch_size: int,
-    precision: str,
+    runtime: Runtime,
     tally: ScanStats,
     signal: SignalSink | None = None,
     prefilter: bool = False,
@@ -132,7 +132,7 @@ def scan(
     lanes = [_ModelState(*settings, prefilter) for settings in zip(models, thresholds, steps)]
     at = 0  # bases of the region before this part
     jobs = ((block, [lane.tiles(block) for lane in lanes]) for block in _blocks(parts))
-    score = lambda job: [_score_tiles(lane, tiles, batch_size, precision) for lane, tiles in zip(lanes, job[1])]
+    score = lambda job: [_score_tiles(lane, tiles, runtime) for lane, tiles in zip(lanes, job[1])]
     for (block, _), tracks in prefetch(
         score, jobs, BLOCKS_AHEAD if any(model.device.type != "cpu" for model in models) else 0
     ):
@@ -199,20 +199,18 @@ def prefetch(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -
         pool.shutdown(cancel_futures=True)
 
 
-def _score_tiles(
-    lane: _ModelState, tiles: list[Tiles], batch_size: int, precision: str
-) -> list[tuple[np.ndarray, bool]]:
+def _score_tiles(lane: _ModelState, tiles: list[Tiles], runtime: Runtime) -> list[tuple[np.ndarray, bool]]:
     """Base probabilities on both strands that the tiles of a block complete, each (2, any), and whether any window was scored in it."""
 
     def both_strands(windows: np.ndarray, owns: np.ndarray) -> list[np.ndarray]:
         both = np.concatenate([windows, reverse_complement_codes(windows)])
         scores = np.full(both.shape, np.nan, dtype=np.float32)
         keep = (
-            passing_windows(lane.model, both, np.concatenate([owns, windows.shape[1] - owns[:, ::-1]]), precision)
+            passing_windows(lane.model, both, np.concatenate([owns, windows.shape[1] - owns[:, ::-1]]), runtime)
             if lane.prefilter
             else slice(None)
         )
-        scores[keep] = base_probabilities(lane.model, both[keep], batch_size, precision)
+        scores[keep] = base_probabilities(lane.model, both[keep], runtime)
         return [scores[: len(windows)], scores[len(windows) :, ::-1]]
 
     return list(zip(_assemble(tiles, both_strands, 2, np.nan), [len(tile.begins) > 0 for tile in tiles]))
@@ -253,7 +251,7 @@ def _assemble(tiles: list[Tiles], score: ScoreWindows, rows: int, unscored: floa
 
 
 def score_records(
-    model: BertSNR, records: Iterable[Record], step: int, forward: bool, batch_size: int, precision: str
+    model: BertSNR, records: Iterable[Record], step: int, forward: bool, runtime: Runtime
 ) -> Iterator[tuple[Record, np.ndarray]]:
     """Base probabilities of every record in its own direction and on the other strand, shape (2, n); 0 in N.
 
@@ -261,9 +259,9 @@ def score_records(
     """
 
     def score(windows: np.ndarray, owns: np.ndarray) -> Iterator[np.ndarray]:
-        yield base_probabilities(model, windows, batch_size, precision)
+        yield base_probabilities(model, windows, runtime)
         if not forward:
-            yield base_probabilities(model, reverse_complement_codes(windows), batch_size, precision)[:, ::-1]
+            yield base_probabilities(model, reverse_complement_codes(windows), runtime)[:, ::-1]
 
     return assemble_records(model, records, step, score, 2, 0)
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import DataError, UsageError
 from ..models.batching import base_probabilities
 from ..models.bertsnr import BertSNR
+from ..models.device import Runtime
 from ..models.interface import ModelInfo
 from ..models.pwm import DEFAULT_P, PwmModel
 from ..sequence.encoding import reverse_complement_codes
@@ -20,9 +21,7 @@ KNOTS = 400
 MIN_BACKGROUND = 1000  # natural windows, below which there are no p-values
 
 
-def window_call_levels(
-    model: BertSNR, windows: Windows, precision: str, batch_size: int, both_strands: bool = True
-) -> np.ndarray:
+def window_call_levels(model: BertSNR, windows: Windows, runtime: Runtime, both_strands: bool = True) -> np.ndarray:
     """The threshold up to which each window would hold a called site, shape (n,); without `both_strands`, in its own direction."""
     info = model.info
     shortest = min_site_length(info.site_width, info.k)
@@ -30,9 +29,7 @@ def window_call_levels(
     for first in range(0, len(windows), 8192):
         codes = windows.codes[first : first + 8192]
         for strand in (codes, reverse_complement_codes(codes)) if both_strands else (codes,):
-            heights = call_levels(base_probabilities(model, strand, batch_size, precision), shortest, MAX_GAP).max(
-                axis=1
-            )
+            heights = call_levels(base_probabilities(model, strand, runtime), shortest, MAX_GAP).max(axis=1)
             best[first : first + 8192] = np.maximum(best[first : first + 8192], heights)
     return best
 

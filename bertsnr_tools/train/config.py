@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+
 from ..errors import UsageError
+from ..evaluate import EVALUATION_BATCH
 from ..models.baselines import baseline_config
 from ..models.bertsnr import BertSNR
+from ..models.device import Runtime
 from ..models.encoder import compact_config
 from ..models.files import new_model
 from ..models.interface import ModelInfo
@@ -48,6 +52,10 @@ class Recipe:
     average: float = 0.99
     seed: int = 1
     precision: str = "fp32"
+
+    def runtime(self, device: torch.device) -> Runtime:
+        """How the model is run between epochs."""
+        return Runtime((device,), self.precision, EVALUATION_BATCH)
 
 
 PAPER = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "average": 0.0}  # Luo et al. 2024, section 2.4

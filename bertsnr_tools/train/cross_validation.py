@@ -54,7 +54,9 @@ def cross_validate(
         )
         test = Windows.joined([held, against])
         model = fit(name, design, recipe, data, device, checkpoint).model
-        checkpoint.folds.append({"fold": fold + 1, "windows": len(test), **evaluate(model, test, recipe.precision)})
+        checkpoint.folds.append(
+            {"fold": fold + 1, "windows": len(test), **evaluate(model, test, recipe.runtime(device))}
+        )
         checkpoint.save(None)
         logger.info(
             "fold %d of %d: AUPR %.4f on %d windows",

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UsageError
-from ..evaluate import EVALUATION_BATCH
 from ..models.bertsnr import BertSNR
+from ..models.device import Runtime
 from ..predict.significance import log_odds, window_call_levels
 from ..sequence.encoding import reverse_complement_codes
 from ..sequence.shuffle import shuffled_records
@@ -157,10 +157,8 @@ def split_parts(
     return [*np.split(part, ends[:1]), np.array([of_locus[number] for number in own.tolist()], dtype=int)]
 
 
-def hard_negatives(models: Sequence[BertSNR], natural: Windows, most: int, precision: str) -> Windows:
+def hard_negatives(models: Sequence[BertSNR], natural: Windows, most: int, runtime: Runtime) -> Windows:
     """The natural windows, read on either strand, that score highest; so many, but no more than a tenth of all."""
     both = Windows.joined([natural, Windows(natural.names, reverse_complement_codes(natural.codes), natural.labels)])
-    heights = sum(
-        log_odds(window_call_levels(model, both, precision, EVALUATION_BATCH, both_strands=False)) for model in models
-    )
+    heights = sum(log_odds(window_call_levels(model, both, runtime, both_strands=False)) for model in models)
     return both.take(np.argsort(-heights, kind="stable")[: min(most, len(natural) // 10)])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ..evaluate import EVALUATION_BATCH, evaluate
+from ..evaluate import evaluate
 from ..log import logger, progress
 from ..metrics import aupr
 from ..models.batching import token_probabilities
@@ -163,7 +163,7 @@ def _validate(
     """Base probabilities with these weights, shape (n, window), and loss and AUPR; the model's own weights stay."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(weights)
-    sequences, tokens = token_probabilities(model, windows.codes, EVALUATION_BATCH, recipe.precision)
+    sequences, tokens = token_probabilities(model, windows.codes, recipe.runtime(model.device))
     model.load_state_dict(own)
     token_loss = _cross_entropy(tokens, token_labels(windows.labels, model.info.k))
     loss = recipe.task_weight * _cross_entropy(sequences, windows.positive) + (1 - recipe.task_weight) * token_loss
@@ -193,7 +193,7 @@ def train(
     """
     if recipe.hard and data.natural and checkpoint.hard is None:
         judges = data.teachers or [fit(name, design, recipe, data, device, checkpoint).model]
-        checkpoint.hard = hard_negatives(judges, data.natural, len(data.positives), recipe.precision)
+        checkpoint.hard = hard_negatives(judges, data.natural, len(data.positives), recipe.runtime(device))
         logger.info("training in every epoch against the %d natural windows that score highest", len(checkpoint.hard))
         checkpoint.save(None)
     result = fit(name, design, recipe, data._replace(hard=checkpoint.hard), device, checkpoint)
@@ -206,7 +206,7 @@ def train(
         **others,
         "validation": len(data.validation),
     }
-    metrics = evaluate(result.model, data.validation, recipe.precision)
+    metrics = evaluate(result.model, data.validation, recipe.runtime(device))
     result.model.info.training = {
         "data": {**sources, **counts},
         "recipe": asdict(recipe),
@@ -214,7 +214,7 @@ def train(
         "validation": metrics,
     }
     if data.null and len(data.null) >= MIN_BACKGROUND:
-        seen = window_call_levels(result.model, data.null, recipe.precision, EVALUATION_BATCH)
+        seen = window_call_levels(result.model, data.null, recipe.runtime(device))
         result.model.info.null = NullDistribution.of(seen, data.null.codes.shape[1]).as_dict()
     elif data.null:
         logger.warning(

@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ..log import logger, progress
 from ..models.batching import base_probabilities
 from ..models.bertsnr import BertSNR
+from ..models.device import Runtime
 from ..models.prefilter_network import PrefilterNetwork
 from ..predict.calling import MAX_GAP, call_levels, min_site_length
 from ..predict.prefilter import _logits
@@ -30,7 +31,7 @@ BATCH_COMPOSITION = {
 START_WEIGHT = 20.0  # of a base at which a site begins, in the loss
 
 
-def train_prefilter(model: BertSNR, positives: Windows, natural: Windows, precision: str, seed: int) -> None:
+def train_prefilter(model: BertSNR, positives: Windows, natural: Windows, runtime: Runtime, seed: int) -> None:
     """Give a model its prefilter.
 
     It learns where the model calls: on natural windows, read on either strand, and on the positives, as they are and with random
@@ -50,7 +51,7 @@ def train_prefilter(model: BertSNR, positives: Windows, natural: Windows, precis
     with progress("prefilter: scores", len(codes), "windows") as bar:
         for first in range(0, len(codes), 8192):
             some = slice(first, first + 8192)
-            heights[some] = call_levels(base_probabilities(model, codes[some], 64, precision), shortest, MAX_GAP)
+            heights[some] = call_levels(base_probabilities(model, codes[some], runtime), shortest, MAX_GAP)
             bar.advance(len(codes[some]))
     called = heights.max(axis=1) > info.threshold
     aside = random.random(len(codes)) < HELD_OUT
@@ -64,7 +65,7 @@ def train_prefilter(model: BertSNR, positives: Windows, natural: Windows, precis
     }
     _fit(net, codes, heights, {kind: np.nonzero(part & ~aside)[0] for kind, part in pools.items()}, random)
     best = np.concatenate(
-        [_logits(net, codes[first : first + 64], precision).max(axis=1) for first in range(0, len(codes), 64)]
+        [_logits(net, codes[first : first + 64], runtime).max(axis=1) for first in range(0, len(codes), 64)]
     )
     cuts = [
         _lower_tail(best[aside & pools[kind]])
