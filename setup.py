@@ -1,5 +1,21 @@
-"""What setup.cfg cannot say: the library of `bertsnr_tools.amx`, without which the package works too, but slower."""
+"""What setup.cfg cannot express: the launchers, and the optional AMX kernel, which speeds up CPUs that have AMX."""
+
+from glob import glob
 
 from setuptools import Extension, setup
 
-setup(ext_modules=[Extension("bertsnr_tools.models.kernels.amx._amx", ["bertsnr_tools/models/kernels/amx/amx.c"], extra_compile_args=["-O3"], libraries=["m"], optional=True)])
+KERNEL = "bertsnr_tools/models/kernels/amx"
+
+setup(
+    scripts=sorted(glob("bin/*")),
+    ext_modules=[
+        Extension(
+            "bertsnr_tools.models.kernels.amx._amx",
+            sources=[f"{KERNEL}/encoder.c"],
+            depends=[f"{KERNEL}/{name}.h" for name in ("kernel", "tiles", "vector_math")],
+            extra_compile_args=["-O3"],
+            libraries=["m"],
+            optional=True,
+        )
+    ],
+)

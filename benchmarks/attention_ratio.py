@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Does the attention of the shipped models lie on the site? Mean over the bases inside divided by mean over those outside.
+"""Does the attention of the shipped models lie on the site? Mean attention inside sites over mean attention outside.
 
     python benchmarks/attention_ratio.py DATA
 
-Windows: the positive ones of the published test fifths; for CTCF, which has none, those of `motif_match.py`. Attention is what `bertsnr attn` writes: from [CLS], last layer, all heads.
+Windows are the positives of the published test parts; CTCF has none and uses the windows of `motif_match.py`.
+Attention is the output of `bertsnr attn`: from [CLS], last layer, all heads.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from bertsnr_tools.sequence.windows import read_windows
+from commands import bertsnr
 from motif_match import SHIPPED, prepare
 from published import fasta, published_split
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     data = parser.parse_args().data
-    print("model", "windows", "inside", "outside", "ratio", "median of the windows", sep="\t")
+    print("model", "windows", "inside", "outside", "ratio", "median over windows", sep="\t")
     with tempfile.TemporaryDirectory() as scratch:
         for tf in SHIPPED:
             path = Path(scratch) / f"{tf}.fa"
@@ -34,31 +34,13 @@ def main() -> None:
             else:
                 test = published_split(data, tf).test
                 path.write_bytes(b"".join(fasta(test.take(np.arange(0, len(test), 2)))))
-            line = [
-                sys.executable,
-                "-c",
-                "from bertsnr_tools.cli import main; main('attn')",
-                "-m",
-                tf,
-                "--format",
-                "tsv",
-                path,
-            ]
-            rows = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[1:]
+            rows = bertsnr("attn", "-m", tf, "--format", "tsv", path).splitlines()[1:]
             attention = np.array([row.split("\t")[1:] for row in rows], dtype=float)
             labels = read_windows(str(path), True, 1).labels.astype(bool)
             inside, outside = attention[labels].mean(), attention[~labels].mean()
             each = [row[label].mean() / row[~label].mean() for row, label in zip(attention, labels)]
-            print(
-                tf,
-                len(labels),
-                f"{inside:.4f}",
-                f"{outside:.4f}",
-                f"{inside / outside:.1f}",
-                f"{np.median(each):.1f}",
-                sep="\t",
-                flush=True,
-            )
+            ratios = f"{inside / outside:.1f}", f"{np.median(each):.1f}"
+            print(tf, len(labels), f"{inside:.4f}", f"{outside:.4f}", *ratios, sep="\t", flush=True)
 
 
 if __name__ == "__main__":

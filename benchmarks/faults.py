@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What is left when a command is killed, the disk is full, a file is cut short, or two run at once.
+"""What is left when a command is killed, the disk is full, a file is truncated, or two commands run at once.
 
     python benchmarks/faults.py [--kills N]
 
-Kills `windows`, `predict`, `motifs` and `train` with -9, N times each (default 50) and at random moments of their run, half of the times over
-an older target, which must then be the old one, the whole new one, or, where there was none, absent. The killed training is continued with
---resume until it is done, again and again; every model must be, byte for byte, that of a training without a break. Then the other faults:
-each must end with the status and the one line that are expected, and with no half file. Prints a table and ends with status 1 when anything
-was wrong. Full and read-only file systems need the right to mount; without it they are left out, and the table says so.
+Kills `windows`, `predict`, `motifs` and `train` with SIGKILL, N times each (default 50) at random moments, half
+of the times over an older target. Afterwards the target must be the old file, the complete new one, or, where
+there was none, absent. A killed training is continued with --resume until it ends; every model must equal, byte
+for byte, the model of an uninterrupted training. Then other faults: each must end with the expected status and
+one-line message, and without a partial file. Prints a table; exit status 1 when anything is wrong. Full and
+read-only file systems need the right to mount; without it they are skipped.
 """
 
 from __future__ import annotations
@@ -31,28 +32,28 @@ DATA = Path(__file__).parent.parent / "test_data"
 WRONG = []
 
 
-def start(words: list[str], place: Path, **options) -> subprocess.Popen:
+def start(words: list[str], directory: Path, **options) -> subprocess.Popen:
     command, *rest = words
-    settings = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": place} | options
+    settings = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": directory} | options
     return subprocess.Popen([BIN / f"bertsnr-{command}", *rest], **settings)  # type: ignore[call-overload]
 
 
-def finish(words: list[str], place: Path) -> tuple[int, str]:
-    process = start(words, place)
+def finish(words: list[str], directory: Path) -> tuple[int, str]:
+    process = start(words, directory)
     _, err = process.communicate()
     return process.returncode, err.decode()
 
 
 def report(*columns: object, wrong: bool) -> None:
-    print(*columns, "WRONG" if wrong else "as it should be", sep="\t", flush=True)
+    print(*columns, "WRONG" if wrong else "ok", sep="\t", flush=True)
     if wrong:
         WRONG.append(columns)
 
 
-def kill_often(place: Path, words: list[str], target: Path, kills: int) -> None:
-    """Kill a run at moments up to its length; see how the target is left."""
+def kill_often(directory: Path, words: list[str], target: Path, kills: int) -> None:
+    """Kill a run at random moments and check the target."""
     began = time.time()
-    if finish(words, place)[0]:
+    if finish(words, directory)[0]:
         raise SystemExit(f"{words}: does not run")
     length, whole, old = time.time() - began, target.read_bytes(), b"old\n"
     seen: Counter[str] = Counter()
@@ -60,62 +61,55 @@ def kill_often(place: Path, words: list[str], target: Path, kills: int) -> None:
         target.unlink(missing_ok=True)
         if before := random.random() < 0.5:
             target.write_bytes(old)
-        process = start(words, place)
+        process = start(words, directory)
         time.sleep(random.random() * length)
         process.kill()
         process.communicate()
         if process.returncode == 0:
             continue  # it was faster
         content = target.read_bytes() if target.exists() else None
-        seen[
-            "whole"
-            if content == whole
-            else "old"
-            if before and content == old
-            else "absent"
-            if not before and content is None
-            else "WRONG"
-        ] += 1
-        for rest in place.glob(f"{target.name}.*.tmp"):
+        outcomes = {whole: "complete", old: "old"} if before else {whole: "complete", None: "absent"}
+        seen[outcomes.get(content, "WRONG")] += 1
+        for rest in directory.glob(f"{target.name}.*.tmp"):
             rest.unlink()
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.items()))
     report(f"{words[0]}, killed {kills} times", counts, f"{time.time() - began:.0f} s", wrong=seen["WRONG"] > 0)
 
 
-def kill_training(place: Path, kills: int) -> None:
-    """Kill and resume until so many kills are done; compare every model that comes out."""
+def kill_training(directory: Path, kills: int) -> None:
+    """Kill and resume a training `kills` times; compare every model that results."""
     words = ["train", "-q", "-@", "1", "--encoder", "new", "--epochs", "6", "-o", "t.pt", "pos.fa"]
     began = time.time()
-    finish(words, place)
-    length, whole = time.time() - began, (place / "t.pt").read_bytes()
-    (place / "t.pt").unlink()
+    finish(words, directory)
+    length, whole = time.time() - began, (directory / "t.pt").read_bytes()
+    (directory / "t.pt").unlink()
     killed = models = wrong = 0
     while killed < kills or not models:
-        process = start([*words, "--resume"], place)
+        process = start([*words, "--resume"], directory)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(random.random() * length if killed < kills else None)
         process.kill()
         process.communicate()
         if process.returncode == 0:
             models += 1
-            wrong += (place / "t.pt").read_bytes() != whole
-            (place / "t.pt").unlink()
+            wrong += (directory / "t.pt").read_bytes() != whole
+            (directory / "t.pt").unlink()
         else:
             killed += 1
-            wrong += (place / "t.pt").exists() and (place / "t.pt").read_bytes() != whole
+            wrong += (directory / "t.pt").exists() and (directory / "t.pt").read_bytes() != whole
     report(
         f"train, killed {killed} times",
-        f"{models} models from resumed runs, {wrong} unlike the unbroken one",
+        f"{models} models from resumed runs, {wrong} unlike the uninterrupted one",
         f"{time.time() - began:.0f} s",
         wrong=wrong > 0,
     )
 
 
-def expect(case: str, place: Path, words: list[str], status: int, problem: str, target: str | None = None) -> None:
-    """One line that holds `problem`, this status, and no target."""
-    found, err = finish(words, place)
+def expect(case: str, directory: Path, words: list[str], status: int, problem: str, target: str | None = None) -> None:
+    """Expect one line with `problem`, this status, and no target."""
+    found, err = finish(words, directory)
     lines = err.strip().splitlines()
-    left = bool(target) and ((place / target).exists() or list((place / target).parent.glob("*.tmp")))
+    left = bool(target) and ((directory / target).exists() or list((directory / target).parent.glob("*.tmp")))
     report(
         case,
         lines[-1] if lines else "",
@@ -125,95 +119,97 @@ def expect(case: str, place: Path, words: list[str], status: int, problem: str, 
 
 
 @contextlib.contextmanager
-def mounted(place: Path, options: str) -> Iterator[Path | None]:
+def mounted(directory: Path, options: str) -> Iterator[Path | None]:
     """A small file system in memory; None where that is not allowed."""
-    folder = place / "mount"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
+    mount = directory / "mount"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", mount], capture_output=True)
     try:
-        yield folder if done.returncode == 0 else None
+        yield mount if done.returncode == 0 else None
     finally:
         if done.returncode == 0:
-            subprocess.run(["umount", folder], check=True)
-        folder.rmdir()
+            subprocess.run(["umount", mount], check=True)
+        mount.rmdir()
 
 
-def disks(place: Path, cases: dict[str, list[str]]) -> None:
+def disks(directory: Path, cases: dict[str, list[str]]) -> None:
     for name, options, problem in (
         ("full disk", "size=4k", "No space left on device"),
         ("read-only disk", "size=4k,ro", "Read-only file system"),
     ):
-        with mounted(place, options) as folder:
-            if folder is None:
-                print(name, "may not mount here", "", "left out", sep="\t")
+        with mounted(directory, options) as mount:
+            if mount is None:
+                print(name, "no right to mount", "", "skipped", sep="\t")
                 continue
-            with contextlib.suppress(OSError), open(folder / "filler", "wb") as filler:
+            with contextlib.suppress(OSError), open(mount / "filler", "wb") as filler:
                 filler.write(b"x" * 100_000)
             for command, words in cases.items():
-                expect(f"{name}: {command}", place, [*words, "-o", "mount/x"], 1, problem, "mount/x")
+                expect(f"{name}: {command}", directory, [*words, "-o", "mount/x"], 1, problem, "mount/x")
 
 
-def cut_short(place: Path) -> None:
-    """Inputs of every length that is not the whole."""
+def cut_short(directory: Path) -> None:
+    """Truncated inputs of random lengths."""
     subprocess.run(
         [BIN / "bertsnr-windows", "-f", "genome.fa", "-o", "w.fa.gz", "sites.bed"],
-        cwd=place,
+        cwd=directory,
         check=True,
         capture_output=True,
     )
-    shutil.copy(Path(__file__).parent.parent / "bertsnr_tools" / "models" / "CTCF.pt", place / "m.pt")
+    shutil.copy(Path(__file__).parent.parent / "bertsnr_tools" / "weights" / "CTCF.pt", directory / "m.pt")
     for source, words in (("w.fa.gz", ["shuffle", "cut"]), ("m.pt", ["models", "cut"])):
-        content = (place / source).read_bytes()
+        content = (directory / source).read_bytes()
         bad = 0
         for _ in range(20):
-            (place / "cut").write_bytes(content[: random.randrange(1, len(content) - 30)])
-            status, err = finish(words, place)
+            (directory / "cut").write_bytes(content[: random.randrange(1, len(content) - 30)])
+            status, err = finish(words, directory)
             bad += status != 1 or len(err.strip().splitlines()) != 1 or "Traceback" in err
         report(f"{source} cut short, 20 times", f"{20 - bad} times one line and status 1", "", wrong=bad > 0)
 
 
-def together(place: Path) -> None:
-    """Eight runs that find no index."""
+def together(directory: Path) -> None:
+    """Eight runs at once that build the same index."""
     bad = 0
     for _ in range(5):
-        (place / "genome.fa.fai").unlink(missing_ok=True)
+        (directory / "genome.fa.fai").unlink(missing_ok=True)
         runs = [
-            start(["windows", "-q", "-f", "genome.fa", "sites.bed"], place, stdout=subprocess.PIPE) for _ in range(8)
+            start(["windows", "-q", "-f", "genome.fa", "sites.bed"], directory, stdout=subprocess.PIPE)
+            for _ in range(8)
         ]
         bad += len({run.communicate()[0] for run in runs}) != 1 or any(run.returncode for run in runs)
     report("index made by 8 runs at once, 5 times", f"{5 - bad} times the same output of all", "", wrong=bad > 0)
 
 
-def replaced(place: Path) -> None:
-    """A genome that another takes the place of while it is read from a pipe's pace."""
-    text = (place / "genome.fa").read_bytes()
-    (place / "g.fa").write_bytes(text)
+def replaced(directory: Path) -> None:
+    """A genome that is replaced while it is read."""
+    text = (directory / "genome.fa").read_bytes()
+    (directory / "g.fa").write_bytes(text)
     reference = subprocess.run(
-        [BIN / "bertsnr-windows", "-q", "-f", "g.fa", "sites.bed"], cwd=place, capture_output=True, check=True
+        [BIN / "bertsnr-windows", "-q", "-f", "g.fa", "sites.bed"], cwd=directory, capture_output=True, check=True
     ).stdout
-    process = start(["windows", "-q", "-f", "g.fa", "-"], place, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    lines = (place / "sites.bed").read_bytes().splitlines(keepends=True)
+    process = start(["windows", "-q", "-f", "g.fa", "-"], directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    lines = (directory / "sites.bed").read_bytes().splitlines(keepends=True)
     process.stdin.write(lines[0])
     process.stdin.flush()
     time.sleep(2)
-    (place / "other").write_bytes(b">chr1\n" + b"A" * 70 + b"\n")
-    os.replace(place / "other", place / "g.fa")
+    (directory / "other").write_bytes(b">chr1\n" + b"A" * 70 + b"\n")
+    os.replace(directory / "other", directory / "g.fa")
     out, err = process.communicate(b"".join(lines[1:]))
     report(
         "genome replaced while it is read",
-        "the windows of the old one" if out == reference else err.decode().strip(),
+        "windows of the old genome" if out == reference else err.decode().strip(),
         f"status {process.returncode}",
         wrong=out != reference and process.returncode == 0,
     )
-    expect("genome newer than its index", place, ["windows", "-f", "g.fa", "sites.bed"], 1, "is older than g.fa")
+    words = ["windows", "-q", "-f", "g.fa", "sites.bed"]
+    expect("genome with the index of another", directory, words, 1, "does not fit its index")
 
 
-def interrupted_twice(place: Path) -> None:
+def interrupted_twice(directory: Path) -> None:
     bad = 0
     for _ in range(10):
         process = start(
             ["shuffle", "-o", "interrupted.fa", "-"],
-            place,
+            directory,
             stdin=subprocess.PIPE,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
@@ -224,7 +220,7 @@ def interrupted_twice(place: Path) -> None:
         time.sleep(random.random() * 0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-        bad += process.returncode not in (130, -signal.SIGINT) or (place / "interrupted.fa").exists()
+        bad += process.returncode not in (130, -signal.SIGINT) or (directory / "interrupted.fa").exists()
     report("Ctrl-C twice, 10 times", f"{10 - bad} times status 130 and no file", "", wrong=bad > 0)
 
 
@@ -233,11 +229,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     kills = parser.parse_args().kills
     random.seed(1)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        for name in ("genome.fa", "sites.bed", "region.fa"):
-            shutil.copy(DATA / name, place)
-        finish(["windows", "-f", "genome.fa", "-o", "pos.fa", "sites.bed"], place)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for file in ("genome.fa", "sites.bed", "region.fa"):
+            shutil.copy(DATA / file, directory)
+        finish(["windows", "-f", "genome.fa", "-o", "pos.fa", "sites.bed"], directory)
         cases = {
             "windows": ["windows", "-q", "-f", "genome.fa", "sites.bed"],
             "shuffle": ["shuffle", "-q", "genome.fa"],
@@ -245,13 +241,13 @@ def main() -> None:
             "motifs": ["motifs", "-q", "pos.fa", "--instances", "i.fa"],
         }
         for command in ("windows", "predict", "motifs"):
-            kill_often(place, [*cases[command], "-o", "x"], place / "x", kills)
-        kill_training(place, kills)
-        disks(place, cases)
-        cut_short(place)
-        together(place)
-        replaced(place)
-        interrupted_twice(place)
+            kill_often(directory, [*cases[command], "-o", "x"], directory / "x", kills)
+        kill_training(directory, kills)
+        disks(directory, cases)
+        cut_short(directory)
+        together(directory)
+        replaced(directory)
+        interrupted_twice(directory)
     sys.exit(bool(WRONG))
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Coverage-guided fuzzing of all that reads foreign input: whatever it is, it is read or refused with one of the package's own errors.
+"""Coverage-guided fuzzing of the readers: any input is accepted or refused with an error of the package.
 
     python benchmarks/fuzz.py [--scale X]
 
-needs atheris. Each reader runs in a process of its own, beginning with good input; a traceback, 10 seconds for one input, or more than 3 GiB
-of memory is a finding. Prints a line for each reader, and ends with status 1 when there is a finding; the input that led to it is kept as
-fuzz-crash-…, fuzz-timeout-… or fuzz-oom-… in the current folder. With --scale 1 there are 1,040,000 executions.
+Needs atheris. Each reader runs in its own process, seeded with valid input; a traceback, 10 seconds for one
+input, or more than 3 GiB of memory is a finding. Prints a line per reader; exit status 1 when there is a
+finding, whose input is kept as fuzz-crash-*, fuzz-timeout-* or fuzz-oom-* in the current directory. --scale 1
+runs 1,040,000 executions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ READERS = {"region": 200_000, "bed": 250_000, "fasta": 250_000, "windows": 100_0
 
 
 def seeds(reader: str) -> list[bytes]:
-    """Good input."""
+    """Valid input."""
     if reader == "region":
         return [b"chr1", b"chr1:1,000-2,000", b"HLA:A*01:5-9", b"MYTF::chr1:10-110(-)"]
     if reader == "bed":
@@ -53,11 +54,11 @@ def seeds(reader: str) -> list[bytes]:
         "num_hidden_layers": 1,
         "num_attention_heads": 1,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "m.pt"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "m.pt"
         save_model(str(path), BertSNR(ModelInfo("X", 3, 20, small, 5)))
-        torch.save({"format": "bertsnr_tools model", "format_version": 1}, Path(folder) / "n.pt")
-        return [path.read_bytes(), (Path(folder) / "n.pt").read_bytes()]
+        torch.save({"format": "bertsnr_tools model", "format_version": 1}, Path(directory) / "n.pt")
+        return [path.read_bytes(), (Path(directory) / "n.pt").read_bytes()]
 
 
 def fuzz(reader: str, runs: int, corpus: str) -> None:
@@ -84,7 +85,8 @@ def fuzz(reader: str, runs: int, corpus: str) -> None:
                 path.write_bytes(data)
                 read_motifs(str(path)) if reader == "motifs" else load_model(str(path))
             else:
-                stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))  # type: ignore[type-var]
+                stdin = sys.stdin
+                sys.stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))  # type: ignore[type-var]
                 try:
                     if reader == "windows":
                         read_windows("-", None, 3)
@@ -111,8 +113,8 @@ def fuzz(reader: str, runs: int, corpus: str) -> None:
 
 def run(reader: str, runs: int) -> bool:
     """Fuzz one reader in a new process and print its line; whether there was a finding."""
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = Path(folder) / "corpus"
+    with tempfile.TemporaryDirectory() as directory:
+        corpus = Path(directory) / "corpus"
         corpus.mkdir()
         for number, seed in enumerate(seeds(reader)):
             (corpus / str(number)).write_bytes(seed)

@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
-"""CTCF calls on contiguous real sequence against FIMO, both judged by ENCODE ChIP-seq peaks.
+"""CTCF calls on contiguous genomic sequence against FIMO, both judged by ENCODE ChIP-seq peaks.
 
     python benchmarks/genome.py DATA [--model CTCF] [--figure genome.png]
 
-DATA holds regions/*.hg19.fa.gz, peaks/ (ENCODE CTCF and RAD21 peaks of three cell lines, JASPAR 2018's scan with MA0139.1) and
-genome/hg19.sparse.fa.gz. FIMO is memelite's, with MA0139.1 of JASPAR 2018. A call is right when it lies in a CTCF or RAD21 peak of any
-of the lines; recall is over the CTCF peaks of GM12878. Of calls that overlap, the best is kept, of both methods. Printed are calls, right
-calls and peaks found at as many calls as FIMO makes at p < 1e-5, with 95 % intervals over blocks of 50 kb; the calls that find half of
-the peaks; border errors of calls that overlap a site of JASPAR's scan; and how often held-out natural windows and their
-shuffles have low p-values.
+DATA contains regions/*.hg19.fa.gz, peaks/ (ENCODE CTCF and RAD21 peaks of three cell lines, JASPAR 2018's scan
+with MA0139.1) and genome/hg19.sparse.fa.gz. FIMO is memelite's, with MA0139.1 of JASPAR 2018. A call is right
+when it lies in a CTCF or RAD21 peak of any cell line; recall is over the CTCF peaks of GM12878. Of overlapping
+calls only the best counts, for both methods. The output has calls, right calls and peaks found at the number of
+calls that FIMO makes at p < 1e-5, with 95 % intervals over blocks of 50 kb; the number of calls that find half
+of the peaks; border errors of calls that overlap a site of JASPAR's scan; and the fractions of held-out
+background windows and of their shuffles with low p-values.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,18 +25,19 @@ import numpy as np
 from bertsnr_tools.io.fasta import read_records
 from bertsnr_tools.io.intervals import Interval, parse_record_name, read_bed
 from bertsnr_tools.sequence.background import merge_intervals
+from commands import bertsnr
 
 LEAST = 1e-5  # FIMO's p-value at which methods are compared
 BLOCK = 50_000
-LEVELS = (0.1, 0.03, 0.01, 0.003, 0.001)  # of p-values that are counted
-HELD = ("chr6", "chr17", "chr20", "chr22")  # no shipped model has seen them
+LEVELS = (0.1, 0.03, 0.01, 0.003, 0.001)  # p-values of the calibration
+HELD = ("chr6", "chr17", "chr20", "chr22")  # held out of all shipped models
 
 
 class Call(NamedTuple):
-    """A called site; the higher its score, the surer."""
+    """A called site and its score."""
 
     score: float
-    place: Interval
+    interval: Interval
 
 
 def fimo(region: Interval, sequence: bytes) -> list[Call]:
@@ -62,47 +62,35 @@ def fimo(region: Interval, sequence: bytes) -> list[Call]:
 
 def ours(model: str, path: Path) -> list[Call]:
     """Sites with p < 0.1; the score is the log odds."""
-    command = [
-        sys.executable,
-        "-c",
-        "from bertsnr_tools.cli import main; main('predict')",
-        "-m",
-        model,
-        "-t",
-        "p=0.1",
-        "--format",
-        "narrowpeak",
-        path,
-    ]
-    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    lines = bertsnr("predict", "-m", model, "-t", "p=0.1", "--format", "narrowpeak", path).splitlines()
     rows = [line.split("\t") for line in lines]
     return [Call(float(row[6]), Interval(row[0], int(row[1]), int(row[2]), strand=row[5])) for row in rows]
 
 
 def best_of_overlapping(calls: Iterable[Call]) -> list[Call]:
-    """From the surest down, without those that overlap a surer one."""
+    """Calls by falling score, without those that overlap a better one."""
     kept: list[Call] = []
     taken: dict[tuple[str, int], list[Interval]] = {}
     for call in sorted(calls, reverse=True):
-        chrom, start, end = call.place[:3]
+        chrom, start, end = call.interval[:3]
         cells = [(chrom, cell) for cell in range(start // 1000, end // 1000 + 1)]
         if any(other.start < end and other.end > start for cell in cells for other in taken.get(cell, [])):
             continue
         kept.append(call)
         for cell in cells:
-            taken.setdefault(cell, []).append(call.place)
+            taken.setdefault(cell, []).append(call.interval)
     return kept
 
 
-def touched(place: Interval, spans: dict[str, np.ndarray]) -> int:
-    """The number of the first span on the chromosome that shares a base with the place, or -1."""
-    rows = spans.get(place.chrom, np.empty((0, 2), dtype=int))
-    at = int(np.searchsorted(rows[:, 1], place.start, side="right"))
-    return at if at < len(rows) and rows[at, 0] < place.end else -1
+def touched(interval: Interval, spans: dict[str, np.ndarray]) -> int:
+    """Index of the first span on the chromosome that overlaps the interval, or -1."""
+    rows = spans.get(interval.chrom, np.empty((0, 2), dtype=int))
+    at = int(np.searchsorted(rows[:, 1], interval.start, side="right"))
+    return at if at < len(rows) and rows[at, 0] < interval.end else -1
 
 
 class Judged(NamedTuple):
-    """Of each call from the surest down: is it right, is a peak found by it first, and the block in which it lies."""
+    """Per call, by falling score: is it right, is it the first in a peak, and its block."""
 
     right: np.ndarray
     new: np.ndarray
@@ -115,16 +103,22 @@ def judge(
     seen: set[tuple[str, int]] = set()
     right, new, block = [], [], []
     for call in calls:
-        peak = (call.place.chrom, touched(call.place, peaks))
-        right.append(touched(call.place, truth) >= 0)
+        peak = (call.interval.chrom, touched(call.interval, peaks))
+        right.append(touched(call.interval, truth) >= 0)
         new.append(peak[1] >= 0 and peak not in seen)
         seen.add(peak)
-        block.append(blocks[call.place.chrom, call.place.start // BLOCK])
+        block.append(blocks[call.interval.chrom, call.interval.start // BLOCK])
     return Judged(*(np.array(column) for column in (right, new, block)))
 
 
 def ratio_interval(one: np.ndarray, other: np.ndarray, count: int) -> str:
-    """Ratio of sums over blocks, and its 95 % bootstrap interval; shapes (calls,) of block numbers that count."""
+    """Ratio of the numbers of calls, with its 95 % bootstrap interval over blocks.
+
+    Parameters
+    ----------
+    one, other : block of each call that counts, shape (calls,)
+    count : number of blocks
+    """
     sums = [np.bincount(blocks, minlength=count) for blocks in (one, other)]
     drawn = np.random.default_rng(1).integers(0, count, (10_000, count))
     low, high = np.quantile(sums[0][drawn].sum(axis=1) / np.maximum(1, sums[1][drawn].sum(axis=1)), (0.025, 0.975))
@@ -132,60 +126,66 @@ def ratio_interval(one: np.ndarray, other: np.ndarray, count: int) -> str:
 
 
 def border_errors(calls: list[Call], known: dict[str, np.ndarray]) -> np.ndarray:
-    """Distances in bp of both borders from those of the JASPAR site that a call overlaps."""
+    """Distances in bp of both borders from the borders of the JASPAR site that a call overlaps."""
     errors = []
     for call in calls:
-        at = touched(call.place, known)
+        at = touched(call.interval, known)
         if at >= 0:
-            start, end = known[call.place.chrom][at]
-            errors += [abs(call.place.start - start), abs(call.place.end - end)]
+            start, end = known[call.interval.chrom][at]
+            errors += [abs(call.interval.start - start), abs(call.interval.end - end)]
     return np.array(errors)
 
 
 def calibration(data: Path, model: str, exclude: list[Path]) -> list[str]:
-    """Shares of natural windows of the held-out chromosomes, disjoint and in rising order, and of their shuffles, that have low p-values."""
+    """Fractions of held-out background windows (disjoint, sorted) and of their shuffles with low p-values."""
     genome = data / "genome/hg19.sparse.fa.gz"
-    with tempfile.TemporaryDirectory() as folder:
-        within, natural, shuffles, site = (
-            Path(folder) / name for name in ("held.bed", "natural.fa", "shuffles.fa", "site.bed")
+    with tempfile.TemporaryDirectory() as directory:
+        within, background, shuffles, site = (
+            Path(directory) / name for name in ("held.bed", "background.fa", "shuffles.fa", "site.bed")
         )
         lengths = [line.split("\t")[:2] for line in Path(f"{genome}.fai").read_text().splitlines()]
         within.write_text("".join(f"{chrom}\t0\t{length}\n" for chrom, length in lengths if chrom in HELD))
         site.write_text("chr6\t0\t1\n")
         excluded = [word for path in exclude for word in ("--exclude", path)]
         bertsnr(
-            "windows", "-q", "--background", "-c", "1000000", "-b", within, *excluded, "-f", genome, "-o", natural, site
+            "windows",
+            "-q",
+            "--background",
+            "-c",
+            "1000000",
+            "-b",
+            within,
+            *excluded,
+            "-f",
+            genome,
+            "-o",
+            background,
+            site,
         )
-        bertsnr("shuffle", "-q", "-o", shuffles, natural)
+        bertsnr("shuffle", "-q", "-o", shuffles, background)
         return [
-            f"{title}\t{low_shares(model, path)}"
-            for title, path in (("held-out natural windows", natural), ("their shuffles", shuffles))
+            f"{title}\t{low_fractions(model, path)}"
+            for title, path in (("held-out background windows", background), ("their shuffles", shuffles))
         ]
 
 
-def bertsnr(command: str, *options: str | Path) -> str:
-    """Standard output of a command."""
-    line = [sys.executable, "-c", f"from bertsnr_tools.cli import main; main({command!r})", *options]
-    return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def low_shares(model: str, windows: Path) -> str:
-    """How many of these windows have a site with a p-value below each of some levels."""
-    places = [parse_record_name(record.name, len(record.sequence)) for record in read_records(str(windows))]
+def low_fractions(model: str, windows: Path) -> str:
+    """Percentage of these windows with a site below each p-value of LEVELS."""
+    intervals = [parse_record_name(record.name, len(record.sequence)) for record in read_records(str(windows))]
     rows = [
         line.split("\t")
         for line in bertsnr("predict", "-m", model, "-t", "p=0.2", "--format", "narrowpeak", windows).splitlines()
     ]
-    spans = {chrom: np.array([place[1:3] for place in places if place.chrom == chrom]) for chrom in HELD}
-    shares = []
+    spans = {chrom: np.array([interval[1:3] for interval in intervals if interval.chrom == chrom]) for chrom in HELD}
+    fractions = []
     for level in LEVELS:
         low = {
             (row[0], touched(Interval(row[0], int(row[1]), int(row[2])), spans))
             for row in rows
             if float(row[7]) > -np.log10(level)
         }
-        shares.append(f"p < {level:g}: {100 * len(low) / len(places):.3f} %")
-    return "\t".join([f"{len(places)} windows", *shares])
+        fractions.append(f"p < {level:g}: {100 * len(low) / len(intervals):.3f} %")
+    return "\t".join([f"{len(intervals)} windows", *fractions])
 
 
 def main() -> None:
@@ -194,11 +194,11 @@ def main() -> None:
     parser.add_argument("--model", default="CTCF")
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    folder = arguments.data / "peaks"
-    every = sorted(folder.glob("encode_awg.*.hg19.bed.gz"))
+    directory = arguments.data / "peaks"
+    every = sorted(directory.glob("encode_awg.*.hg19.bed.gz"))
     truth = merge_intervals(interval for path in every for interval in read_bed(str(path)))
-    gm = merge_intervals(read_bed(str(folder / "encode_awg.Gm12878.ctcf.hg19.bed.gz")))
-    known = merge_intervals(read_bed(str(folder / "jaspar2018_MA0139.1_scan.hg19.bed.gz")))
+    gm = merge_intervals(read_bed(str(directory / "encode_awg.Gm12878.ctcf.hg19.bed.gz")))
+    known = merge_intervals(read_bed(str(directory / "jaspar2018_MA0139.1_scan.hg19.bed.gz")))
 
     calls: dict[str, list[Call]] = {"FIMO": [], arguments.model: []}
     peaks: dict[str, list[list[int]]] = {}
@@ -232,16 +232,15 @@ def main() -> None:
     if all(halves.values()):
         print("ratio of calls for half of the peaks", f"{halves[arguments.model] / halves['FIMO']:.2f}", sep="\t")
     errors = border_errors(calls[arguments.model][:count], known)
-    print(
-        f"border error\tmedian {np.median(errors):g} bp, 90 % at most {np.quantile(errors, 0.9):g} bp, of {len(errors)} borders"
-    )
+    quantiles = f"median {np.median(errors):g} bp, 90 % at most {np.quantile(errors, 0.9):g} bp"
+    print(f"border error\t{quantiles}, {len(errors)} borders")
     print(*calibration(arguments.data, arguments.model, every), sep="\n")
     if arguments.figure:
         draw(arguments.figure, judged, total)
 
 
 def draw(path: Path, judged: dict[str, Judged], total: int) -> None:
-    """Share of right calls against share of peaks found."""
+    """Precision against the fraction of peaks found."""
     from matplotlib.figure import Figure
 
     figure = Figure((6, 5), layout="constrained")

@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
-"""Do the motifs that models find match the matrix of their own transcription factor? BertSNR's motif discovery and TOMTOM.
+"""Do the motifs that models find match the motif of their own transcription factor? Motif discovery and TOMTOM.
 
-    python benchmarks/motif_match.py DATA OUT [TF …]
+    python benchmarks/motif_match.py DATA OUT [TF ...]
 
-For each data set `bertsnr train` gets the published training windows, `bertsnr motifs -m` the published test windows (their
-first fifth, shuffles included), and `--compare` names the most similar of JASPAR's vertebrate matrices, in the release given. A match is
-right when it is the factor's own matrix or one of a factor of the same JASPAR family. CTCF has no published windows: the shipped model
-reads windows around sites of the kind that it was trained on (motif hits in a peak), on the chromosomes that were left out. The other shipped factors are trained anew, because the
-shipped models have seen most of the test windows. What is in OUT already is not made again.
+For each data set, `bertsnr train` gets the published training windows, `bertsnr motifs -m` the published test
+windows (shuffles included), and `--compare` names the most similar JASPAR motif of vertebrates. A match is
+right when it belongs to the factor itself or to a factor of the same JASPAR family. CTCF has no published
+windows: the shipped model gets windows around motif matches in peaks, like its training windows, on the
+held-out chromosomes. The other shipped factors are retrained, because the shipped models were trained on most
+of the test windows. Existing files in OUT are reused.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -23,16 +22,12 @@ import numpy as np
 
 from bertsnr_tools.io.fasta import fasta_text
 from bertsnr_tools.io.intervals import read_bed
+from commands import bertsnr
 from published import fasta, published_split
 
 SHIPPED = ("CTCF", "CDX2", "GATA3", "SRF", "YY1")
 TEN = ("AR", "EHF", "HIF1A", "IRF1", "KLF4", "MEF2A", "RUNX2", "SIX1", "TP53", "ZBTB33")
-HELD = ("chr6", "chr17", "chr20", "chr22")  # of the shipped models
-
-
-def bertsnr(command: str, *words) -> str:
-    line = [sys.executable, "-c", f"from bertsnr_tools.cli import main; main({command!r})", *map(str, words)]
-    return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
+HELD = ("chr6", "chr17", "chr20", "chr22")  # held out of the shipped models
 
 
 def prepare(data: Path, out: Path, tf: str) -> tuple[str, Path]:
@@ -68,7 +63,7 @@ def prepare(data: Path, out: Path, tf: str) -> tuple[str, Path]:
 
 
 def families(release: str) -> dict[str, tuple[str, set[str]]]:
-    """Name in upper case and families of each matrix of a JASPAR release."""
+    """Upper-case name and families of each motif of a JASPAR release, by its id."""
     from pyjaspar import jaspardb
 
     return {

@@ -1,21 +1,24 @@
 #!/usr/bin/env python3
-"""The paper's comparison on its published windows: BertSNR with two tasks and with one, k = 3 to 6, two networks, and a matrix.
+"""The paper's comparison on its published windows: BertSNR with two tasks and one, k = 3 to 6, two networks, and a
+PWM.
 
     python benchmarks/paper.py encoders DATA TABLE
     python benchmarks/paper.py run DATA TABLE [--variants a,b] [--sets TF,TF]
     python benchmarks/paper.py report TABLE FIGURES
-    python benchmarks/paper.py cross DATA TABLE FIGURE TF TF … [--variant k3]
-    python benchmarks/paper.py misses DATA TABLE TF TF … [--variant k3]
+    python benchmarks/paper.py cross DATA TABLE FIGURE TF TF ... [--variant k3]
+    python benchmarks/paper.py misses DATA TABLE TF TF ... [--variant k3]
 
-For each data set the first fifth of the lines is the test part, as published; nothing of it is seen before the end. A tenth of
-the loci of the rest is the validation part: by it every network is stopped and its epoch chosen, and the start of those that have
-several. All networks learn from the same positives, of which some swap their sites in every epoch, and the same fresh shuffles.
-`encoders` trains an encoder for each of k = 3 to 6, all on the same windows of other factors and for 2,000 steps, a quarter of
-the shipped one's; the variants k3 to k6 begin with them and are trained half as long as the default. `run` adds a line to TABLE
-as soon as a variant is measured on a data set and does not measure it again; several runs may share a table. A training that was
-interrupted goes on from TABLE.<TF>.<variant>.ckpt. Models are kept as TABLE.<TF>.<variant>.pt. `report` prints the tables and
-draws the paper's figures; `cross` tests the models of some factors on each other's test parts; `misses` says how much of what a
-model lacks are places of the test part that match the training sites' matrix as well as its labelled sites do, and have no label.
+Of each data set the first fifth of the lines is the test part, as published; it is used only for the final
+measurement. A tenth of the loci of the rest is the validation part, for early stopping, for the choice of the
+epoch, and for the choice among several starts. All networks train on the same positives, with the same
+augmentation, and on the same new shuffles. `encoders` trains an encoder for each of k = 3 to 6 on the same
+windows of other factors for 2,000 steps, a quarter of the shipped encoder's; the variants k3 to k6 start from
+them and train half as long as the default. `run` adds a line to TABLE for each variant and data set that it
+lacks; several runs may share a table, and TABLE.<TF>.<variant>.ckpt continues an interrupted training. Models
+are kept as TABLE.<TF>.<variant>.pt. `report` prints the tables and draws the paper's figures. `cross` tests the
+models of some factors on each other's test parts. `misses` counts unlabelled matches of the test part that
+score as well as labelled sites under the PWM of the training sites, and how much of a model's errors they
+explain.
 """
 
 from __future__ import annotations
@@ -33,12 +36,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from bertsnr_tools.cli.options import cores
+from bertsnr_tools.cli.options import usable_cpus
 from bertsnr_tools.evaluate import evaluate
 from bertsnr_tools.io.motif_files import Motif
 from bertsnr_tools.metrics import NAMES, aupr
 from bertsnr_tools.models.batching import base_probabilities
 from bertsnr_tools.models.bertsnr import BertSNR
+from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_model, save_model
 from bertsnr_tools.models.pretrained import Pretrained, read_pretrained, shipped_encoder
 from bertsnr_tools.models.pwm import PwmModel
@@ -46,23 +50,29 @@ from bertsnr_tools.motifs.instances import InstanceCounts
 from bertsnr_tools.sequence.windows import Windows, site_width
 from bertsnr_tools.train.checkpoint import Checkpoint, digest
 from bertsnr_tools.train.config import ModelDesign, Recipe, default_epochs, default_swap_fraction
-from bertsnr_tools.train.data import split_data
+from bertsnr_tools.train.data import TrainingInputs, split_data
 from bertsnr_tools.train.fit import fit
+from commands import bertsnr
 from published import fasta, published_split
 
 SETS = (
-    "NR1H4 TEAD2 ZNF85 ZNF528 STAT1STAT2 ZBTB33 KLF4 HIF1A E2F1 RUNX2 SIX1 TP53 IRF1 EHF MEF2A CDX2 E2F4 TFDP1 SRF E2F6 STAT1 GATA3 YY1 AR"
+    "NR1H4 TEAD2 ZNF85 ZNF528 STAT1STAT2 ZBTB33 KLF4 HIF1A E2F1 RUNX2 SIX1 TP53 IRF1 EHF "
+    "MEF2A CDX2 E2F4 TFDP1 SRF E2F6 STAT1 GATA3 YY1 AR"
 ).split()  # fmt: skip
-SMALL = SETS[:6]  # fewer than 1,000 sites, which are to come near the larger ones
+SMALL = SETS[:6]  # fewer than 1,000 sites
 LEVELS = ("nucleotide", "sequence")
 
 
 class Variant(NamedTuple):
     """How one column of the tables is made.
 
-    The best on validation of so many `starts` is measured; a start that never takes off (validation AUPR below 0.5, which DeepSNR
-    knows well) does not count, but no more than four times as many are tried. The `encoder` is the shipped one, a short one of the same k
-    that `encoders` trained, or a new one.
+    Attributes
+    ----------
+    arch : "bertsnr", "d-aednet", "deepsnr", or "matrix" for a PWM
+    encoder : "shipped", "short" for a result of `encoders` with the same k, or "new"
+    starts : random initializations, of which the best on validation is measured; those that fail to train (validation
+        AUPR below 0.5, frequent with DeepSNR) are repeated, up to four times this number
+    options : fields of the recipe
     """
 
     arch: str = "bertsnr"
@@ -82,9 +92,9 @@ VARIANTS = {
     "k4": Variant(k=4, encoder="short"),
     "k5": Variant(k=5, encoder="short"),
     "k6": Variant(k=6, encoder="short"),
-    "plain": Variant(options={"swap": 0.0}),
+    "plain": Variant(options={"swap_fraction": 0.0}),
     "new": Variant(encoder="new"),
-    "new-plain": Variant(encoder="new", options={"swap": 0.0}),
+    "new-plain": Variant(encoder="new", options={"swap_fraction": 0.0}),
 }
 PAIRS = [
     *(("k3", other) for other in ("k3-single", "k4", "k5", "k6")),
@@ -114,7 +124,7 @@ def site_motif(name: str, positives: Windows) -> Motif:
 
 
 def encoders(data: Path, table: Path) -> None:
-    """Train those that are missing, into TABLE.encoder3 to TABLE.encoder6."""
+    """Train the encoders that do not exist yet, TABLE.encoder3 to TABLE.encoder6."""
     pooled = f"{table}.pooled"
     subprocess.run(
         [sys.executable, Path(__file__).with_name("pooled_windows.py"), data, pooled],
@@ -124,30 +134,12 @@ def encoders(data: Path, table: Path) -> None:
     files = sorted(Path(pooled).glob("*.fa"))
     for k in (3, 4, 5, 6):
         if not Path(f"{table}.encoder{k}").exists():
-            options = [
-                "--task",
-                "sites",
-                "-k",
-                k,
-                "--steps",
-                2000,
-                "--batch-size",
-                64,
-                "--lr",
-                0.0015,
-                "-o",
-                f"{table}.encoder{k}",
-                "--resume",
-                *files,
-            ]
-            subprocess.run(
-                [sys.executable, "-c", "from bertsnr_tools.cli import main; main('pretrain')", *map(str, options)],
-                check=True,
-            )
+            options = f"--task sites -k {k} --steps 2000 --batch-size 64 --lr 0.0015 --resume".split()
+            bertsnr("pretrain", *options, "-o", f"{table}.encoder{k}", *files)
 
 
-def begun(variant: Variant, windows: int, table: Path) -> tuple[Pretrained | None, int]:
-    """The encoder to begin with and how many epochs of so many windows to train."""
+def initial_encoder(variant: Variant, windows: int, table: Path) -> tuple[Pretrained | None, int]:
+    """The encoder to start from, and the number of epochs for this number of windows."""
     if variant.encoder == "short":
         return read_pretrained(f"{table}.encoder{variant.k}"), min(20, max(4, -(-750 * 32 // windows)))
     encoder = shipped_encoder(variant.k) if variant.encoder == "shipped" else None
@@ -155,14 +147,15 @@ def begun(variant: Variant, windows: int, table: Path) -> tuple[Pretrained | Non
 
 
 def trained(tf: str, variant: Variant, positives: Windows, table: Path, checkpoint: str) -> tuple[BertSNR, float, int]:
-    """The model that is measured, its validation AUPR, and its epochs."""
+    """The best model of several starts, its validation AUPR, and its epochs."""
     results: list[tuple[float, int, BertSNR]] = []
     seed = 0
     while seed < 4 * variant.starts and sum(result[0] > 0.5 for result in results) < variant.starts:
         seed += 1
-        data = split_data(positives, None, set(), 0.1, 1)
-        encoder, epochs = begun(variant, 2 * len(data.positives), table)
-        recipe = Recipe(epochs, swap=default_swap_fraction(len(data.positives)), seed=seed, precision="bf16")
+        data = split_data(TrainingInputs(positives), Recipe())
+        encoder, epochs = initial_encoder(variant, 2 * len(data.positives), table)
+        swap = default_swap_fraction(len(data.positives))
+        recipe = Recipe(epochs, swap_fraction=swap, seed=seed, precision="bf16")
         recipe = replace(recipe, **variant.options)
         kept = Checkpoint(
             f"{checkpoint}.{seed}.ckpt",
@@ -188,18 +181,14 @@ def measure(data: Path, tf: str, name: str, table: Path) -> dict[str, str]:
         model, best, epochs = trained(tf, VARIANTS[name], positives, table, checkpoint)
         save_model(f"{checkpoint}.pt", model)
     seconds = time.time() - start
-    metrics = evaluate(model, test, "fp32")
+    metrics = evaluate(model, test, Runtime())
     values = [f"{metrics[level][metric]:.4f}" for level in LEVELS for metric in NAMES]
-    return dict(
-        zip(
-            COLUMNS,
-            [tf, str(len(positives) + len(test) // 2), name, str(epochs), f"{seconds:.0f}", f"{best:.4f}", *values],
-        )
-    )
+    sites = str(len(positives) + len(test) // 2)
+    return dict(zip(COLUMNS, [tf, sites, name, str(epochs), f"{seconds:.0f}", f"{best:.4f}", *values]))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The lines that are there."""
+    """The lines of the table, which is created if it does not exist."""
     if not path.exists():
         path.write_text("\t".join(COLUMNS) + "\n")
     with path.open() as stream:
@@ -207,25 +196,26 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def run(data: Path, table: Path, names: list[str], sets: list[str]) -> None:
-    """Measure what is missing."""
+    """Measure what the table lacks."""
     for name in names:
         for tf in sets:
             if any(row["data"] == tf and row["variant"] == name for row in read_table(table)):
                 continue
             row = measure(data, tf, name, table)
-            with table.open("a") as stream:  # one short line: whole even when two runs share the table
+            with table.open("a") as stream:  # one short line is written at once, also when two runs share the table
                 stream.write("\t".join(row[column] for column in COLUMNS) + "\n")
             print(tf, name, row["nucleotide_aupr"], sep="\t", flush=True)
 
 
 def paired(rows: dict[tuple[str, str], dict[str, str]], one: str, other: str, metric: str) -> str:
-    """What a paired comparison over the data sets says."""
+    """A line of a paired comparison over the data sets."""
     from scipy.stats import wilcoxon
 
     both = [tf for tf in SETS if (tf, one) in rows and (tf, other) in rows]
     differences = np.array([float(rows[tf, one][metric]) - float(rows[tf, other][metric]) for tf in both])
     p = wilcoxon(differences).pvalue if np.any(differences) else 1.0
-    return f"{one}\t{other}\t{metric}\t{len(both)}\t{differences.mean():+.4f}\t{np.median(differences):+.4f}\t{np.sum(differences > 0)}\t{p:.2g}"
+    average = f"{differences.mean():+.4f}\t{np.median(differences):+.4f}"
+    return f"{one}\t{other}\t{metric}\t{len(both)}\t{average}\t{np.sum(differences > 0)}\t{p:.2g}"
 
 
 def report(table: Path, figures: Path) -> None:
@@ -236,12 +226,8 @@ def report(table: Path, figures: Path) -> None:
     for tf in SETS:
         here = [rows.get((tf, name)) for name in names]
         if any(here):
-            print(
-                tf,
-                next(row["sites"] for row in here if row),
-                *(row["nucleotide_aupr"] if row else "-" for row in here),
-                sep="\t",
-            )
+            areas = (row["nucleotide_aupr"] if row else "-" for row in here)
+            print(tf, next(row["sites"] for row in here if row), *areas, sep="\t")
     for title, chosen in (("mean", SETS), ("mean of the small", SMALL), ("mean of the others", SETS[len(SMALL) :])):
         values = [[float(rows[tf, name]["nucleotide_aupr"]) for tf in chosen if (tf, name) in rows] for name in names]
         print(title, len(chosen), *(f"{np.mean(part):.4f} ({len(part)})" if part else "-" for part in values), sep="\t")
@@ -290,21 +276,12 @@ def scatter(rows: dict[tuple[str, str], dict[str, str]], path: Path) -> None:
 
 def cross(data: Path, table: Path, figure: Path, sets: list[str], variant: str) -> None:
     """AUPR of every model on every data set, by `bertsnr evaluate`."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{tf}.fa" for tf in sets]
+    with tempfile.TemporaryDirectory() as directory:
+        files = [Path(directory) / f"{tf}.fa" for tf in sets]
         for tf, path in zip(sets, files):
             path.write_bytes(b"".join(fasta(published_split(data, tf).test)))
         models = [word for tf in sets for word in ("-m", f"{table}.{tf}.{variant}.pt")]
-        command = [
-            sys.executable,
-            "-c",
-            "from bertsnr_tools.cli import main; main('evaluate')",
-            *models,
-            "--heatmap",
-            figure,
-            *files,
-        ]
-        lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        lines = bertsnr("evaluate", *models, "--heatmap", figure, *files).splitlines()
     rows = {(row["model"], row["data"]): row["nucleotide_aupr"] for row in csv.DictReader(lines, delimiter="\t")}
     print("model", *sets, sep="\t")
     for tf in sets:
@@ -312,24 +289,16 @@ def cross(data: Path, table: Path, figure: Path, sets: list[str], variant: str) 
 
 
 def misses(data: Path, table: Path, sets: list[str], variant: str) -> None:
-    """AUPR with and without the bases of unlabelled places that match the matrix better than a twentieth of the labelled sites."""
-    print(
-        "data",
-        "sites",
-        "called",
-        "look-alikes in their windows",
-        "in shuffles",
-        "nucleotide_aupr",
-        "without look-alikes",
-        sep="\t",
-    )
+    """AUPR with and without look-alikes: unlabelled matches of the PWM, as good as 95 % of the labelled sites."""
+    columns = "data", "sites", "called", "look-alikes in their windows", "in shuffles", "nucleotide_aupr"
+    print(*columns, "without look-alikes", sep="\t")
     for tf in sets:
         train, test = published_split(data, tf)
         motif = site_motif(tf, train.take(np.arange(0, len(train), 2)))
         letters = np.array([["ACGT".index(letter) for letter in record.sequence.decode()] for record in test.records()])
         starts = letters.shape[1] - motif.width + 1
         matches = sum(row[letters[:, i : i + starts]] for i, row in enumerate(motif.log_odds))
-        probabilities = base_probabilities(load_model(f"{table}.{tf}.{variant}.pt"), test.codes, 64, "fp32")
+        probabilities = base_probabilities(load_model(f"{table}.{tf}.{variant}.pt"), test.codes, Runtime(batch_size=64))
         labels = test.labels.astype(bool)
         positive = labels.any(axis=1)
         labelled = matches[positive, labels.argmax(axis=1)[positive]]
@@ -340,13 +309,8 @@ def misses(data: Path, table: Path, sets: list[str], variant: str) -> None:
             kept[row, start : start + motif.width] = False
         called = sum(values[label].mean() > 0.5 for values, label in zip(probabilities[positive], labels[positive]))
         counts = len(labelled), called, alike[positive].sum(), alike[~positive].sum()
-        print(
-            tf,
-            *counts,
-            *(f"{aupr(labels[part], probabilities[part]):.4f}" for part in (np.ones_like(kept), kept)),
-            sep="\t",
-            flush=True,
-        )
+        areas = (f"{aupr(labels[part], probabilities[part]):.4f}" for part in (np.ones_like(kept), kept))
+        print(tf, *counts, *areas, sep="\t", flush=True)
 
 
 def main() -> None:
@@ -385,7 +349,7 @@ def main() -> None:
     if arguments.command == "encoders":
         encoders(arguments.data, arguments.table)
         return
-    torch.set_num_threads(cores())
+    torch.set_num_threads(usable_cpus())
     run(arguments.data, arguments.table, arguments.variants, arguments.sets)
 
 

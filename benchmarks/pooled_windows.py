@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Windows for an encoder of many factors: `pooled_windows.py DATA OUT`, then `bertsnr pretrain --task sites … OUT/*.fa`.
+"""Windows for an encoder of many factors: `pooled_windows.py DATA OUT`, then `bertsnr pretrain --task sites …
+OUT/*.fa`.
 
-One FASTA for each published data set that is not in `paper.SETS`, so that the encoder knows nothing of the sets it is measured on.
-Left out are windows that share 32 bases, on either strand, with a test window of any data set, those on the chromosomes that
-scans are judged on, and data sets whose windows have no coordinates.
+Writes one FASTA for each published data set that is not in `paper.SETS`, so that the encoder has seen nothing
+of the sets it is measured on. Leaves out windows that share 32 bases, on either strand, with a test window of
+any data set, windows on the chromosomes that scans are judged on, and data sets whose windows have no
+coordinates.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,19 @@ WORD = 32
 
 
 def words(codes: np.ndarray) -> np.ndarray:
-    """Every word of 32 letters as a number, uint64, shape (n, length - 31); letters other than ACGT count as one of them."""
+    """All 32-mers as numbers, uint64, shape (n, length - 31); a letter other than ACGT counts as one of the four."""
     found = np.zeros((len(codes), codes.shape[1] - WORD + 1), dtype=np.uint64)
     for offset in range(WORD):
         found = found << np.uint64(2) | (codes[:, offset : offset + found.shape[1]] & 3).astype(np.uint64)
     return found
 
 
-def main(data: Path, out: Path) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    data, out = arguments.data, arguments.out
     tests = [published_split(data, tf).test.codes[::2] for tf in data_sets(data)]
     known = np.unique(
         np.concatenate([np.unique(words(codes)) for test in tests for codes in (test, reverse_complement_codes(test))])
@@ -51,4 +58,4 @@ def main(data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""The data sets that the authors of BertSNR published: windows and labels, one a line, each positive followed by its shuffle.
+"""The published data sets of BertSNR: windows and labels, one per line, each positive followed by its shuffle.
 
     python benchmarks/published.py sequence.txt label.txt > windows.fa
 
-writes such a pair (plain or gzip) as windows that `bertsnr evaluate` reads: those with a label have site=a-b in their headers.
+converts such a pair (plain or gzip) to windows for `bertsnr evaluate`, with site=a-b in the headers of labelled
+ones.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +38,7 @@ def read_pair(sequences: str, labels: str) -> tuple[np.ndarray, np.ndarray]:
     for number, (sequence, label) in enumerate(zip(*lines), 1):
         if len(sequence) != len(label) or label.strip(b"01"):
             raise ValueError(
-                f"line {number}: {len(sequence)} bases, and labels {label.decode()[:20]}…; needed is 0 or 1 for each base"
+                f"line {number}: {len(sequence)} bases, labels {label.decode()[:20]}...; expected 0 or 1 for each base"
             )
     if len(lines[0]) != len(lines[1]):
         raise ValueError(f"{sequences} has {len(lines[0])} lines, {labels} {len(lines[1])}")
@@ -46,7 +48,7 @@ def read_pair(sequences: str, labels: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fasta(windows: Windows) -> Iterator[bytes]:
-    """Windows as the commands read them: every run of labelled bases is a site."""
+    """Windows as FASTA for the commands: every run of labelled bases is a site."""
     for record, row in zip(windows.records(), windows.labels):
         borders = np.nonzero(np.diff(row.astype(np.int8), prepend=0, append=0))[0].tolist()
         sites = ",".join(f"{start}-{end}" for start, end in zip(borders[::2], borders[1::2]))
@@ -56,15 +58,14 @@ def fasta(windows: Windows) -> Iterator[bytes]:
 def read_published(data: Path, tf: str) -> Windows:
     """All windows of a data set in published order: rows 0, 2, … positive, rows 1, 3, … their shuffles."""
     codes, labels = read_pair(*(str(data / "windows" / tf / f"{name}.txt.gz") for name in ("sequence", "label")))
-    places = published_places(data, tf, labels[::2])
-    names = [
-        f"{tf}_{i // 2}{f'::{places[i // 2]}' if places else ''}{'_shuf1' if i % 2 else ''}" for i in range(len(codes))
-    ]
+    intervals = published_intervals(data, tf, labels[::2])
+    origins = [f"::{interval}" for interval in intervals] or [""] * (len(codes) // 2)
+    names = [f"{tf}_{row // 2}{origins[row // 2]}{'_shuf1' if row % 2 else ''}" for row in range(len(codes))]
     return Windows(names, codes, labels)
 
 
-def published_places(data: Path, tf: str, labels: np.ndarray) -> list[Interval]:
-    """Where the positive windows lie, from the BED of their sites; empty when rows and windows do not pair up.
+def published_intervals(data: Path, tf: str, labels: np.ndarray) -> list[Interval]:
+    """Intervals of the positive windows, from the BED of their sites; empty when rows and windows do not pair up.
 
     Parameters
     ----------
@@ -75,12 +76,12 @@ def published_places(data: Path, tf: str, labels: np.ndarray) -> list[Interval]:
     if [site.end - site.start for site in sites] != labels.sum(axis=1).tolist():
         return []
     length = labels.shape[1]
-    places = []
+    intervals = []
     for site, row in zip(sites, labels):
         before = int(row.argmax())  # bases of the window before the site, in the window's own direction
         start = site.start - before if site.strand == "+" else site.end + before - length
-        places.append(Interval(site.chrom, start, start + length, strand=site.strand))
-    return places
+        intervals.append(Interval(site.chrom, start, start + length, strand=site.strand))
+    return intervals
 
 
 def data_sets(data: Path) -> list[str]:
@@ -102,10 +103,15 @@ def published_split(data: Path, tf: str) -> Split:
     return Split(windows.take(np.arange(border, len(windows))), windows.take(np.arange(border)))
 
 
-def main(sequences: str, labels: str) -> None:
-    codes, marks = read_pair(sequences, labels)
-    sys.stdout.buffer.writelines(fasta(Windows([f"line{number}" for number in range(1, len(codes) + 1)], codes, marks)))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sequences")
+    parser.add_argument("labels")
+    arguments = parser.parse_args()
+    codes, labels = read_pair(arguments.sequences, arguments.labels)
+    names = [f"line{number}" for number in range(1, len(codes) + 1)]
+    sys.stdout.buffer.writelines(fasta(Windows(names, codes, labels)))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
-"""How fast is a scan?  Beside the paper's way, beside plain `transformers`, and beside what the arithmetic allows.
+"""How fast is a scan, compared with the paper's way, with plain `transformers`, and with the arithmetic's limit?
 
     python benchmarks/scan.py [--encoder compact|dnabert] [--windows N] [--device DEVICE]
-    python benchmarks/scan.py --prefilter MODEL FASTA …
-    python benchmarks/scan.py --lengths MODEL FASTA …
+    python benchmarks/scan.py --prefilter MODEL FASTA ...
+    python benchmarks/scan.py --lengths MODEL FASTA ...
     python benchmarks/scan.py --memory [--prefiltered]
 
-All read the same random sequence in windows of 100 bp, a new one every 80 bp, both strands, with all threads. The paper's way: k-mers
-as text through BertTokenizer, one batch of 32 after the other, fp32. Plain `transformers`: ready token ids, batches of 64, in fp32 and with
-bf16 weights. Ours: `inference.scan`, sites called and all, in bf16 where the processor has it, the compact encoder by `amx` where it is
-usable. The rounds of all are interleaved, the best of three counts. The arithmetic of a window is 2 operations for each weight of the
-layers and token and 4 for each pair of tokens, layer and hidden unit; the matrix rate is that of products of bf16 matrices in the same
-process, of 1024 x 1024 on a processor and 4096 x 4096 on a GPU. Where a processor has no bf16, all of this is in fp32, without the bf16
-weights. Of a GPU the share of the time is printed, too, in which it worked for our scan.
+All scan the same random sequence in windows of 100 bp, one every 80 bp, on both strands, with all threads. The
+paper's way: k-mers as text through BertTokenizer, batches of 32 in order, fp32. Plain `transformers`: ready
+token ids, batches of 64, fp32 and bf16 weights. Ours: `Scanner`, site calling included, in bf16 where the CPU
+supports it, with the AMX kernel where it is available. The rounds of all are interleaved, and the best of three
+counts. A window takes 2 operations per weight of the layers and token, and 4 per pair of tokens, layer and
+hidden unit; the matrix rate is measured in the same process, on bf16 products of 1024 x 1024 matrices on a CPU
+and 4096 x 4096 on a GPU. On a CPU without bf16 all is fp32. For a GPU the output also has the fraction of our
+scan's time in which it is busy.
 
---prefilter scans files of natural sequence as `bertsnr predict` does, with and without the model's prefilter, and counts the calls that
-are the same, base for base. --lengths scans them in longer windows than those that the model was trained on, all of which overlap by
-half of its own, and counts the sites that overlap those of its own windows. --memory scans random chromosomes of 5 and of 50 Mb with `bertsnr predict` and prints time and peak memory of
-each.
+--prefilter scans files of genomic sequence as `bertsnr predict` does, with and without the model's prefilter,
+and counts identical calls. --lengths scans them in windows longer than in training, which overlap by half of
+the training window, and counts the sites that overlap the sites of the training window. --memory scans random
+chromosomes of 5 and 50 Mb with `bertsnr predict` and prints time and peak memory.
 """
 
 from __future__ import annotations
@@ -36,17 +37,20 @@ import numpy as np
 import torch
 from transformers import BertTokenizer
 
-from bertsnr_tools.cli.options import cores
+from bertsnr_tools.cli.options import usable_cpus
 from bertsnr_tools.io.fasta import FastaChunk, read_fasta_chunks
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.models.bertsnr import BertSNR, token_ids
-from bertsnr_tools.models.device import choose_device, choose_precision
+from bertsnr_tools.models.device import Runtime, choose_device, choose_precision
 from bertsnr_tools.models.encoder import compact_config
 from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.huggingface import huggingface_encoder, transformers_config
 from bertsnr_tools.models.interface import ModelInfo
 from bertsnr_tools.models.registry import find_model
+from bertsnr_tools.predict.calling import CalledSite
 from bertsnr_tools.predict.chunks import Chunk, fasta_chunks
-from bertsnr_tools.predict.scan import CalledSite, ScanStats, scan, window_step
+from bertsnr_tools.predict.scan import Scanner, window_step
+from bertsnr_tools.predict.thresholds import CallingRule
 from bertsnr_tools.sequence.encoding import encode, reverse_complement_codes, vocabulary
 from dnabert import matrix_rate
 
@@ -59,28 +63,29 @@ def new_model(kind: str) -> BertSNR:
     torch.manual_seed(1)
     if kind == "compact":
         return BertSNR(ModelInfo("X", 3, WINDOW, compact_config(3, WINDOW), 10, 0.999)).eval()
-    return BertSNR(
-        ModelInfo(
-            "X", 6, WINDOW, {"model_type": "bert", "vocab_size": len(vocabulary(6)), "hidden_size": 768}, 10, 0.999
-        )
-    ).eval()
+    bert = {"model_type": "bert", "vocab_size": len(vocabulary(6)), "hidden_size": 768}
+    return BertSNR(ModelInfo("X", 6, WINDOW, bert, 10, 0.999)).eval()
+
+
+def reference_model(model: BertSNR) -> BertSNR:
+    """The same model with the encoder of `transformers`."""
+    reference = copy.deepcopy(model)
+    reference.encoder = huggingface_encoder(transformers_config(model.info.encoder)).to(model.device)
+    reference.encoder.load_state_dict(model.encoder.state_dict())
+    return reference.eval()
 
 
 def operations(model: BertSNR) -> float:
-    """Of one window."""
+    """Operations of the encoder for one window."""
     config = model.encoder.config
     tokens, hidden = WINDOW - model.info.k + 3, config.hidden_size
     part = 3 if config.model_type == "modernbert" else 2
-    return (
-        2
-        * tokens
-        * config.num_hidden_layers
-        * (4 * hidden**2 + part * hidden * config.intermediate_size + 2 * tokens * hidden)
-    )
+    per_token = 4 * hidden**2 + part * hidden * config.intermediate_size + 2 * tokens * hidden
+    return 2 * tokens * config.num_hidden_layers * per_token
 
 
 def both_strands(sequence: bytes) -> np.ndarray:
-    """The windows of both strands, shape (n, 100)."""
+    """Codes of the windows of both strands, shape (n, 100)."""
     windows = np.lib.stride_tricks.sliding_window_view(encode(sequence), WINDOW)[::STEP]
     return np.concatenate([windows, reverse_complement_codes(windows)])
 
@@ -105,21 +110,17 @@ def plain(model: BertSNR, sequence: bytes) -> None:
 
 
 def ours(model: BertSNR, sequence: bytes) -> None:
-    region = Interval("chr1", 0, len(sequence))
-    for _ in scan(
-        [model],
-        [Chunk(region, 0, sequence, True)],
-        [model.info.threshold],
-        [STEP],
-        1024,
-        choose_precision("auto", model.device),
-        ScanStats(),
-    ):
+    chunk = Chunk(Interval("chr1", 0, len(sequence)), 0, sequence, True)
+    for _ in Scanner([model], [CallingRule.for_model(model)], runtime_of(model), step=STEP).scan([chunk]):
         pass
 
 
+def runtime_of(model: BertSNR, batch_size: int = 1024) -> Runtime:
+    return Runtime((model.device,), choose_precision("auto", model.device), batch_size)
+
+
 def busy(model: BertSNR, sequence: bytes) -> float:
-    """Share of the time of our scan in which a GPU works."""
+    """Fraction of the time of our scan in which the GPU is busy."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
         start = time.perf_counter()
         ours(model, sequence)
@@ -131,14 +132,15 @@ def speed(kind: str, windows: int, device: torch.device) -> None:
     model = new_model(kind).to(device)
     size = 1024 if device.type == "cpu" else 4096
     precision = choose_precision("auto", device)
-    rough = copy.deepcopy(model)
+    reference = reference_model(model)
+    rough = copy.deepcopy(reference)
     rough.encoder.bfloat16()
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "vocab.txt").write_text("\n".join(vocabulary(model.info.k)) + "\n")
-        tokenizer = BertTokenizer(vocab_file=str(Path(folder) / "vocab.txt"), do_lower_case=False)
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "vocab.txt").write_text("\n".join(vocabulary(model.info.k)) + "\n")
+        tokenizer = BertTokenizer(vocab_file=str(Path(directory) / "vocab.txt"), do_lower_case=False)
     ways: dict[str, Callable[[bytes], None]] = {
-        "the paper's way": lambda sequence: authors(model, tokenizer, sequence),
-        "transformers, fp32": lambda sequence: plain(model, sequence),
+        "the paper's way": lambda sequence: authors(reference, tokenizer, sequence),
+        "transformers, fp32": lambda sequence: plain(reference, sequence),
         "transformers, bf16 weights": lambda sequence: plain(rough, sequence),
         "bertsnr_tools": lambda sequence: ours(model, sequence),
     }
@@ -149,44 +151,35 @@ def speed(kind: str, windows: int, device: torch.device) -> None:
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for way in ways.values():
         way(sequence[: 16 * STEP])
-    peaks = []
+    products = []
     for _ in range(3):
-        peaks.append(matrix_rate(device, precision, size, 40))
+        products.append(matrix_rate(device, precision, size, 40))
         for way, run in ways.items():
             start = time.perf_counter()
             run(sequence)
             rates[way].append(2 * length / (time.perf_counter() - start))
     best = {way: max(values) for way, values in rates.items()}
-    print(
-        f"{kind} on {device}: {operations(model) / 1e6:,.0f} million operations a window, {precision} matrix rate {max(peaks) / 1e12:.3f} Tflop/s, {torch.get_num_threads()} threads"
-    )
+    rate = f"{precision} matrix rate {max(products) / 1e12:.3f} Tflop/s"
+    print(f"{kind} on {device}: {operations(model) / 1e6:,.0f} million operations per window, {rate}")
     for way, rate in best.items():
-        share = rate / STEP * operations(model) / max(peaks)
-        print(
-            f"{way:28s}{rate:12,.0f} strand-bases/s{share:8.1%} of the matrix rate{best['bertsnr_tools'] / rate:8.2f} x"
-        )
+        fraction = rate / STEP * operations(model) / max(products)
+        ratio = best["bertsnr_tools"] / rate
+        print(f"{way:28s}{rate:12,.0f} strand-bases/s{fraction:8.1%} of the matrix rate{ratio:8.2f} x")
     if device.type == "cuda":
-        print(f"the GPU works for {busy(model, sequence):.1%} of our scan")
+        print(f"the GPU is busy for {busy(model, sequence):.1%} of our scan")
 
 
 def timed(
     model: BertSNR, files: list[list[FastaChunk]], step: int, prefilter: bool = False
 ) -> tuple[set[CalledSite], float]:
-    """All sites, and strand-bases a second."""
+    """All sites, and strand-bases per second."""
     found: set[CalledSite] = set()
+    rules = [CallingRule.for_model(model)]
+    scanner = Scanner([model], rules, runtime_of(model, 64), step=step, prefilter=prefilter)
     start = time.perf_counter()
     for pieces in files:
-        for hits in scan(
-            [model],
-            fasta_chunks(pieces),
-            [model.info.threshold],
-            [step],
-            64,
-            choose_precision("auto", model.device),
-            ScanStats(),
-            prefilter=prefilter,
-        ):
-            found.update(hits)
+        for sites in scanner.scan(fasta_chunks(pieces)):
+            found.update(sites)
     return found, 2 * sum(len(piece.sequence) for pieces in files for piece in pieces) / (time.perf_counter() - start)
 
 
@@ -198,9 +191,8 @@ def prefiltered(name: str, files: list[str]) -> None:
     passed, faster = timed(model, pieces, step, prefilter=True)
     same = len(calls & passed)
     bases = sum(len(piece.sequence) for some in pieces for piece in some)
-    print(
-        f"{model.info.name}: {bases:,} bases, {len(calls)} calls, {same} of them with the prefilter ({same / len(calls):.4f}), {len(passed) - same} others"
-    )
+    kept = f"{same} of them with the prefilter ({same / len(calls):.4f}), {len(passed) - same} others"
+    print(f"{model.info.name}: {bases:,} bases, {len(calls)} calls, {kept}")
     print(f"strand-bases/s: {rate:,.0f}, with the prefilter {faster:,.0f}, {faster / rate:.2f} x")
 
 
@@ -208,46 +200,31 @@ def lengths(name: str, files: list[str]) -> None:
     model = load_model(find_model(name))
     pieces = [list(read_fasta_chunks(path)) for path in files]
     own = model.info.window
-    print(
-        "window",
-        "step",
-        "strand-bases/s",
-        "calls",
-        "overlap one of the first line",
-        "of the first line, overlap one",
-        sep="\t",
-    )
+    columns = "window", "step", "strand-bases/s", "calls", "overlap the first line's calls", "first line's calls found"
+    print(*columns, sep="\t")
     first: set[CalledSite] = set()
     for window in (own, own * 3 // 2, own * 2, own * 3, own * 5):
         model.info.window = window
         found, rate = timed(model, pieces, window - own // 2)
         first = first or found
-        print(
-            window,
-            window - own // 2,
-            f"{rate:,.0f}",
-            len(found),
-            overlapping(found, first),
-            overlapping(first, found),
-            sep="\t",
-            flush=True,
-        )
+        overlaps = overlapping(found, first), overlapping(first, found)
+        print(window, window - own // 2, f"{rate:,.0f}", len(found), *overlaps, sep="\t", flush=True)
 
 
 def overlapping(some: set[CalledSite], others: set[CalledSite]) -> int:
-    """How many of some sites share a base with one of the others on the same strand."""
-    places = {(hit.chrom, hit.strand, at) for hit in others for at in range(hit.start, hit.end)}
-    return sum(any((hit.chrom, hit.strand, at) in places for at in range(hit.start, hit.end)) for hit in some)
+    """The number of sites that overlap one of the others on the same strand."""
+    positions = {(hit.chrom, hit.strand, at) for hit in others for at in range(hit.start, hit.end)}
+    return sum(any((hit.chrom, hit.strand, at) in positions for at in range(hit.start, hit.end)) for hit in some)
 
 
 def memory(options: list[str]) -> None:
     bertsnr = str(Path(sys.executable).parent / "bertsnr")
     random = np.random.default_rng(1)
     peaks = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         for megabases in (5, 50):
-            path = Path(folder) / f"{megabases}.fa"
-            with path.open("wb") as stream:  # in pieces: a child's peak begins with its parent's memory
+            path = Path(directory) / f"{megabases}.fa"
+            with path.open("wb") as stream:  # in parts: the peak of a child includes the memory of its parent
                 stream.write(b">chr1\n")
                 for _ in range(megabases):
                     stream.write(LETTERS[random.integers(0, 4, 1_000_000)].tobytes())
@@ -259,9 +236,8 @@ def memory(options: list[str]) -> None:
                 raise SystemExit(status)
             peaks.append(usage.ru_maxrss / 1024)
             seconds = time.perf_counter() - start
-            print(
-                f"{megabases} Mb: {seconds:,.0f} s, {2e6 * megabases / seconds:,.0f} strand-bases/s, {peaks[-1]:,.0f} MiB at most"
-            )
+            rate = f"{2e6 * megabases / seconds:,.0f} strand-bases/s"
+            print(f"{megabases} Mb: {seconds:,.0f} s, {rate}, peak memory {peaks[-1]:,.0f} MiB")
     print(f"memory of the longer scan: {peaks[1] / peaks[0]:.3f} x")
 
 
@@ -275,7 +251,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--prefiltered", action="store_true")
     arguments = parser.parse_args()
-    torch.set_num_threads(cores())
+    torch.set_num_threads(usable_cpus())
     if arguments.memory:
         memory(["--prefilter"] if arguments.prefiltered else [])
     elif arguments.prefilter:

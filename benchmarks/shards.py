@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Are shards, put together, the undivided scan?
+"""Do concatenated shards equal the undivided scan?
 
     python benchmarks/shards.py [GENOME]
 
-GENOME is an indexed FASTA, by default that of test_data. Three shipped models scan it undivided and in 7 shards; the shards' BED files, one
-after the other, must be the undivided one byte for byte, and a shard that was killed with -9 and is run again must be what it was. Then
-Snakemake, which must be installed, runs workflow/Snakefile with the three models and 4 shards on two cores: it is killed with -9, run again, and
-its BED and bigWig files must be the undivided ones. Prints a table and ends with status 1 when anything was wrong.
+GENOME is an indexed FASTA, by default test_data's. Three shipped models scan it undivided and in 7 shards: the
+concatenated BED files of the shards must equal the undivided file byte for byte, and a shard that was killed
+(SIGKILL) and run again must equal the shard before. Then Snakemake, which must be installed, runs
+workflow/Snakefile with the three models and 4 shards on two cores, is killed and run again: its BED and bigWig
+files must equal the undivided ones. Prints a table; exit status 1 when anything is wrong.
 """
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import os
 import shutil
@@ -32,7 +34,7 @@ WRONG = []
 
 
 def report(what: str, right: bool, note: str = "") -> None:
-    print(what, note, "as it should be" if right else "WRONG", sep="\t", flush=True)
+    print(what, note, "ok" if right else "WRONG", sep="\t", flush=True)
     if not right:
         WRONG.append(what)
 
@@ -58,28 +60,28 @@ def killed(command: list[str], after: float) -> bool:
     return running
 
 
-def divided(genome: Path, model: str, place: Path) -> None:
+def divided(genome: Path, model: str, directory: Path) -> None:
     """7 shards against the undivided scan, one of them killed and run again."""
-    whole = seconds(predict(genome, model, place / f"{model}.bed", "--bigwig", str(place / f"{model}.bw")))
-    files = [place / f"{model}.{number}.bed" for number in range(1, SHARDS + 1)]
+    whole = seconds(predict(genome, model, directory / f"{model}.bed", "--bigwig", str(directory / f"{model}.bw")))
+    files = [directory / f"{model}.{number}.bed" for number in range(1, SHARDS + 1)]
     commands = [predict(genome, model, path, "--shard", f"{number}/{SHARDS}") for number, path in enumerate(files, 1)]
-    shares = [seconds(command) for command in commands]
-    text = (place / f"{model}.bed").read_bytes()
+    times = [seconds(command) for command in commands]
+    text = (directory / f"{model}.bed").read_bytes()
     sites = text.count(b"\n")
     report(
         f"{model}: {SHARDS} shards",
         sites > 0 and b"".join(path.read_bytes() for path in files) == text,
-        f"{sites} sites; {sum(shares):.1f} s for {whole:.1f} s, {sum(shares) / whole:.2f} x",
+        f"{sites} sites; {sum(times):.1f} s, undivided {whole:.1f} s, {sum(times) / whole:.2f} x",
     )
     before = files[2].read_bytes()
     files[2].unlink()
-    running = killed(commands[2], shares[2] / 2)
-    left = [path.name for path in place.glob(f"*{files[2].name}*")]
+    running = killed(commands[2], times[2] / 2)
+    left = [path.name for path in directory.glob(f"*{files[2].name}*")]
     seconds(commands[2])
     report(
         f"{model}: a killed shard again",
         files[2].read_bytes() == before,
-        f"killed {'while it ran' if running else 'after its end'}, it left {', '.join(left) or 'nothing'}",
+        f"killed {'while running' if running else 'after its end'}, left {', '.join(left) or 'nothing'}",
     )
 
 
@@ -88,24 +90,11 @@ def values(path: Path, chrom: str) -> np.ndarray:
         return file.values(chrom, fillna=None) if chrom in file.chroms() else np.zeros(0)
 
 
-def workflow(genome: Path, place: Path) -> None:
-    out = place / "out"
+def workflow(genome: Path, directory: Path) -> None:
+    out = directory / "out"
     settings = [f"fasta={genome}", f"models={','.join(MODELS)}", "shards=4", f"out={out}"]
-    command = [
-        str(BIN / "snakemake"),
-        "-q",
-        "all",
-        "-d",
-        str(place),
-        "-s",
-        str(TOP / "workflow" / "Snakefile"),
-        "--cores",
-        "2",
-        "--rerun-incomplete",
-        "--nolock",
-        "--config",
-        *settings,
-    ]
+    words = f"{BIN}/snakemake -q all -d {directory} -s {TOP}/workflow/Snakefile --cores 2 --rerun-incomplete --nolock"
+    command = [*words.split(), "--config", *settings]
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     running = killed(command, 40)
     done = len(list(out.glob("shards/*.bed")))
@@ -117,26 +106,26 @@ def workflow(genome: Path, place: Path) -> None:
     for model in MODELS:
         report(
             f"{model}: BED of the workflow",
-            gzip.decompress((out / f"{model}.bed.gz").read_bytes()) == (place / f"{model}.bed").read_bytes(),
+            gzip.decompress((out / f"{model}.bed.gz").read_bytes()) == (directory / f"{model}.bed").read_bytes(),
         )
         same = [
-            np.array_equal(values(out / f"{model}.bw", chrom), values(place / f"{model}.bw", chrom), equal_nan=True)
+            np.array_equal(values(out / f"{model}.bw", chrom), values(directory / f"{model}.bw", chrom), equal_nan=True)
             for chrom in chroms
         ]
         report(f"{model}: bigWig of the workflow", all(same), f"{len(same)} chromosomes")
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        genome = (
-            Path(sys.argv[1]).absolute()
-            if len(sys.argv) > 1
-            else Path(shutil.copy(TOP / "test_data" / "genome.fa", place))
-        )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("genome", nargs="?")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        given = arguments.genome or shutil.copy(TOP / "test_data" / "genome.fa", directory)
+        genome = Path(given).absolute()
         for model in MODELS:
-            divided(genome, model, place)
-        workflow(genome, place)
+            divided(genome, model, directory)
+        workflow(genome, directory)
     sys.exit(bool(WRONG))
 
 

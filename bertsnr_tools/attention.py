@@ -1,131 +1,324 @@
-"""Scanning: sequence in, called sites out, streamed in blocks so that memory does not grow with the genome."""
+"""Attention of a model: from [CLS] to bases, and between all tokens of a sequence (Luo et al. 2024, section 2.6)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .errors import DataError
-from .io.fasta import Record
-from .models.batching import _batches, _halve_on_oom
+from .errors import DataError, UsageError
+from .io.fasta import Record, as_records
+from .io.files import open_output
+from .io.intervals import parse_record_name
+from .io.tracks import BigWig, bedgraph_lines
+from .models.batching import batches, halve_on_oom
 from .models.bertsnr import BertSNR
 from .models.device import Runtime, autocast
-from .predict.scan import assemble_records
+from .models.interface import Model
+from .predict.calling import MAX_GAP, call_sites, min_site_length
+from .predict.scan import assemble_records, score_records, window_step
 from .sequence.encoding import base_means_from_tokens
+from .sequence.windows import labelled_sites
+
+MAX_MAP_BASES = 500  # bases of a sequence whose layers and heads are shown
 
 
-def attend(
-    model: BertSNR, records: Iterable[Record], step: int, layer: int, head: int | None, runtime: Runtime
-) -> Iterator[tuple[Record, np.ndarray]]:
-    """Attention from [CLS] to the bases of every record, in the record's own direction.
+class HeadChoice(NamedTuple):
+    """Which attention is read.
 
-    Records longer than the model's window are cut into overlapping ones; a base is looked at in the window in which it lies
-    nearest to the middle.
-
-    Parameters
+    Attributes
     ----------
-    layer, head : as of `scoring.cls_attention`
-
-    Yields
-    ------
-    each record and its values, float32 shape (n,), NaN where no run of ACGT is as long as a token
+    layer : 0-based, negative from the last
+    head : 0-based; None for the sum over all heads
     """
-    return assemble_records(
-        model,
-        records,
-        step,
-        lambda windows, _: [cls_attention(model, windows, layer, head, runtime)],
-        1,
-        np.nan,
-    )
+
+    layer: int = -1
+    head: int | None = None
+
+    @classmethod
+    def for_model(cls, model: BertSNR, layer: int | None, head: int | None) -> HeadChoice:
+        """The choice from 1-based numbers; None is the last layer and the sum over all heads.
+
+        Raises
+        ------
+        UsageError : the model does not have this layer or head.
+        """
+        layers, heads = model.info.encoder["num_hidden_layers"], model.info.encoder["num_attention_heads"]
+        for option, number, count in (("--layer", layer, layers), ("--head", head, heads)):
+            if number and number > count:
+                raise UsageError(f"{option} {number}: the model {model.info.name} has {count}")
+        return cls((layer or layers) - 1, head - 1 if head else None)
+
+    @property
+    def title(self) -> str:
+        """Description for a figure; only for a `layer` that counts from the first."""
+        heads = "all heads" if self.head is None else f"head {self.head + 1}"
+        return f"attention from [CLS], layer {self.layer + 1}, {heads}"
 
 
-def cls_attention(model: BertSNR, codes: np.ndarray, layer: int, head: int | None, runtime: Runtime) -> np.ndarray:
-    """Attention from [CLS] to every base, read in the direction given (Luo et al. 2024, section 2.6).
-
-    Parameters
-    ----------
-    codes : output of `kmers.encode`, shape (n, L), L at least k
-    layer, head : counted from 0, negative from the end; head None sums over all heads
-
-    Returns
-    -------
-    float32, shape (n, L): a base has the mean over the tokens that cover it
-    """
-    tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
-
-    def attend(size: int) -> None:
-        for batch, count, ids in _batches(model, codes, size):
-            first = model.encoder(input_ids=ids.to(model.device), output_attentions=True).attentions[layer][
-                :count, :, 0, 1:-1
-            ]  # (count, heads, T)
-            tokens[batch] = (first.float().sum(1) if head is None else first[:, head].float()).cpu().numpy()
-
-    with _attending(model, runtime):
-        _halve_on_oom(model, runtime.batch_size, attend)
-    return base_means_from_tokens(tokens, model.info.k)
-
-
-def all_attention(model: BertSNR, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Attention of one sequence, shape (L,), in every layer and head.
-
-    Returns
-    -------
-    float32, shape (layers, heads, T + 2, T + 2): from the token of a row to that of a column; [CLS] is first, [SEP] last
-    """
-    with _attending(model, runtime):
-        _, _, ids = next(_batches(model, codes[None], 1))
-        return np.stack(
-            [
-                layer[0].float().cpu().numpy()
-                for layer in model.encoder(input_ids=ids.to(model.device), output_attentions=True).attentions
-            ]
-        )
-
-
-@contextmanager
-def _attending(model: BertSNR, runtime: Runtime) -> Iterator[None]:
-    """Inference in which attention weights exist: the fused kernels have none."""
-    model.encoder.set_attn_implementation("eager")
-    try:
-        with torch.inference_mode(), autocast(model.device, runtime.precision):
-            yield
-    finally:
-        model.encoder.set_attn_implementation("sdpa")
-
-
-def layers_and_heads(model: BertSNR) -> tuple[int, int]:
-    """How many layers and attention heads the encoder has.
+def require_attention(model: Model) -> BertSNR:
+    """The model itself, if it has attention.
 
     Raises
     ------
     DataError : it has none.
     """
-    if "num_attention_heads" not in model.info.encoder:
-        raise DataError(
-            f"the model {model.info.name} is of the kind {model.info.encoder['model_type']}, which has no attention"
-        )
-    return model.info.encoder["num_hidden_layers"], model.info.encoder["num_attention_heads"]
+    if not isinstance(model, BertSNR):
+        raise DataError(f"the model {model.info.name} has no attention (type {model.info.encoder['model_type']})")
+    return model
 
 
-def align_rows(values: Sequence[np.ndarray], anchors: Sequence[int]) -> tuple[np.ndarray, int]:
-    """Values of sequences below each other, so that their anchors share a column.
+def attention(
+    model: Model,
+    sequences: str | os.PathLike[str] | Iterable[str | bytes | Record],
+    *,
+    layer: int = -1,
+    head: int | None = None,
+    runtime: Runtime | None = None,
+) -> list[np.ndarray]:
+    """Attention from [CLS] to every base of sequences, each read in its own direction.
+
+    Parameters
+    ----------
+    sequences : FASTA file, or sequences
+    layer : 0-based, negative from the last
+    head : 0-based; None for the sum over all heads
+    runtime : device, precision and batch size; None for the CPU in fp32
+
+    Returns
+    -------
+    for each sequence, float32 of shape (n,), NaN where no run of ACGT is as long as a token
+
+    Raises
+    ------
+    DataError : the model has no attention.
+
+    Examples
+    --------
+    >>> profile = attention(load_model("CTCF"), ["ACGTTGCAAG..."])[0]  # doctest: +SKIP
+    """
+    network, step = require_attention(model), window_step(None, model.info)
+    records = as_records(sequences)
+    profiles = attention_profiles(network, records, HeadChoice(layer, head), step, runtime or Runtime())
+    return [profile.values for profile in profiles]
+
+
+class PlacedValues(NamedTuple):
+    """Values of consecutive bases on a chromosome, in forward order; `start` is 0-based."""
+
+    chrom: str
+    start: int
+    values: np.ndarray
+
+
+class Profile(NamedTuple):
+    """Attention from [CLS] to the bases of a record, in the record's own direction.
+
+    Attributes
+    ----------
+    values : float32, shape (n,), NaN where no run of ACGT is as long as a token
+    """
+
+    record: Record
+    values: np.ndarray
+
+    def on_chromosome(self) -> PlacedValues:
+        """The values on the chromosome interval in the record's name."""
+        region = parse_record_name(self.record.name, len(self.record.sequence))
+        return PlacedValues(region.chrom, region.start, self.values if region.strand == "+" else self.values[::-1])
+
+    def bedgraph(self) -> str:
+        """A line for each run of equal values."""
+        return bedgraph_lines(*self.on_chromosome())
+
+
+def attention_profiles(
+    model: BertSNR, records: Iterable[Record], choice: HeadChoice, step: int, runtime: Runtime
+) -> Iterator[Profile]:
+    """Attention from [CLS] to the bases of every record, in the record's own direction.
+
+    Records longer than the model's window are cut into windows, `step` bp apart, each with its own [CLS]; a base gets
+    its value from the window in which it is nearest to the middle.
+    """
+
+    def read(windows: np.ndarray, _: np.ndarray) -> list[np.ndarray]:
+        return [cls_attention(model, windows, choice, runtime)]
+
+    for record, values in assemble_records(model, records, step, read, 1, np.nan):
+        yield Profile(record, values)
+
+
+def cls_attention(model: BertSNR, codes: np.ndarray, choice: HeadChoice, runtime: Runtime) -> np.ndarray:
+    """Attention from [CLS] to every base of equally long sequences.
+
+    Parameters
+    ----------
+    codes : output of `encoding.encode`, shape (n, L), L at least k
+
+    Returns
+    -------
+    float32, shape (n, L): a base gets the mean over the tokens that cover it
+    """
+    tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
+
+    def read(batch_size: int) -> None:
+        for rows, count, ids in batches(model, codes, batch_size):
+            layer = model.attentions(ids.to(model.device))[choice.layer]
+            from_cls = layer[:count, :, 0, 1:-1]  # (count, heads, T)
+            chosen = from_cls.float().sum(1) if choice.head is None else from_cls[:, choice.head].float()
+            tokens[rows] = chosen.cpu().numpy()
+
+    with torch.inference_mode(), autocast(model.device, runtime.precision):
+        halve_on_oom(model, runtime.batch_size, read)
+    return base_means_from_tokens(tokens, model.info.k)
+
+
+def attention_maps(model: BertSNR, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """Attention between all tokens of one sequence, shape (L,), in every layer and head.
+
+    Returns
+    -------
+    float32, shape (layers, heads, T + 2, T + 2): from the token of a row to the token of a column; [CLS] is first,
+    [SEP] last
+    """
+    with torch.inference_mode(), autocast(model.device, runtime.precision):
+        _, _, ids = next(batches(model, codes[None], 1))
+        return np.stack([layer[0].float().cpu().numpy() for layer in model.attentions(ids.to(model.device))])
+
+
+def called_spans(model: BertSNR, record: Record, step: int, runtime: Runtime) -> list[tuple[int, int]]:
+    """Start and end of the sites that the model calls in a record, read in the record's own direction only."""
+    info = model.info
+    _, strand_scores = next(score_records(model, [record], step, True, runtime))
+    sites = call_sites(strand_scores, info.threshold, min_site_length(info.site_width, info.k), MAX_GAP)
+    return [(site.start, site.end) for site in sites]
+
+
+@contextmanager
+def profile_writer(output: str | None, form: str, bigwig: str | None, path: str) -> Iterator[Callable[[Profile], None]]:
+    """Open the outputs for profiles; files are complete when the block ends without an error.
+
+    Parameters
+    ----------
+    output : file for text, "-" is standard output
+    form : "bedgraph", or "tsv" for a table
+    bigwig : bigWig file
+    path : input, for error messages
+
+    Raises
+    ------
+    DataError : (on writing) the records of a table differ in length; (at the end) the records of a bigWig file overlap.
+    """
+    text = _table_rows(path) if form == "tsv" else Profile.bedgraph
+    track = BigWig(bigwig) if bigwig else None
+    with open_output(output or os.devnull) as stream:
+
+        def write(profile: Profile) -> None:
+            if output:
+                stream.write(text(profile).encode())
+            if track:
+                track.add(*profile.on_chromosome())
+
+        yield write
+    if track:
+        track.write()
+
+
+def _table_rows(path: str) -> Callable[[Profile], str]:
+    """Give a function that makes the tab-separated row of a profile: name, values; a header line before the first.
+
+    Raises
+    ------
+    DataError : (the function) a record of `path` has another length than the first.
+    """
+    length: int | None = None
+
+    def row(profile: Profile) -> str:
+        nonlocal length
+        name, size = profile.record.name, len(profile.values)
+        header = "" if length else "\t".join(["name", *map(str, range(1, size + 1))]) + "\n"
+        length = length or size
+        if size != length:
+            problem = f"record {name!r} is {size} bp and the first is {length} bp; a table needs records of one length"
+            raise DataError(problem, path)
+        return header + "\t".join([name, *(f"{value:.6g}" for value in profile.values.tolist())]) + "\n"
+
+    return row
+
+
+def only_profile(profiles: Iterable[Profile], option: str, path: str, *, as_map: bool) -> Iterator[Profile]:
+    """Pass on the only profile, for an option that takes one.
+
+    Parameters
+    ----------
+    as_map : the option shows all layers and heads, of at most `MAX_MAP_BASES`
+
+    Raises
+    ------
+    DataError : there are several profiles, or the first is too long.
+    """
+    for number, profile in enumerate(profiles):
+        if number:
+            raise DataError(f"contains several records; {option} takes one (extract it with samtools faidx)", path)
+        name, size = profile.record.name, len(profile.values)
+        if as_map and size > MAX_MAP_BASES:
+            problem = f"record {name!r} is {size:,} bp; {option} takes up to {MAX_MAP_BASES} bp"
+            raise DataError(f"{problem} (extract a part with samtools faidx)", path)
+        yield profile
+
+
+class AlignedProfiles(NamedTuple):
+    """Profiles below each other.
+
+    Attributes
+    ----------
+    values : float32, shape (n, length), NaN where a sequence does not reach
+    first : position of the first column
+    label : what a position is
+    """
+
+    values: np.ndarray
+    first: int
+    label: str
+
+
+def align_profiles(profiles: Sequence[Profile], path: str) -> AlignedProfiles:
+    """Align profiles at the first base of their first labelled site, when all have one, or else at their first base.
+
+    Raises
+    ------
+    DataError : records without labelled sites differ in length.
+    """
+    sites = [labelled_sites(profile.record, path) for profile in profiles]
+    rows = [profile.values for profile in profiles]
+    if all(sites):
+        anchors = [spans[0][0] for spans in sites]
+        return AlignedProfiles(align_rows(rows, anchors), -max(anchors), "bp from the first base of the labelled site")
+    if len({len(values) for values in rows}) > 1:
+        problem = "records differ in length and have no labelled sites (site=a-b), so they cannot be aligned"
+        raise DataError(problem, path)
+    return AlignedProfiles(np.stack(rows), 1, "position in the sequence (bp)")
+
+
+def align_rows(values: Sequence[np.ndarray], anchors: Sequence[int]) -> np.ndarray:
+    """Values of sequences, shifted so that their anchors share a column.
 
     Parameters
     ----------
     values : of each sequence, shape (length,)
-    anchors : a position in each sequence, counted from 0
+    anchors : a position in each sequence, 0-based
 
     Returns
     -------
-    matrix, float32, shape (n, any), NaN where a sequence does not reach; and the position of its first column, the anchor being 0
+    float32, shape (n, any), NaN where a sequence does not reach; the anchors are in column `max(anchors)`
     """
-    first = -max(anchors)
+    column = max(anchors)
     after = max(len(row) - anchor for row, anchor in zip(values, anchors))
-    matrix = np.full((len(values), after - first), np.nan, dtype=np.float32)
+    matrix = np.full((len(values), column + after), np.nan, dtype=np.float32)
     for line, row, anchor in zip(matrix, values, anchors):
-        line[-first - anchor : -first - anchor + len(row)] = row
-    return matrix, first
+        line[column - anchor : column - anchor + len(row)] = row
+    return matrix

@@ -1,6 +1,6 @@
-"""The errors of bertsnr_tools: one tree, each error one line for the user and one exit status.
+"""The errors of bertsnr_tools: one tree; each error is one line for the user and one exit status.
 
-Library functions raise these; `bertsnr_tools.cli` alone turns them into a line on stderr and a status.
+Library functions raise these errors; only `bertsnr_tools.cli` turns them into a line on stderr and a status.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ class BertsnrError(Exception):
 
 
 class DataError(BertsnrError, ValueError):
-    """Input that cannot be used; says which file, where possible which line, what was seen and what is needed.
+    """Input that cannot be used, shown as `file:line: what is wrong (value seen); what to do`.
 
     Parameters
     ----------
-    problem : what is wrong, without a final full stop
+    problem : what is wrong and what to do, without a final full stop
     path : name of the file ("-" is shown as "standard input")
     line : 1-based line number in that file
     """
 
     def __init__(self, problem: str, path: str | None = None, line: int | None = None):
-        where = "" if path is None else "standard input" if path == "-" else str(path)
-        if line is not None:
-            where = f"{where}, line {line}"
+        shown = "standard input" if path == "-" else path
+        where = ":".join(str(part) for part in (shown, line) if part is not None)
         super().__init__(f"{where}: {problem}" if where else problem)
 
 
 class UsageError(BertsnrError):
-    """Options that contradict each other or lack something. Exit status 2."""
+    """Options that contradict each other or are missing. Exit status 2."""
 
     exit_status = 2
 
 
 class DeviceError(BertsnrError, RuntimeError):
-    """A device that was asked for is not there or cannot do the work."""
+    """A device that this machine does not have or that cannot do the work."""

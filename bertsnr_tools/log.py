@@ -1,4 +1,4 @@
-"""Talk on stderr: messages through the standard `logging`, progress bars on a terminal only."""
+"""Logging and progress on stderr: messages through the standard `logging`, progress bars only on a terminal."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 logger = logging.getLogger("bertsnr_tools")
 
 
 def configure(command: str, verbosity: int) -> None:
-    """Send messages to stderr as `command: message`.
+    """Send messages to stderr as `command: message`; for the command line only.
 
     Parameters
     ----------
-    command : what the line starts with, e.g. "bertsnr predict"
-    verbosity : -1 errors only, 0 what happens, 1 details
+    command : prefix of every line, e.g. "bertsnr predict"
+    verbosity : -1 errors only, 0 warnings and information, 1 details
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{command}: %(message)s"))
@@ -26,14 +27,14 @@ def configure(command: str, verbosity: int) -> None:
 
 
 class Progress:
-    """What a loop reports to. This one says nothing, so that loops need no `if`."""
+    """Counts the work of a loop; this one shows nothing, so that loops need no `if`."""
 
     def advance(self, amount: int) -> None:
         """Count `amount` more units as done."""
 
 
 class _Bar(Progress):
-    def __init__(self, bar, task):
+    def __init__(self, bar: Any, task: Any):
         self._bar, self._task = bar, task
 
     def advance(self, amount: int) -> None:
@@ -42,7 +43,7 @@ class _Bar(Progress):
 
 @contextmanager
 def progress(label: str, total: int | None, unit: str) -> Iterator[Progress]:
-    """A progress bar on stderr when stderr is a terminal and messages are not silenced; else a `Progress` that does nothing."""
+    """A progress bar when stderr is a terminal and messages are shown, else a `Progress` that shows nothing."""
     if not sys.stderr or not sys.stderr.isatty() or logger.getEffectiveLevel() > logging.INFO:
         yield Progress()
         return

@@ -1,6 +1,6 @@
 """The paper's six metrics (Luo et al. 2024, section 2.6), in numpy.
 
-AUPR is the trapezoidal area under the precision-recall curve, as the paper computes it; ties share one point of a curve.
+AUPR is the trapezoidal area under the precision-recall curve, as in the paper; tied scores share one point of a curve.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ NAMES = ("accuracy", "precision", "recall", "f1", "auc", "aupr")
 
 
 class Ranking:
-    """Labels in the order of falling scores, sorted once for curves and metrics under many weightings.
+    """Labels sorted by falling score, once for curves and for metrics with many weightings.
 
     Parameters
     ----------
@@ -28,26 +28,32 @@ class Ranking:
         self._calls = int(np.count_nonzero(scores > threshold))
 
     def cumulative(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """True and false positives at each distinct score, from the highest score down; `weights` count each item that often."""
-        true, every = self._sums(weights)
-        return true[self._last], every[self._last] - true[self._last]
+        """True and false positives at each distinct score, from the highest score down.
+
+        Parameters
+        ----------
+        weights : how often each item counts, in the shape of the labels; None counts each once
+        """
+        true, called = self._sums(weights)
+        return true[self._last], called[self._last] - true[self._last]
 
     def _sums(self, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Positives, and all items, up to each item in the order of falling scores."""
         if weights is None:
             return np.cumsum(self._labels), np.arange(1, len(self._labels) + 1)
         weights = weights.ravel()[self.order]
         return np.cumsum(weights * self._labels), np.cumsum(weights)
 
     def six_metrics(self, weights: np.ndarray | None = None) -> dict[str, float]:
-        """As the function of this name."""
+        """See the function `six_metrics`; `weights` as in `cumulative`."""
         true, every = self._sums(weights)
-        hits, called = (int(sums[self._calls - 1]) if self._calls else 0 for sums in (true, every))
-        positive, total = int(true[-1]), int(every[-1])
-        precision = hits / called if called else 0.0
-        recall = hits / positive if positive else 0.0
-        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-        right = hits + (total - positive) - (called - hits)
-        values = (right / total, precision, recall, f1, self.auc(weights), self.aupr(weights))
+        true_calls, calls = (int(sums[self._calls - 1]) if self._calls else 0 for sums in (true, every))
+        positives, total = int(true[-1]), int(every[-1])
+        precision = true_calls / calls if calls else 0.0
+        recall = true_calls / positives if positives else 0.0
+        f1 = 2 * precision * recall / (precision + recall) if true_calls else 0.0
+        correct = true_calls + (total - positives) - (calls - true_calls)
+        values = (correct / total, precision, recall, f1, self.auc(weights), self.aupr(weights))
         return dict(zip(NAMES, values))
 
     def roc_curve(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -56,21 +62,21 @@ class Ranking:
         return np.append(0, false) / false[-1], np.append(0, true) / true[-1]
 
     def precision_recall_curve(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """As the function of this name."""
+        """See the function `precision_recall_curve`."""
         true, false = self.cumulative(weights)
-        seen = true + false > 0  # with weights, the highest scores may count for nothing
-        true, false = true[seen], false[seen]
+        counted = true + false > 0  # the highest scores may have weight 0
+        true, false = true[counted], false[counted]
         return np.append(1.0, true / (true + false)), np.append(0.0, true / true[-1])
 
     def aupr(self, weights: np.ndarray | None = None) -> float:
-        """As the function of this name."""
+        """See the function `aupr`."""
         if not self.cumulative(weights)[0][-1]:
             return float("nan")
         precision, recall = self.precision_recall_curve(weights)
         return float(np.trapezoid(precision, recall))
 
     def auc(self, weights: np.ndarray | None = None) -> float:
-        """As the function of this name."""
+        """See the function `auc`."""
         true, false = self.cumulative(weights)
         if not true[-1] or not false[-1]:
             return float("nan")
@@ -88,7 +94,7 @@ def precision_recall_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.n
 
     Returns
     -------
-    precision, recall : arrays of equal length; recall never falls
+    precision, recall : arrays of equal length; recall does not decrease
     """
     return Ranking(labels, scores).precision_recall_curve()
 
@@ -113,20 +119,22 @@ def six_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) 
 
     Returns
     -------
-    dict with the keys `NAMES`; precision, recall and F1 are 0 where nothing is called or nothing is there.
+    dict with the keys `NAMES`; precision, recall and F1 are 0 where nothing is called or nothing is positive
     """
     return Ranking(labels, scores, threshold).six_metrics()
 
 
-def bootstrap(
+def bootstrap_intervals(
     labels: np.ndarray, scores: np.ndarray, threshold: float, replicates: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of the six metrics; whole windows are drawn with replacement, because their bases hang together.
+    """95 % percentile intervals of the six metrics.
+
+    Whole windows are drawn with replacement, because the bases of a window are not independent.
 
     Parameters
     ----------
-    labels, scores : shape (n,), or (n, window) for bases
-    replicates : how often n windows are drawn
+    labels, scores : shape (n,) for windows, or (n, window) for bases
+    replicates : resamplings, each of n windows
 
     Returns
     -------
@@ -134,28 +142,34 @@ def bootstrap(
     """
     ranking = Ranking(labels, scores, threshold)
     random = np.random.default_rng([seed, 3])
-    drawn = []
+    values: dict[str, list[float]] = {name: [] for name in NAMES}
     for _ in range(replicates):
-        weights = np.bincount(random.integers(0, len(labels), len(labels)), minlength=len(labels))
-        drawn.append(
-            list(
-                ranking.six_metrics(
-                    np.broadcast_to(weights.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
-                ).values()
-            )
-        )
-    values = np.array(drawn)
-    kept = [column[np.isfinite(column)] for column in values.T]
-    return {
-        name: (float(np.quantile(column, 0.025)), float(np.quantile(column, 0.975)))
-        if len(column)
-        else (float("nan"),) * 2
-        for name, column in zip(NAMES, kept)
-    }
+        counts = np.bincount(random.integers(0, len(labels), len(labels)), minlength=len(labels))
+        weights = np.broadcast_to(counts.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
+        for name, value in ranking.six_metrics(weights).items():
+            values[name].append(value)
+    return {name: _percentile_interval(np.array(column)) for name, column in values.items()}
+
+
+def _percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    return float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))
 
 
 def q_values(p: np.ndarray, tests: float | None = None) -> np.ndarray:
-    """False discovery rates (Benjamini and Hochberg 1995), same shape (n,) and order; of the lowest p-values of so many tests, or of all."""
+    """False discovery rates (Benjamini and Hochberg 1995).
+
+    Parameters
+    ----------
+    p : p-values, shape (n,), the lowest of all tests
+    tests : number of all tests; None for n
+
+    Returns
+    -------
+    q-values, shape (n,), in the order of `p`
+    """
     order = np.argsort(p, kind="stable")
     ranked = p[order] * (tests or len(p)) / np.arange(1, len(p) + 1)
     q = np.empty(len(p))

@@ -3,9 +3,10 @@
 
     python test_data/make.py
 
-writes, beside this script, `genome.fa` (three chromosomes with soft-masked letters and runs of N), `sites.bed` (the sites put into
-it, on both strands), and `region.fa` (5 kb named as an interval of chr20) with `region.truth.bed`. The bases follow a first-order Markov
-chain with the dinucleotide frequencies of the human genome; the sites follow the counts of JASPAR matrix MA0139.1 (CTCF).
+Writes, beside this script, `genome.fa` (three chromosomes with soft-masked bases and runs of N), `sites.bed` (the CTCF
+sites in it, on both strands), and `region.fa` (5 kb named as an interval of chr20) with `region.truth.bed`. The bases
+follow a first-order Markov chain with the dinucleotide frequencies of the human genome; the sites follow the counts of
+JASPAR motif MA0139.1 (CTCF).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+DIRECTORY = Path(__file__).parent
 
 # JASPAR 2020, MA0139.1, rows A C G T
 CTCF = {
@@ -34,7 +35,7 @@ DINUCLEOTIDES = {
 
 
 def background(rng: random.Random, length: int) -> list[str]:
-    """Letters of a Markov chain, shape (length,)."""
+    """Bases of a Markov chain, shape (length,)."""
     letters = [rng.choice("ACGT")]
     while len(letters) < length:
         following = DINUCLEOTIDES[letters[-1]]
@@ -43,12 +44,12 @@ def background(rng: random.Random, length: int) -> list[str]:
 
 
 def site(rng: random.Random) -> str:
-    """One draw from the columns of the matrix."""
+    """A site: one draw from each column of the motif."""
     return "".join(rng.choices("ACGT", [CTCF[letter][column] for letter in "ACGT"])[0] for column in range(WIDTH))
 
 
 def put_sites(rng: random.Random, letters: list[str], spacing: int) -> list[tuple[int, str]]:
-    """Overwrite a site about each `spacing` bases; return their starts and strands."""
+    """Put a site into every `spacing` bases; return starts and strands."""
     placed = []
     for block in range(0, len(letters) - spacing + 1, spacing):
         start, strand = block + rng.randrange(20, spacing - WIDTH - 20), rng.choice("+-")
@@ -79,17 +80,17 @@ def main() -> None:
         placed = put_sites(rng, letters, 250)
         middle = length // 2
         letters[:40] = "N" * 40
-        letters[middle : middle + 500] = "N" * 500  # covers some sites: `windows` has to skip these
+        letters[middle : middle + 500] = "N" * 500  # over some sites, which `windows` has to skip
         for start in range(1000, length, 4000):
             letters[start : start + 700] = [letter.lower() for letter in letters[start : start + 700]]
         genome += wrapped(chrom, letters)
         sites += bed(chrom, 0, placed, "CTCF")
-    (FOLDER / "genome.fa").write_text(genome)
-    (FOLDER / "sites.bed").write_text(sites)
+    (DIRECTORY / "genome.fa").write_text(genome)
+    (DIRECTORY / "sites.bed").write_text(sites)
     letters = background(rng, 5000)
     placed = put_sites(rng, letters, 1000)
-    (FOLDER / "region.fa").write_text(wrapped("chr20:1000001-1005000", letters))
-    (FOLDER / "region.truth.bed").write_text(bed("chr20", 1_000_000, placed, "CTCF"))
+    (DIRECTORY / "region.fa").write_text(wrapped("chr20:1000001-1005000", letters))
+    (DIRECTORY / "region.truth.bed").write_text(bed("chr20", 1_000_000, placed, "CTCF"))
 
 
 if __name__ == "__main__":

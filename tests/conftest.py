@@ -1,6 +1,6 @@
-"""What the tests share: a runner for the commands, the test data, and toy models.
+"""Shared by the tests: runners for the commands, the test data, and a toy model.
 
-Expected outputs under test_data/expected are written anew by `pytest --update-expected`.
+`pytest --update-expected` rewrites the expected outputs under test_data/expected and the table of shipped models.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from typing import NamedTuple
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # as the launchers set it, before torch is imported
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "test_data"
-BIN = Path(sys.executable).parent  # the launchers as they were installed
+BIN = Path(sys.executable).parent  # the installed launchers
 SHARED = ROOT.parent / "shared" / "data"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--update-expected", action="store_true", help="write the files under test_data/expected anew")
+    parser.addoption("--update-expected", action="store_true", help="rewrite the files under test_data/expected")
 
 
 class Outcome(NamedTuple):
@@ -45,12 +47,11 @@ def launch():
     return call
 
 
-def _command(command: str, arguments: list[str], cwd, folder: Path) -> None:
-    """In a process that has made its imports already: what a launcher does, with its streams in the files of a folder."""
-    for number, (name, flags) in enumerate(
-        [("in", os.O_RDONLY), ("out", os.O_WRONLY | os.O_CREAT), ("err", os.O_WRONLY | os.O_CREAT)]
-    ):
-        os.dup2(os.open(folder / name, flags), number)
+def _command(command: str, arguments: list[str], cwd, directory: Path) -> None:
+    """Run a command as a launcher does, its streams being the files in, out and err of a directory."""
+    write = os.O_WRONLY | os.O_CREAT
+    for number, (name, flags) in enumerate([("in", os.O_RDONLY), ("out", write), ("err", write)]):
+        os.dup2(os.open(directory / name, flags), number)
     sys.stdin, sys.stdout, sys.stderr = (open(number, mode, closefd=False) for number, mode in enumerate("rww"))
     os.chdir(cwd or ".")
     sys.argv = [f"bertsnr-{command}" if command else "bertsnr", *arguments]
@@ -61,35 +62,32 @@ def _command(command: str, arguments: list[str], cwd, folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """As `launch`, in a fork of a process that has imported what takes seconds to import."""
+    """As `launch`, in a fork of a process that has imported torch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            "bertsnr_tools.train.cross_validation",
+            "bertsnr_tools.train.run",
             "bertsnr_tools.predict.scan",
-            "bertsnr_tools.models.registry",
-            "transformers.models.modernbert.modeling_modernbert",
-            "transformers.models.bert.modeling_bert",
         ]
     )
 
     def call(command: str, *arguments, stdin: bytes = b"", cwd=None) -> Outcome:
-        folder = tmp_path_factory.mktemp("run")
-        os.mkfifo(folder / "in")
-        process = context.Process(target=_command, args=(command, [*map(str, arguments)], cwd, folder))
+        directory = tmp_path_factory.mktemp("run")
+        os.mkfifo(directory / "in")
+        process = context.Process(target=_command, args=(command, [*map(str, arguments)], cwd, directory))
         process.start()
-        with contextlib.suppress(BrokenPipeError), open(folder / "in", "wb") as pipe:
+        with contextlib.suppress(BrokenPipeError), open(directory / "in", "wb") as pipe:
             pipe.write(stdin)
         process.join(600)
-        assert process.exitcode is not None, "it does not end"
-        return Outcome(process.exitcode, (folder / "out").read_text(), (folder / "err").read_text())
+        assert process.exitcode is not None, "the command does not end"
+        return Outcome(process.exitcode, (directory / "out").read_text(), (directory / "err").read_text())
 
     return call
 
 
 @pytest.fixture
 def run_here(monkeypatch, capsys, tmp_path):
-    """As `run`, in this process and in tmp_path: for the many cases that would spend their time on imports."""
+    """As `run`, in this process and in tmp_path, without a fork."""
     from bertsnr_tools.cli import main
 
     def call(command: str, *arguments) -> Outcome:
@@ -123,7 +121,7 @@ def expected(request):
 
 @pytest.fixture
 def genome(tmp_path):
-    """A copy of the test genome in a folder where its index can be made."""
+    """A copy of the test genome in a writable directory, for its index."""
     path = tmp_path / "genome.fa"
     path.write_bytes((DATA / "genome.fa").read_bytes())
     return path
@@ -131,7 +129,7 @@ def genome(tmp_path):
 
 @pytest.fixture(scope="session")
 def toy_model():
-    """A model of the default architecture with random weights, large enough to call something on random sequence."""
+    """A model of the default architecture with random weights, scaled up so that it calls sites on random sequence."""
     import torch
 
     from bertsnr_tools.models.bertsnr import BertSNR
@@ -156,4 +154,4 @@ def toy_model_file(toy_model, tmp_path_factory):
     return path
 
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not here")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not available")

@@ -1,10 +1,12 @@
-"""The library for processors with AMX says what the library `transformers` says, and no window's neighbours show in it.
+"""The AMX kernel agrees with the compact encoder, its oracle, and no window depends on its neighbours.
 
-Both are tested: the library as installed, where the processor has AMX, and, on every processor, one with these instructions in C.
+Tested are the installed kernel, on CPUs with AMX, and on every CPU the same source with emulated instructions.
 """
 
 import ctypes
+import itertools
 import logging
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,118 +15,179 @@ import numpy as np
 import pytest
 import torch
 
-from bertsnr_tools.models.batching import token_probabilities
-from bertsnr_tools.models.bertsnr import BertSNR
-from bertsnr_tools.models.encoder import compact_config, new_encoder
-from bertsnr_tools.models.interface import ModelInfo
-from bertsnr_tools.models.kernels.amx import NEEDED, WIDTH, AmxEncoder, _function, _library, supports
-from bertsnr_tools.models.kernels.inference import InferenceEncoder
+from bertsnr_tools.models.encoder import Encoder, compact_config
+from bertsnr_tools.models.encoder_config import EncoderConfig
+from bertsnr_tools.models.kernels import amx
+from bertsnr_tools.models.kernels.amx import CPU_FEATURES, WIDTH, AmxEncoder, bind, supports
+
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "bertsnr_tools" / "models" / "kernels" / "amx"
 
 
 def encoder(**more):
     torch.manual_seed(5)
-    made = new_encoder(compact_config(3, 520) | more).eval()
+    made = Encoder(EncoderConfig.from_dict(compact_config(3, 520) | more)).eval()
     with torch.no_grad():
-        for weight in made.parameters():  # sharper attention than that of a new encoder, and no norm is 1
+        for weight in made.parameters():  # sharper attention than in a new encoder, and norms that are not 1
             weight.add_(torch.randn_like(weight) * 0.1)
     return made
 
 
-installed, search = supports(encoder()), _library
+installed, installed_kernel = supports(encoder()), amx.kernel
+
+
+def compile_emulated(target, *sources):
+    """Compile C with emulated/immintrin.h in front of the compiler's own."""
+    compiler = shutil.which("gcc")
+    if not compiler:
+        pytest.skip("no gcc to compile the emulated kernel")
+    options = ["-O3", "-Wno-psabi", "-shared", "-fPIC", "-Dtarget(names)="]
+    headers = [f"-I{TESTS / 'emulated'}", f"-I{SOURCE}"]
+    subprocess.run([compiler, *options, *headers, "-o", target, *sources, "-lm"], check=True)
+    return ctypes.CDLL(str(target))
 
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory):
-    """The library's function, compiled with emulated/immintrin.h in the place of the compiler's."""
-    made = tmp_path_factory.mktemp("emulated") / "_amx.so"
-    compiler = shutil.which("gcc")
-    if not compiler:
-        pytest.skip("no gcc to compile the emulation of AMX with")
-    here = Path(__file__).parent
-    options = ["-O3", "-Wno-psabi", "-shared", "-fPIC", f"-I{here / 'emulated'}", "-Dtarget(names)=", "-o", made]
-    subprocess.run(
-        [compiler, *options, here.parent / "bertsnr_tools" / "models" / "kernels" / "amx" / "amx.c", "-lm"], check=True
-    )
-    return _function(ctypes.CDLL(str(made)))
+    return bind(compile_emulated(tmp_path_factory.mktemp("emulated") / "_amx.so", SOURCE / "encoder.c"))
 
 
-@pytest.fixture(autouse=True, params=["installed", "emulated"])
-def library(request, monkeypatch):
+@pytest.fixture(scope="session")
+def vector_math(tmp_path_factory):
+    """The approximations of vector_math.h, as functions of an array whose size is a multiple of 16."""
+    target = tmp_path_factory.mktemp("emulated") / "vector_math.so"
+    library = compile_emulated(target, TESTS / "emulated" / "vector_math.c")
+
+    def call(name, x):
+        x, y = x.astype(np.float32), np.empty(x.shape, np.float32)
+        for at in range(0, len(x), 16):
+            getattr(library, name)(ctypes.c_void_p(x[at:].ctypes.data), ctypes.c_void_p(y[at:].ctypes.data))
+        return x.astype(float), y.astype(float)
+
+    return call
+
+
+@pytest.fixture(params=["emulated", *["installed"] * installed])
+def kernel(request, monkeypatch):
     if request.param == "emulated":
         function = request.getfixturevalue("emulated")
-        monkeypatch.setattr("bertsnr_tools.models.kernels.amx._library", lambda: function)
-    elif not installed:
-        pytest.skip("no processor with AMX, or installed without a compiler that knows it")
+        monkeypatch.setattr(amx, "kernel", lambda: function)
 
 
-def apart(some, others):
-    return ((some.float() - others).pow(2).mean() / others.pow(2).mean()).sqrt()
+def relative_error(found, expected):
+    return ((found.float() - expected).pow(2).mean() / expected.pow(2).mean()).sqrt()
 
 
-@pytest.mark.parametrize("length", [3, 9, 16, 31, 32, 33, 100, 500])
-@pytest.mark.parametrize("local", [16, 10, 2, 80, 2**65 + 8])  # a token sees 8, 5, 1, 40 … on either side
-def test_same_hidden_states_as_transformers(length, local):
-    theirs = encoder(local_attention=local)
+def alternating_extremes(error):
+    """The largest error of each run of errors of one sign, without those near 0, which are rounding."""
+    runs = itertools.groupby(error[np.abs(error) > 1e-5], key=np.sign)
+    return [max(run, key=abs) for _, run in runs]
+
+
+def test_exp2_is_the_minimax_cubic(vector_math):
+    x, y = vector_math("exp2_16", np.linspace(0, 1, 20_000, endpoint=False))
+    extremes = alternating_extremes(y / np.exp2(x) - 1)
+    assert len(extremes) == 5  # one more than coefficients: no cubic is closer (Chebyshev's alternation theorem)
+    assert np.allclose(np.abs(extremes), 7.48e-5, rtol=0.01)
+    x, y = vector_math("exp2_16", np.linspace(-125, 125, 20_000))
+    assert np.abs(y / np.exp2(x) - 1).max() < 7.6e-5
+
+
+def test_gelu_is_the_minimax_polynomial(vector_math):
+    x, y = vector_math("gelu_16", np.linspace(0, 4, 20_000))
+    exact = x * np.array([1 + math.erf(value / math.sqrt(2)) for value in x]) / 2
+    extremes = alternating_extremes(y - exact)
+    assert len(extremes) == 9  # one more than coefficients
+    assert 3.5e-5 < np.abs(extremes).min() and np.abs(extremes).max() < 4.15e-5
+    x, y = vector_math("gelu_16", np.linspace(-30, 30, 20_000))
+    exact = x * np.array([1 + math.erf(value / math.sqrt(2)) for value in x]) / 2
+    assert (np.abs(y - exact) < 4.2e-5 * np.maximum(1, np.abs(x))).all()
+
+
+@pytest.mark.parametrize("length", [3, 16, 31, 33, 100, 500])
+@pytest.mark.parametrize("local", [16, 10, 2, 2**65 + 8])  # tokens in the attention window, both sides together
+@pytest.mark.usefixtures("kernel")
+def test_agrees_with_the_compact_encoder(length, local):
+    model = encoder(local_attention=local)
     ids = torch.randint(5, 69, (9 if length < 500 else 2, length))
     with torch.inference_mode():
-        wanted = theirs(input_ids=ids).last_hidden_state
-        difference = apart(AmxEncoder(theirs)(ids), wanted)
-        assert 0 < difference < 0.02
-        if installed:  # else torch takes half a minute for it
-            assert difference < apart(InferenceEncoder(theirs, torch.bfloat16)(ids), wanted)  # which rounds more often
+        expected = model(ids)
+        error = relative_error(AmxEncoder(model)(ids), expected)
+    assert 0 < error < 0.02
 
 
-def test_tables_are_rounded_once_however_sums_are_taken():
-    theirs = encoder()
-    norm = theirs.embeddings.norm
+@pytest.mark.skipif(not installed, reason="no CPU with AMX, or no kernel installed: only the emulated kernel is tested")
+def test_is_more_accurate_than_the_inference_encoder():
+    from bertsnr_tools.models.kernels.inference import InferenceEncoder
+
+    model, ids = encoder(), torch.randint(5, 69, (9, 100))
+    with torch.inference_mode():
+        expected = model(ids)
+        assert relative_error(AmxEncoder(model)(ids), expected) < relative_error(
+            InferenceEncoder(model, torch.bfloat16)(ids), expected
+        )
+
+
+@pytest.mark.usefixtures("kernel")
+def test_tables_are_rounded_once():
+    model = encoder()
+    norm, qkv = model.embeddings.norm, AmxEncoder._permuted_qkv(model.layers[0])
     weight, scale, qkv = (
-        part.detach().double().numpy()
-        for part in (theirs.embeddings.tok_embeddings.weight, norm.weight, AmxEncoder._qkv(theirs.layers[0]))
+        part.detach().double().numpy() for part in (model.embeddings.tok_embeddings.weight, norm.weight, qkv)
     )
     centred = weight - weight.mean(1, keepdims=True)
-    words = centred / np.sqrt((centred**2).mean(1, keepdims=True) + norm.eps) * scale
-    kept = AmxEncoder(theirs)._kept
-    assert np.array_equal(kept[0].numpy(), words.astype(np.float32))
-    assert np.array_equal(kept[1].numpy(), np.einsum("wi,ci->wc", words, qkv).astype(np.float32))
+    table = centred / np.sqrt((centred**2).mean(1, keepdims=True) + norm.eps) * scale
+    tensors = AmxEncoder(model)._tensors
+    assert np.array_equal(tensors[0].numpy(), table.astype(np.float32))
+    assert np.array_equal(tensors[1].numpy(), np.einsum("wi,ci->wc", table, qkv).astype(np.float32))
 
 
-def test_windows_do_not_show_in_each_other():
+@pytest.mark.usefixtures("kernel")
+def test_windows_are_independent():
     model = AmxEncoder(encoder())
     for length in (7, 45, 100):
         ids = torch.randint(5, 69, (40, length))
         together = model(ids)
         assert torch.equal(model(ids.flip(0)).flip(0), together)
         assert torch.equal(torch.cat([model(ids[at : at + 1]) for at in range(40)]), together)
-        strange = ids.clone()
-        strange[1::2] = 4
-        assert torch.equal(model(strange)[::2], together[::2])
+        changed = ids.clone()
+        changed[1::2] = 4
+        assert torch.equal(model(changed)[::2], together[::2])
 
 
 @pytest.mark.parametrize("factor", [30, 1e4])
-def test_scores_out_of_range_are_still_averages(factor):
-    theirs = encoder(num_hidden_layers=1)
+@pytest.mark.usefixtures("kernel")
+def test_scores_out_of_range_are_still_averaged(factor):
+    model = encoder(num_hidden_layers=1)
     with torch.no_grad():
-        theirs.layers[0].attn.Wqkv.weight[: 2 * WIDTH] *= factor**0.5
+        model.layers[0].attn.Wqkv.weight[: 2 * WIDTH] *= factor**0.5
     ids = torch.randint(5, 69, (4, 60))
     with torch.inference_mode():
-        wanted = theirs(input_ids=ids).last_hidden_state
-        found = AmxEncoder(theirs)(ids)
+        expected = model(ids)
+        found = AmxEncoder(model)(ids)
     assert torch.isfinite(found).all()
-    assert apart(found, wanted) < 0.1
+    assert relative_error(found, expected) < 0.1
 
 
-def test_it_is_what_a_compact_model_is_read_with(monkeypatch):
+@pytest.mark.usefixtures("kernel")
+def test_compact_models_run_on_it_in_bf16(monkeypatch):
+    from bertsnr_tools.models.batching import token_probabilities
+    from bertsnr_tools.models.bertsnr import BertSNR
+    from bertsnr_tools.models.device import Runtime
+    from bertsnr_tools.models.interface import ModelInfo
+
     model = BertSNR(ModelInfo("X", 3, 120, compact_config(3, 120), 10)).eval()
     codes = np.random.default_rng(1).integers(0, 4, (30, 60)).astype(np.uint8)
-    used = []
-    whole = AmxEncoder.__call__
-    monkeypatch.setattr(AmxEncoder, "__call__", lambda self, ids: used.append(len(ids)) or whole(self, ids))
-    fast = token_probabilities(model, codes, 64, "bf16")
-    assert used
-    used.clear()
-    assert np.allclose(token_probabilities(model, codes, 64, "fp32")[1], fast[1], atol=0.01) and not used
-    monkeypatch.setattr("bertsnr_tools.models.kernels.amx._library", lambda: None)
-    assert np.allclose(token_probabilities(model, codes, 64, "bf16")[1], fast[1], atol=0.02) and not used
+    calls, original = [], AmxEncoder.__call__
+    monkeypatch.setattr(AmxEncoder, "__call__", lambda self, ids: calls.append(len(ids)) or original(self, ids))
+    fast = token_probabilities(model, codes, Runtime(precision="bf16", batch_size=64))[1]
+    assert calls
+    calls.clear()
+    plain = token_probabilities(model, codes, Runtime(precision="fp32", batch_size=64))[1]
+    assert np.allclose(plain, fast, atol=0.01) and not calls
+    monkeypatch.setattr(amx, "kernel", lambda: None)
+    without = token_probabilities(model, codes, Runtime(precision="bf16", batch_size=64))[1]
+    assert np.allclose(without, fast, atol=0.02) and not calls
 
 
 @pytest.mark.parametrize(
@@ -134,50 +197,88 @@ def test_it_is_what_a_compact_model_is_read_with(monkeypatch):
         {"intermediate_size": 512},
         {"num_attention_heads": 8},
         {"mlp_bias": True},
-        {"local_attention": 0},
-        {"is_causal": True},
-        {"hidden_activation": "relu"},
-        {"model_type": "bert"},
+        {"attention_bias": True},
+        {"norm_bias": True},
+        {"local_attention": 1},
     ],
 )
-def test_other_encoders_are_left_to_lean(other):
-    assert not supports(encoder(**other))
+@pytest.mark.usefixtures("kernel")
+def test_other_sizes_are_not_supported(other):
+    assert supports(encoder()) and not supports(encoder(**other))
 
 
-def test_a_library_that_was_not_built_is_named_once(monkeypatch):
-    def none(*_):
+@pytest.mark.parametrize("other", [{"model_type": "bert"}, {"hidden_activation": "relu"}, {"is_causal": True}])
+@pytest.mark.usefixtures("kernel")
+def test_encoders_of_transformers_are_not_supported(other):
+    from bertsnr_tools.models.huggingface import huggingface_encoder, transformers_config
+
+    assert not supports(huggingface_encoder(transformers_config(compact_config(3, 120) | other)))
+
+
+@pytest.fixture
+def cpu_with_amx(monkeypatch):
+    """A CPU that claims to have AMX; debug messages are collected."""
+    messages = []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(CPU_FEATURES, True), raising=False)
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: True, raising=False)
+    monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "debug", messages.append)
+    installed_kernel.cache_clear()
+    yield messages
+    installed_kernel.cache_clear()
+
+
+def test_a_missing_library_is_reported_once(cpu_with_amx, monkeypatch):
+    def missing(*_):
         raise OSError("no such file")
 
-    said = []
-    monkeypatch.setattr("bertsnr_tools.models.kernels.amx._library", search)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(NEEDED, True), raising=False)
-    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: True)
-    monkeypatch.setattr(np.ctypeslib, "load_library", none)
-    monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "debug", said.append)
-    search.cache_clear()
-    try:
-        assert not supports(encoder()) and not supports(encoder())
-    finally:
-        search.cache_clear()
-    assert len(said) == 1 and "not built" in said[0]
+    monkeypatch.setattr(np.ctypeslib, "load_library", missing)
+    assert not supports(encoder()) and not supports(encoder())
+    assert len(cpu_with_amx) == 1 and "AMX kernel" in cpu_with_amx[0] and "no such file" in cpu_with_amx[0]
 
 
-def test_what_it_would_read_beyond_its_tables_is_refused():
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("struct { int a, b, c; } abi(void) { return (typeof(abi())){1, 48, 80}; }", "ABI (1, 48, 80)"),
+        ("struct { int a, b, c; } abi(void) { return (typeof(abi())){2, 48, 72}; }", "ABI (2, 48, 72)"),
+        ("int encode_1(void) { return 0; }", "abi"),  # a library of release 0.1.0
+    ],
+)
+def test_a_library_of_another_version_is_refused(cpu_with_amx, monkeypatch, tmp_path, text, message):
+    (tmp_path / "other.c").write_text(text)
+    other = compile_emulated(tmp_path / "other.so", tmp_path / "other.c")
+    monkeypatch.setattr(np.ctypeslib, "load_library", lambda *_: other)
+    assert not supports(encoder())
+    assert len(cpu_with_amx) == 1 and message in cpu_with_amx[0]
+
+
+@pytest.mark.parametrize("probe", ["get_capabilities", "_init_amx"])
+def test_a_torch_without_the_probes_falls_back(cpu_with_amx, monkeypatch, probe):
+    monkeypatch.delattr(torch.cpu, probe)
+    assert not supports(encoder()) and not cpu_with_amx
+
+
+@pytest.mark.usefixtures("kernel")
+def test_ids_outside_the_vocabulary_are_refused():
     model = AmxEncoder(encoder())
     for ids in (torch.full((2, 9), 69), torch.full((2, 9), -1), torch.zeros((2, 9), dtype=torch.int32)):
-        with pytest.raises(IndexError, match="0 to 68"):
+        with pytest.raises(IndexError, match="expected int64 from 0 to 68"):
             model(ids)
-    model = AmxEncoder(encoder(head_dim=16))
-    with pytest.raises(RuntimeError, match="32 units"):
-        model(torch.zeros((2, 9), dtype=torch.int64))
 
 
-def test_settings_of_torch_change_nothing():
+def test_out_of_memory_is_an_error(monkeypatch):
+    monkeypatch.setattr(amx, "kernel", lambda: lambda *_: -1)
+    with pytest.raises(MemoryError, match="9 tokens"):
+        AmxEncoder(encoder())(torch.zeros((2, 9), dtype=torch.int64))
+
+
+@pytest.mark.usefixtures("kernel")
+def test_the_default_dtype_of_torch_changes_nothing():
     model = AmxEncoder(encoder())
     ids = torch.randint(5, 69, (3, 20))
-    wanted = model(ids)
+    expected = model(ids)
     torch.set_default_dtype(torch.bfloat16)
     try:
-        assert torch.equal(AmxEncoder(model.encoder)(ids), wanted)
+        assert torch.equal(AmxEncoder(model.encoder)(ids), expected)
     finally:
         torch.set_default_dtype(torch.float32)

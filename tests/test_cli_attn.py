@@ -1,3 +1,5 @@
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -7,9 +9,17 @@ import pybigtools
 import pytest
 import torch
 
+from bertsnr_tools.attention import attention, attention_maps
+from bertsnr_tools.errors import DataError
+from bertsnr_tools.io.motif_files import Motif
 from bertsnr_tools.models.bertsnr import BertSNR
-from bertsnr_tools.models.files import save_model
+from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.models.files import load_model, save_model
 from bertsnr_tools.models.interface import ModelInfo
+from bertsnr_tools.models.pwm import PwmModel
+from bertsnr_tools.models.registry import find_model
+from bertsnr_tools.motifs.model_source import find_motif
+from bertsnr_tools.sequence.encoding import encode
 from conftest import DATA
 
 WINDOW = "ACGTTGCAAGCTTGACCACTAGAGGGCGCTATTGACCATTGCACGATCGATTTAGCATCGACTACGACTTTTTACGGCATCAGCATTTTACGATCGATAC"
@@ -40,7 +50,7 @@ def dnabert_file(tmp_path_factory):
     return path
 
 
-def test_bedgraph_bigwig_and_table_hold_the_same_values(run, one, tmp_path):
+def test_bedgraph_bigwig_and_table_contain_the_same_values(run, one, tmp_path):
     lines = run("attn", "-m", "CTCF", one)
     assert lines.status == 0 and lines.err == ""
     rows = [line.split("\t") for line in lines.out.splitlines()]
@@ -52,35 +62,32 @@ def test_bedgraph_bigwig_and_table_hold_the_same_values(run, one, tmp_path):
     table = run("attn", "-m", "CTCF", "--format", "tsv", one).out.splitlines()
     assert table[0].split("\t") == ["name", *map(str, range(1, 101))] and table[1].split("\t")[0] == "chr7:501-600"
     assert np.array_equal([float(value) for value in table[1].split("\t")[1:]], values)
-    # the site that the window holds gets nearly all of the attention
+    # the site in the window gets nearly all of the attention
     site = slice(WINDOW.index("TGACCACTAGAGGGCGCTA"), WINDOW.index("TGACCACTAGAGGGCGCTA") + 19)
     assert values[site].mean() > 10 * np.delete(values, np.r_[site]).mean()
 
 
 def test_heads_add_up_and_layers_differ(run_here, one):
     def values(*options):
-        return np.array(
-            [
-                float(line.split("\t")[3])
-                for line in run_here("attn", "-m", "CTCF", "--precision", "fp32", *options, one).out.splitlines()
-            ]
-        )
+        outcome = run_here("attn", "-m", "CTCF", "--precision", "fp32", *options, one)
+        assert outcome.status == 0
+        return np.array([float(line.split("\t")[3]) for line in outcome.out.splitlines()])
 
+    assert values().shape == (100,)
     assert np.allclose(sum(values("--head", head) for head in (1, 2, 3, 4)), values(), atol=1e-5)
     assert np.array_equal(values("--layer", 4), values()) and not np.allclose(values("--layer", 1), values())
     outcome = run_here("attn", "-m", "CTCF", "--layer", 5, one)
     assert outcome.status == 2 and outcome.err == "bertsnr-attn: --layer 5: the model CTCF has 4\n"
 
 
-def test_a_window_of_the_reverse_strand_is_placed_forward(run, one, tmp_path):
-    turned = tmp_path / "turned.fa"
-    turned.write_text(f">w::chr7:500-600(-)\n{WINDOW}\n")
+def test_a_window_of_the_reverse_strand_is_written_forward(run, one, tmp_path):
+    minus = tmp_path / "minus.fa"
+    minus.write_text(f">w::chr7:500-600(-)\n{WINDOW}\n")
     forward, reverse = (
-        run("attn", "-m", "CTCF", one).out.splitlines(),
-        run("attn", "-m", "CTCF", turned).out.splitlines(),
+        [line.split("\t") for line in run("attn", "-m", "CTCF", path).out.splitlines()] for path in (one, minus)
     )
-    assert [line.split("\t")[3] for line in reverse] == [line.split("\t")[3] for line in forward][::-1]
-    assert [line.split("\t")[:3] for line in reverse] == [line.split("\t")[:3] for line in forward]
+    assert len(forward) == 100 and [row[3] for row in reverse] == [row[3] for row in forward][::-1]
+    assert [row[:3] for row in reverse] == [row[:3] for row in forward]
 
 
 def test_batch_size_threads_and_pipes_change_nothing(run, tmp_path):
@@ -90,49 +97,50 @@ def test_batch_size_threads_and_pipes_change_nothing(run, tmp_path):
     reference = run("attn", "-m", "CTCF", path)
     assert reference.status == 0
     rows = [line.split("\t") for line in reference.out.splitlines()]
-    assert [sum(int(row[2]) - int(row[1]) for row in rows if row[0] == name) for name in "abcd"] == [
-        1234,
-        57 + 230,
-        100,
-        0,
-    ]
+    bases = [sum(int(row[2]) - int(row[1]) for row in rows if row[0] == name) for name in "abcd"]
+    assert bases == [1234, 57 + 230, 100, 0]
     for options in (["--batch-size", 1], ["--batch-size", 7, "-@", 1], ["-@", 2]):
         assert run("attn", "-m", "CTCF", *options, path) == reference
     assert run("attn", "-m", "CTCF", "-", stdin=path.read_bytes()) == reference
 
 
 @pytest.mark.parametrize("encoder", ["compact", "dnabert"])
-def test_pictures(run, one, encoder, dnabert_file, tmp_path):
+def test_figures(run, one, encoder, dnabert_file, tmp_path):
     model = "CTCF" if encoder == "compact" else dnabert_file
     many = tmp_path / "many.fa"
     many.write_text("".join(f">{i} site={40 - i}-{60 - i}\n{WINDOW[i:] + WINDOW[:i]}\n" for i in range(12)))
-    outcome = run(
-        "attn",
-        "-m",
-        model,
-        "--plot",
-        tmp_path / "one.svg",
-        "--plot-layers",
-        tmp_path / "layers.png",
-        "--html",
-        tmp_path / "page.html",
-        one,
-    )
+    profile, layers, page = (tmp_path / name for name in ("one.svg", "layers.png", "page.html"))
+    outcome = run("attn", "-m", model, "--plot", profile, "--plot-layers", layers, "--html", page, one)
     assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
-    text = (tmp_path / "one.svg").read_text()
-    assert "attention from [CLS]" in text and "chr7:501-600" in text and ("called site" in text or encoder == "dnabert")
-    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+    text = profile.read_text()
+    assert f"layer {4 if encoder == 'compact' else 2}, all heads" in text and "chr7:501-600" in text
+    assert "called site" in text or encoder == "dnabert"
+    assert layers.read_bytes().startswith(b"\x89PNG") and WINDOW in page.read_text()
     assert run("attn", "-m", model, "--plot", tmp_path / "map.svg", many).status == 0
-    assert (
-        "first base of the labelled site" in (tmp_path / "map.svg").read_text()
-        and "12 sequences" in (tmp_path / "map.svg").read_text()
-    )
+    text = (tmp_path / "map.svg").read_text()
+    assert "first base of the labelled site" in text and "12 sequences" in text
 
 
 def test_motif_below_the_profile(run, one, genome, tmp_path):
     run("motifs", "-f", genome, "-o", tmp_path / "m.meme", DATA / "sites.bed")
     assert run("attn", "-m", "CTCF", "--plot", tmp_path / "p.svg", "--motif", tmp_path / "m.meme", one).status == 0
     assert "bits" in (tmp_path / "p.svg").read_text()
+
+
+def test_attention_from_python(one):
+    model = load_model(find_model("CTCF"))
+    from_file, from_text = attention(model, one)[0], attention(model, [WINDOW.lower(), WINDOW[:50]])
+    assert np.array_equal(from_file, from_text[0]) and [values.shape for values in from_text] == [(100,), (50,)]
+    heads = [attention(model, [WINDOW], layer=3, head=head)[0] for head in range(4)]
+    assert np.allclose(sum(heads), from_file, atol=1e-5)
+    with pytest.raises(DataError, match="the model T has no attention .type matrix."):
+        attention(PwmModel(Motif("T", np.eye(4))), [WINDOW])
+
+
+def test_find_motif_from_python():
+    motif = find_motif(load_model(find_model("CTCF")), ["ACGTC" * 8 + "TGACCACTAGAGGGCGCTA" + "ACGTC" * 8])
+    assert (motif.id, motif.sites) == ("CTCF", 1)
+    assert "CACTAGAGGGCGC" in "".join("ACGT"[base] for base in motif.counts.argmax(axis=1))
 
 
 PROBE = """
@@ -151,7 +159,8 @@ seen.kept = text("picked");
 document.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
 seen.moved = text("picked");
 document.querySelectorAll("#grid button")[0].click();
-seen.grid = [text("picked"), document.querySelectorAll("#grid button").length, document.querySelectorAll("#grid [aria-pressed=true]").length];
+const count = selector => document.querySelectorAll(selector).length;
+seen.grid = [text("picked"), count("#grid button"), count("#grid [aria-pressed=true]")];
 seen.title = [document.title, document.querySelectorAll("h1 *").length];
 seen.sites = document.querySelectorAll("#from .site").length;
 document.body.dataset.seen = JSON.stringify(seen);
@@ -159,23 +168,13 @@ document.body.dataset.seen = JSON.stringify(seen);
 """
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_page_in_a_browser(run, tmp_path):
     """The page works from a file, without a network, whatever the record is called."""
-    import html
-    import json
-
-    from bertsnr_tools.attention import all_attention
-    from bertsnr_tools.models.files import load_model
-    from bertsnr_tools.models.registry import find_model
-    from bertsnr_tools.sequence.encoding import encode
-
     name = "</script><b>x</b>&amp;"
     (tmp_path / "one.fa").write_text(f">{name}\n{WINDOW}\n")
-    assert (
-        run("attn", "-m", "CTCF", "--precision", "fp32", "--html", tmp_path / "page.html", tmp_path / "one.fa").status
-        == 0
-    )
+    outputs = ["--html", tmp_path / "page.html"]
+    assert run("attn", "-m", "CTCF", "--precision", "fp32", *outputs, tmp_path / "one.fa").status == 0
     page = (tmp_path / "page.html").read_text()
     assert not re.search(r"(src|href)\s*=|url\(|import\s", page)
     (tmp_path / "probe.html").write_text(page.replace("</body>", PROBE + "</body>"))
@@ -191,7 +190,7 @@ def test_page_in_a_browser(run, tmp_path):
     document = subprocess.run(line, capture_output=True, text=True, timeout=120).stdout
     seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', document)[1]))
 
-    attention = all_attention(load_model(find_model("CTCF")), encode(WINDOW.encode()), "fp32")
+    maps = attention_maps(load_model(find_model("CTCF")), encode(WINDOW.encode()), Runtime())
 
     def best(weights):
         at = int(weights.argmax())
@@ -199,8 +198,8 @@ def test_page_in_a_browser(run, tmp_path):
         return f"{weights.max():.4f}  {word}"
 
     assert seen["start"] == ["layer 4, all heads, from [CLS]", 5, True]
-    assert seen["hover"] == [f"layer 4, all heads, from {WINDOW[29:32]} 30-32", best(attention[3, :, 30].sum(axis=0))]
-    assert seen["chosen"] == [f"layer 2, head 3, from {WINDOW[29:32]} 30-32", best(attention[1, 2, 30])]
+    assert seen["hover"] == [f"layer 4, all heads, from {WINDOW[29:32]} 30-32", best(maps[3, :, 30].sum(axis=0))]
+    assert seen["chosen"] == [f"layer 2, head 3, from {WINDOW[29:32]} 30-32", best(maps[1, 2, 30])]
     assert seen["kept"] == f"layer 2, head 3, from {WINDOW[4:7]} 5-7 (kept)"
     assert seen["moved"] == f"layer 2, head 3, from {WINDOW[5:8]} 6-8 (kept)"
     assert seen["grid"] == [f"layer 1, head 1, from {WINDOW[5:8]} 6-8 (kept)", 16, 1]

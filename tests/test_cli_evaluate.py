@@ -39,9 +39,9 @@ def test_models_and_data_sets(run, data, tmp_path, toy_model_file):
         other,
     )
     assert outcome.status == 0
-    assert (
-        outcome.err
-        == f"bertsnr-evaluate: {other}: no window is without a site, so the metrics over windows say little; put negatives into the same file (cat pos.fa neg.fa)\n"
+    assert outcome.err == (
+        f"bertsnr-evaluate: {other}: every window has a site, so that metrics over windows are not meaningful; "
+        "add negatives (cat pos.fa neg.fa)\n"
     )
     table = rows(outcome.out)
     assert [(row["model"], row["data"], row["windows"], row["with_sites"]) for row in table] == [
@@ -58,7 +58,7 @@ def test_models_and_data_sets(run, data, tmp_path, toy_model_file):
     assert "AUPR over bases" in (tmp_path / "h.svg").read_text() and "TOY on other" in (tmp_path / "c.svg").read_text()
 
 
-def test_intervals_hold_the_value(run_here, data):
+def test_intervals_contain_the_value(run_here, data):
     (row,) = rows(run_here("evaluate", "-m", "CTCF", "--bootstrap", 200, data).out)
     for level in ("nucleotide", "sequence"):
         for name in NAMES:
@@ -75,10 +75,11 @@ def test_baselines_are_models_like_others(run_here, data, genome, arch, tmp_path
     trained = run_here("train", "--arch", arch, "--epochs", 30, "-o", model, positives)
     assert trained.status == 0, trained.err
     (row,) = rows(run_here("evaluate", "-m", model, data).out)
-    assert row["model"] == "B" and float(row["nucleotide_aupr"]) > 0.5  # the share of labelled bases is 0.095
+    assert row["model"] == "B" and float(row["nucleotide_aupr"]) > 0.5  # 0.095 of all bases are labelled
     scan = run_here("predict", "-m", model, "-t", 0.05, DATA / "region.fa")
-    assert scan.status == 0 and all(line.split("\t")[3] == "B" for line in scan.out.splitlines())
+    assert scan.status == 0 and scan.out
+    assert all(line.split("\t")[3] == "B" for line in scan.out.splitlines())
     assert run_here("predict", "-m", model, "-t", 0.05, "--batch-size", 3, DATA / "region.fa").out == scan.out
     assert "MOTIF B" in run_here("motifs", "-m", model, "-t", 0.02, data).out
     outcome = run_here("attn", "-m", model, data)
-    assert outcome.status == 1 and outcome.err.endswith(f"the model B is of the kind {arch}, which has no attention\n")
+    assert outcome.status == 1 and outcome.err.endswith(f"the model B has no attention (type {arch})\n")

@@ -19,22 +19,20 @@ def windows(run, genome, tmp_path):
 
 def test_sites_and_a_genome_make_a_motif_file(run, genome, expected):
     outcome = run("motifs", "-f", genome, DATA / "sites.bed")
-    assert (outcome.status, outcome.err) == (0, "bertsnr-motifs: sites left out: 6 with letters other than ACGT\n")
+    assert (outcome.status, outcome.err) == (0, "bertsnr-motifs: sites skipped: 6 with letters other than ACGT\n")
     expected("motifs.meme", outcome.out)
     assert run("motifs", "-f", genome, "-", stdin=(DATA / "sites.bed").read_bytes()) == outcome
 
 
 def test_calls_of_several_factors_make_several_motifs(run, genome, tmp_path):
-    """One name, one motif, in the order in which the names come; widths are those of the sites or as asked for."""
+    """One name, one motif, in the order in which the names come; the width of a motif is its median site."""
+    sites = [(100, 110, "B b", "+"), (200, 219, "A=1", "-"), (300, 310, "B b", "-"), (320, 323, "B b", "-")]
+    sites.append((400, 440, "/etc", "+"))
     bed = tmp_path / "s.bed"
-    bed.write_text(
-        "chr1\t100\t110\tB b\t0\t+\nchr1\t200\t219\tA=1\t0\t-\nchr1\t300\t310\tB b\t0\t-\nchr1\t320\t323\tB b\t0\t-\nchr1\t400\t440\t/etc\t0\t+\n"
-    )
+    bed.write_text("".join(f"chr1\t{start}\t{end}\t{name}\t0\t{strand}\n" for start, end, name, strand in sites))
     outcome = run("motifs", "-f", genome, "--instances", tmp_path / "i.fa.gz", bed)
-    assert (
-        outcome.err
-        == "bertsnr-motifs: sites left out: 1 with too few called bases for the motif's width (see --coverage)\n"
-    )
+    skipped = "sites skipped: 1 with too few called bases for the motif's width (see --coverage)"
+    assert outcome.err == f"bertsnr-motifs: {skipped}\n"
     assert re.findall(r"MOTIF (.*)\nletter-probability matrix: alength= 4 w= (\d+) nsites= (\d+)", outcome.out) == [
         ("B_b", "10", "2"),
         ("A_1", "19", "1"),
@@ -47,10 +45,10 @@ def test_calls_of_several_factors_make_several_motifs(run, genome, tmp_path):
         ">B_b::chr1:300-310(-)\n",
         ">/etc::chr1:400-440(+)\n",
     ]
-    strict = run(
-        "motifs", "-f", genome, "--strict", "-o", tmp_path / "no.meme", "--instances", tmp_path / "no.bed", bed
-    )
-    assert strict.status == 1 and not (tmp_path / "no.meme").exists() and not (tmp_path / "no.bed").exists()
+    outputs = ["-o", tmp_path / "no.meme", "--instances", tmp_path / "no.bed"]
+    strict = run("motifs", "-f", genome, "--strict", *outputs, bed)
+    assert (strict.status, strict.err) == (1, f"bertsnr-motifs: {bed}: {skipped}\n")
+    assert not (tmp_path / "no.meme").exists() and not (tmp_path / "no.bed").exists()
 
 
 def test_a_scan_flows_into_motifs(run, tmp_path):
@@ -59,11 +57,11 @@ def test_a_scan_flows_into_motifs(run, tmp_path):
     region.write_bytes(REGION.read_bytes())
     calls = run("predict", "-m", "CTCF", region).out
     outcome = run("motifs", "-f", region, "--instances", tmp_path / "i.bed", "-", stdin=calls.encode())
-    assert outcome.status == 0 and "MOTIF CTCF\n" in outcome.out
+    assert outcome.status == 0 and "MOTIF CTCF\n" in outcome.out and len(calls.splitlines()) > 1
     assert [line.split("\t")[:3] for line in (tmp_path / "i.bed").read_text().splitlines()] == [
         line.split("\t")[:3] for line in calls.splitlines()
     ]
-    # the model finds the same sites in the sequence itself; taking one instance of the one sequence leaves one
+    # the model finds the same sites in the sequence itself; without --every, one record gives one instance
     direct = run("motifs", "-m", "CTCF", "--every", region)
     assert direct.out == outcome.out
     assert "nsites= 1 " in run("motifs", "-m", "CTCF", region).out
@@ -76,26 +74,33 @@ def test_model_and_labels_agree_on_windows(run, windows, tmp_path):
     (one,), (two,) = read_meme(str(tmp_path / "l.meme")), read_meme(str(tmp_path / "c.meme"))
     assert one.id == two.id == "CTCF" and one.width == two.width == 19 and 314 == one.sites >= two.sites >= 250
     assert abs(one.probs - two.probs).mean() < 0.05
-    both = run("motifs", "-m", "CTCF", "-m", "YY1", "--width", 11, windows)
-    assert re.findall(r"MOTIF (\w+)\n.*w= (\d+)", both.out) in ([("CTCF", "11")], [("CTCF", "11"), ("YY1", "11")])
+    both = run("motifs", "-m", "CTCF", "-m", "YY1", "--width", 11, "--precision", "fp32", windows)
+    (ctcf, yy1) = re.findall(r"MOTIF (\w+)\n.*w= 11 nsites= (\d+)", both.out)
+    assert ctcf[0] == "CTCF" and int(ctcf[1]) > 250 and yy1[0] == "YY1" and 0 < int(yy1[1]) < 50
 
 
-def test_comparison_and_pictures(run, windows, tmp_path):
-    out, table = tmp_path / "ctcf.meme", tmp_path / "logo.svg"
-    outcome = run("motifs", "-o", out, "--compare", "jaspar", "--logo", table, windows)
+def test_a_factor_without_instances_has_no_motif(run_here, tmp_path):
+    """Random sequence around a CTCF site: GATA3 calls nothing, and a warning says so."""
+    path = tmp_path / "one.fa"
+    path.write_text(">a\n" + "ACGTC" * 8 + "TGACCACTAGAGGGCGCTA" + "ACGTC" * 8 + "\n")
+    outcome = run_here("motifs", "-m", "CTCF", "-m", "GATA3", "--precision", "fp32", path)
+    assert re.findall(r"MOTIF (\w+)\n.*nsites= (\d+)", outcome.out) == [("CTCF", "1")]
+    assert (outcome.status, outcome.err) == (0, "bertsnr-motifs: GATA3: no instance, no motif\n")
+
+
+def test_comparison_and_logos(run, windows, tmp_path):
+    out, logo = tmp_path / "ctcf.meme", tmp_path / "logo.svg"
+    outcome = run("motifs", "-o", out, "--compare", "jaspar", "--logo", logo, windows)
     assert outcome.status == 0
     head, first, *_ = [line.split("\t") for line in outcome.out.splitlines()]
     assert head == ["query", "target", "target_name", "p", "E", "q", "offset", "overlap", "orientation"]
-    assert (
-        first[0] == "CTCF"
-        and first[2].startswith("CTCF")
-        and float(first[3]) < 1e-10
-        and float(first[4]) > float(first[3])
-    )
-    assert "CTCF" in table.read_text() and read_meme(str(out))[0].sites == 314
-    # compared with itself alone: of no use, and said so
+    assert first[0] == "CTCF" and first[2].startswith("CTCF")
+    assert float(first[3]) < 1e-10 and float(first[4]) > float(first[3])
+    assert f"{first[1]} CTCF" in logo.read_text() and read_meme(str(out))[0].sites == 314
+    # compared with itself only: p-values mean little, and a warning says so
     alone = run("motifs", "--compare", out, "--logo", tmp_path / "l.png", windows)
-    assert alone.status == 0 and "1 motifs are few to compare with" in alone.err
+    assert alone.status == 0
+    assert alone.err == f"bertsnr-motifs: {out}: only 1 motifs; p-values depend on the choice of targets\n"
     assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
     counts = run("motifs", "--format", "jaspar", windows)
     assert counts.out.startswith(">CTCF\tCTCF\nA  [") and len(counts.out.splitlines()) == 5
@@ -106,14 +111,13 @@ def test_instances_of_windows_lie_where_the_sites_do(run, windows, tmp_path):
     given = {(s.chrom, s.start, s.end, s.strand) for s in read_bed(str(DATA / "sites.bed"))}
     found = list(read_bed(str(tmp_path / "i.bed")))
     # the sliding window cannot leave the sequence: at a border it finds a middle that is off by a base or two
-    near = [
-        min(
-            (abs(shift) for shift in range(-2, 3) if (s.chrom, s.start + shift, s.end + shift, s.strand) in given),
-            default=9,
-        )
-        for s in found
-    ]
-    assert len(found) == 314 and max(near) <= 2 and near.count(0) > 0.9 * 314
+
+    def distance(site):
+        shifts = [abs(s) for s in range(-2, 3) if (site.chrom, site.start + s, site.end + s, site.strand) in given]
+        return min(shifts, default=9)
+
+    distances = [distance(site) for site in found]
+    assert len(found) == 314 and max(distances) <= 2 and distances.count(0) > 0.9 * 314
 
 
 def test_a_hundred_thousand_sites(run, genome, tmp_path):

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bertsnr_tools"
-RULE = "errors log metrics <- io <- sequence <- models <- predict <- evaluate <- motifs train attention <- plots <- cli"
+RULE = "errors log metrics <- io <- sequence <- models <- predict <- evaluate <- train motifs attention <- plots api"
+RULE += " <- cli"
 LAYERS = [layer.split() for layer in RULE.split(" <- ")]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {  # packages that are slow to import, or that not every installation has
-    "torch": ("models", "predict", "train", "attention", "cli"),
-    "transformers": ("models.pretrained", "models.huggingface", "train.pretrain"),
+    "torch": ("models", "predict", "train", "attention", "api", "cli.options"),
+    "transformers": ("models.huggingface", "train.pretrain", "train.pretrain_tasks"),
     "pysam": ("io",),
     "pyBigWig": ("io.tracks",),
     "matplotlib": ("plots",),

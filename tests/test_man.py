@@ -1,8 +1,9 @@
-"""Man pages and --help say the same."""
+"""Man pages, launchers and metadata agree with the commands and the version."""
 
 import re
 import shutil
 import subprocess
+import sys
 
 import click
 import pytest
@@ -38,16 +39,16 @@ def help_options(name):
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_options_are_those_of_the_command(name):
+def test_a_page_lists_the_options_of_its_command(name):
     assert page_options(f"bertsnr-{name}") == help_options(name)
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_page_names_the_purpose_and_the_statuses(name):
+def test_a_page_has_the_purpose_and_all_sections(name):
     text = plain((ROOT / "man" / f"bertsnr-{name}.1").read_text())
     assert f"bertsnr-{name} - {COMMANDS[name]}" in text
     assert f'"bertsnr_tools {__version__}"' in text
-    for section in ("SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"):
+    for section in ("SYNOPSIS", "DESCRIPTION", "OPTIONS", "OUTPUT", "EXIT STATUS", "EXAMPLES", "SEE ALSO"):
         assert f".SH {section}\n" in text or f'.SH "{section}"\n' in text
 
 
@@ -58,7 +59,7 @@ def test_overview_lists_every_command():
     assert set(bertsnr.list_commands(None)) == set(COMMANDS)
 
 
-@pytest.mark.skipif(not shutil.which("man"), reason="no man here")
+@pytest.mark.skipif(not shutil.which("man"), reason="needs man")
 @pytest.mark.parametrize("name", ["bertsnr", *(f"bertsnr-{name}" for name in COMMANDS)])
 def test_pages_render_without_warnings(name):
     done = subprocess.run(
@@ -70,12 +71,27 @@ def test_pages_render_without_warnings(name):
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
+def test_every_command_has_a_launcher():
+    names = {"bertsnr", *(f"bertsnr-{name}" for name in COMMANDS)}
+    launchers = list((ROOT / "bin").iterdir())
+    assert {path.name for path in launchers} == names
+    assert len({path.read_text() for path in launchers}) == 1 and all(path.stat().st_mode & 0o111 for path in launchers)
+
+
+def test_metadata_has_the_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_python_m_is_bertsnr():
+    done = subprocess.run([sys.executable, "-m", "bertsnr_tools", "-V"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"bertsnr_tools {__version__}\n")
+
+
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_launchers(launch, name):
-    for arguments in (["--help"], ["-h"]):
-        alone, through = launch(name, *arguments), launch("", name, *arguments)
-        assert alone.status == through.status == 0
-        assert alone.out.replace(f"bertsnr-{name}", f"bertsnr {name}") == through.out.replace(
-            f"bertsnr-{name}", f"bertsnr {name}"
-        )
+    alone, through = launch(name, "--help"), launch("", name, "-h")
+    assert alone.status == through.status == 0
+    for outcome in (alone, through):
+        assert outcome.out.startswith(f"Usage: bertsnr{'-' if outcome is alone else ' '}{name} [OPTIONS]")
+    assert alone.out.splitlines()[1:] == through.out.splitlines()[1:]
     assert launch(name, "-V").out == f"bertsnr_tools {__version__}\n"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from bertsnr_tools.metrics import NAMES, Ranking, auc, aupr, bootstrap, precision_recall_curve, six_metrics
+from bertsnr_tools.metrics import NAMES, Ranking, auc, aupr, bootstrap_intervals, precision_recall_curve, six_metrics
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -45,7 +45,7 @@ def test_weights_count_items_that_often():
         assert ranking.six_metrics(weights) == pytest.approx(repeated.six_metrics(), nan_ok=True)
 
 
-def test_roc_curve_is_that_of_scikit_learn():
+def test_roc_curve_as_scikit_learn():
     labels, scores = np.array([0, 1, 1, 0, 1]), np.array([0.1, 0.9, 0.4, 0.4, 0.2])
     false, true, _ = sk.roc_curve(labels, scores, drop_intermediate=False)
     own = Ranking(labels, scores).roc_curve()
@@ -57,17 +57,21 @@ def test_bootstrap_intervals():
     labels = np.zeros((200, 20), dtype=int)
     labels[:100, 5:9] = 1
     scores = np.clip(labels * 0.4 + rng.random(labels.shape) * 0.7, 0, 1)
-    intervals = bootstrap(labels, scores, 0.5, 300, 1)
+    intervals = bootstrap_intervals(labels, scores, 0.5, 300, 1)
     own = six_metrics(labels, scores)
     assert set(intervals) == set(NAMES)
     for name, (low, high) in intervals.items():
         assert low < own[name] < high and high - low < 0.2
-    assert intervals == bootstrap(labels, scores, 0.5, 300, 1) != bootstrap(labels, scores, 0.5, 300, 2)
+    assert (
+        intervals
+        == bootstrap_intervals(labels, scores, 0.5, 300, 1)
+        != bootstrap_intervals(labels, scores, 0.5, 300, 2)
+    )
     # a window is drawn as a whole: where all of its bases agree, the interval is that of 200 items, not of 4,000
     windows = np.repeat((np.arange(200) < 100)[:, None], 20, axis=1).astype(int)
     noisy = np.repeat((rng.random(200) < 0.8)[:, None], 20, axis=1) ^ (windows == 0)
-    low, high = bootstrap(windows, noisy.astype(float), 0.5, 300, 1)["accuracy"]
+    low, high = bootstrap_intervals(windows, noisy.astype(float), 0.5, 300, 1)["accuracy"]
     assert 0.08 < high - low < 0.16
     # one window of each class: some replicates hold a single class
-    few = bootstrap(np.array([0, 1]), np.array([0.2, 0.8]), 0.5, 50, 1)
+    few = bootstrap_intervals(np.array([0, 1]), np.array([0.2, 0.8]), 0.5, 50, 1)
     assert few["auc"] == (1, 1)

@@ -10,30 +10,34 @@ from hypothesis import strategies as st
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.io.fasta import Genome
 from bertsnr_tools.io.intervals import Interval
-from bertsnr_tools.io.motif_files import BASES, Motif, jaspar_text, meme_text, read_meme, read_motifs, unique_id
-from bertsnr_tools.motifs.instances import (
-    InstanceCounts,
-    called_instances,
-    instance_starts,
-    min_called_bases,
-    site_instances,
+from bertsnr_tools.io.motif_files import (
+    BASES,
+    Motif,
+    jaspar_text,
+    meme_text,
+    read_meme,
+    read_motif,
+    read_motifs,
+    unique_id,
+    write_motifs,
 )
-from bertsnr_tools.predict.calling import Site
+from bertsnr_tools.motifs.discovery import discover_motifs
+from bertsnr_tools.motifs.instances import InstanceCounts, InstanceRule, called_instances, instance_starts
+from bertsnr_tools.motifs.sources import SiteSource
+from bertsnr_tools.predict.calling import CalledSite, Site
 from bertsnr_tools.sequence.encoding import encode
 
-# a hand-made motif, and one as it comes from instances
 SHORT = Motif("A_1", np.array([[7, 0, 0, 0], [0, 3, 3, 1], [2, 2, 2, 1]], dtype=float), "short")
 
 
 def random_motif(seed, width, sites):
     rng = np.random.default_rng(seed)
-    return Motif(
-        f"M{seed}", np.array([rng.multinomial(sites, rng.dirichlet([0.4] * 4)) for _ in range(width)], dtype=float)
-    )
+    counts = [rng.multinomial(sites, rng.dirichlet([0.4] * 4)) for _ in range(width)]
+    return Motif(f"M{seed}", np.array(counts, dtype=float))
 
 
 def first_instance_slowly(calls, width, coverage):
-    """The paper's procedure, step by step: the first unbroken run of good windows, `width` bases around its middle."""
+    """The paper's procedure, step by step: `width` bases around the middle of the first run of good windows."""
     left = right = None
     for start in range(len(calls) - width + 1):
         good = sum(calls[start : start + width]) * 1000 >= round(coverage * 1000) * width
@@ -46,17 +50,17 @@ def first_instance_slowly(calls, width, coverage):
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.5, 1.0])
-def test_first_instance_is_that_of_a_slow_reference(coverage):
+def test_first_instance_equals_a_slow_reference(coverage):
     rng = random.Random(3)
     found = Counter()
     for _ in range(4000):
         length, width = rng.randint(1, 60), rng.randint(1, 20)
-        share = rng.choice([0.3, 0.7, 0.9, 0.97])
-        calls = [int(rng.random() < share) for _ in range(length)]
+        fraction = rng.choice([0.3, 0.7, 0.9, 0.97])
+        calls = [int(rng.random() < fraction) for _ in range(length)]
         if rng.random() < 0.5:  # as a model calls: long runs
             a, b = sorted(rng.choices(range(length + 1), k=2))
             calls = [int(a <= i < b) ^ int(rng.random() < 0.03) for i in range(length)]
-        starts = instance_starts(np.array(calls), width, coverage)
+        starts = instance_starts(np.array(calls), width, InstanceRule(coverage=coverage).min_called_bases(width))
         slow = first_instance_slowly(calls, width, coverage)
         assert (starts[0] if len(starts) else None) == slow
         assert all(0 <= start <= length - width for start in starts)
@@ -66,74 +70,91 @@ def test_first_instance_is_that_of_a_slow_reference(coverage):
 
 def test_every_run_is_an_instance():
     calls = np.array([int(c) for c in "0111110000011111001111100"])
-    assert instance_starts(calls, 5, 0.8).tolist() == [1, 11, 18]
-    assert instance_starts(calls, 5, 1.0).tolist() == [1, 11, 18]
-    assert instance_starts(calls, 9, 0.7).tolist() == [13]
+    assert instance_starts(calls, 5, 4).tolist() == [1, 11, 18]
+    assert instance_starts(calls, 5, 5).tolist() == [1, 11, 18]
+    assert instance_starts(calls, 9, 7).tolist() == [13]
 
 
-def test_bases_needed():
-    assert [min_called_bases(width, 0.8) for width in (1, 5, 10, 11, 15, 19, 35)] == [1, 4, 8, 9, 12, 16, 28]
-    assert min_called_bases(10, 0.7) == 7 and min_called_bases(3, 0.001) == 1
+def test_min_called_bases():
+    rule = InstanceRule()
+    assert [rule.min_called_bases(width) for width in (1, 5, 10, 11, 15, 19, 35)] == [1, 4, 8, 9, 12, 16, 28]
+    assert InstanceRule(coverage=0.7).min_called_bases(10) == 7
+    assert InstanceRule(coverage=0.001).min_called_bases(3) == 1
 
 
 @pytest.mark.parametrize("strand", ["+", "-"])
-def test_instances_of_sites_are_those_of_calls(tmp_path, strand):
+def test_site_instances_equal_instances_of_calls(tmp_path, strand):
     """A called site alone in its sequence gives what the sliding window finds, on either strand."""
+    found = Counter()
     rng = random.Random(4)
     text = "".join(rng.choices("ACGT", k=400))
     (tmp_path / "g.fa").write_text(f">chr1\n{text}\n>chr2:1001-1400\n{text}\n")
     genome = Genome(str(tmp_path / "g.fa"))
-    turned = text[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    reverse = text[::-1].translate(str.maketrans("ACGT", "TGCA"))
     for _ in range(300):
         width = rng.randint(3, 25)
         start = rng.randint(30, 300)
         end = start + rng.randint(1, 60)
         calls = np.zeros(400, dtype=int)
         calls[start:end] = 1
-        starts = instance_starts(calls if strand == "+" else calls[::-1], width, 0.8)
+        rule = InstanceRule(width)
+        starts = instance_starts(calls if strand == "+" else calls[::-1], width, rule.min_called_bases(width))
         for chrom, shift in (("chr1", 0), ("chr2", 1000)):
             site = Interval(chrom, start + shift, end + shift, "TF", strand)
-            skipped = Counter()
-            instances = list(site_instances([site], genome, "x.bed", {"TF": width}, 0.8, skipped))
-            assert len(instances) + skipped["short"] == 1 and len(instances) == len(starts)
+            source = SiteSource([site], genome, rule)
+            instances = list(source.instances())
+            found[len(instances)] += 1
+            assert len(instances) + source.skipped["short"] == 1 and len(instances) == len(starts)
             for instance in instances:
                 own = int(starts[0])
-                assert instance.sequence.decode() == (text if strand == "+" else turned)[own : own + width]
+                assert instance.sequence.decode() == (text if strand == "+" else reverse)[own : own + width]
                 first = own if strand == "+" else 400 - own - width
-                assert (instance.place.start, instance.place.end) == (first + shift, first + width + shift)
+                assert (instance.interval.start, instance.interval.end) == (first + shift, first + width + shift)
+    assert min(found[0], found[1]) > 50
 
 
-def test_sites_that_cannot_be_read_are_counted(tmp_path):
+def test_skipped_sites_are_counted(tmp_path):
     (tmp_path / "g.fa").write_text(">c\nACGTACGTNACGTACGTACGT\n")
     genome = Genome(str(tmp_path / "g.fa"))
-    sites = [
-        Interval("c", 0, 3, "TF"),
-        Interval("c", 6, 11, "TF"),
-        Interval("c", 12, 14, "TF"),
-        Interval("c", 12, 17, "TF"),
-    ]
-    skipped = Counter()
-    assert [i.sequence for i in site_instances(sites, genome, "x", {"TF": 5}, 0.6, skipped)] == [b"TACGT"]
-    assert skipped == {"edge": 1, "n": 1, "short": 1}
-    with pytest.raises(DataError, match="x, line 7: end 30 is past the end of c"):
-        list(site_instances([Interval("c", 20, 30, "TF", "+", 7)], genome, "x", {"TF": 5}, 0.8, skipped))
-    with pytest.raises(DataError, match="x, line 8: no sequence named 'd'"):
-        list(site_instances([Interval("d", 2, 3, "TF", "+", 8)], genome, "x", {"TF": 5}, 0.8, skipped))
+    rule = InstanceRule(5, 0.6)
+    sites = [Interval("c", start, end, "TF") for start, end in ((0, 3), (6, 11), (12, 14), (12, 17))]
+    source = SiteSource(sites, genome, rule)
+    assert [instance.sequence for instance in source.instances()] == [b"TACGT"]
+    assert source.skipped == {"edge": 1, "n": 1, "short": 1}
+    with pytest.raises(DataError, match="x:7: end 30 is past the end of c"):
+        list(SiteSource([Interval("c", 20, 30, "TF", "+", 7)], genome, rule, "x").instances())
+    with pytest.raises(DataError, match="x:8: no sequence named 'd'"):
+        list(SiteSource([Interval("d", 2, 3, "TF", "+", 8)], genome, rule, "x").instances())
+    with pytest.raises(DataError, match="x: contains no sites"):
+        SiteSource([], genome, rule, "x")
 
 
-def test_one_instance_of_two_strands_is_the_better():
-    track = np.zeros((2, 30), dtype=np.float32)
-    track[0, 3:8], track[1, 12:17] = 0.7, 0.9
-    assert called_instances(track, 0.5, 5, 0.8, every=False) == [Site(12, 17, "-", pytest.approx(0.9))]
-    assert [site[:3] for site in called_instances(track, 0.5, 5, 0.8, every=True)] == [(3, 8, "+"), (12, 17, "-")]
-    track[1, 3:8] = 0.6  # the other strand of a better site
-    assert [site[:3] for site in called_instances(track, 0.5, 5, 0.8, every=True)] == [(3, 8, "+"), (12, 17, "-")]
-    assert called_instances(track[::-1], 0.5, 5, 0.8, every=False)[0][:3] == (3, 8, "-")
-    assert called_instances(track, 0.95, 5, 0.8, every=False) == []
+def test_discovery_takes_files_and_objects(tmp_path):
+    (tmp_path / "g.fa").write_text(">c\nACGTACGTNACGTACGTACGT\n")
+    (tmp_path / "s.bed").write_text("c\t0\t4\tA\nc\t12\t16\tA\nc\t14\t19\tB\n")
+    genome = Genome(str(tmp_path / "g.fa"))
+    sites = [CalledSite("c", 0, 4, "A", 1, "+", 1, 2, 0), CalledSite("c", 12, 16, "A", 1, "+", 1, 2, 0)]
+    from_file = discover_motifs(tmp_path / "s.bed", tmp_path / "g.fa")
+    (from_sites,) = discover_motifs(sites, genome)
+    assert [(motif.id, motif.width, motif.sites) for motif in from_file] == [("A", 4, 2), ("B", 5, 1)]
+    assert from_sites.counts.tolist() == from_file[0].counts.tolist()
+    assert from_sites.counts.tolist() == [[1, 0, 0, 1], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+
+
+def test_the_better_of_two_strands_is_the_instance():
+    one, every = InstanceRule(), InstanceRule(every=True)
+    scores = np.zeros((2, 30), dtype=np.float32)
+    scores[0, 3:8], scores[1, 12:17] = 0.7, 0.9
+    assert called_instances(scores, 0.5, 5, one) == [Site(12, 17, "-", pytest.approx(0.9))]
+    assert [site[:3] for site in called_instances(scores, 0.5, 5, every)] == [(3, 8, "+"), (12, 17, "-")]
+    scores[1, 3:8] = 0.6  # the other strand of a better site
+    assert [site[:3] for site in called_instances(scores, 0.5, 5, every)] == [(3, 8, "+"), (12, 17, "-")]
+    assert called_instances(scores[::-1], 0.5, 5, one)[0][:3] == (3, 8, "-")
+    assert called_instances(scores, 0.95, 5, one) == []
     # the first run of the reverse strand is its rightmost
-    track = np.zeros((2, 30))
-    track[1, 2:7], track[1, 20:25] = 0.9, 0.8
-    assert called_instances(track, 0.5, 5, 0.8, every=False)[0][:3] == (20, 25, "-")
+    scores = np.zeros((2, 30))
+    scores[1, 2:7], scores[1, 20:25] = 0.9, 0.8
+    assert called_instances(scores, 0.5, 5, one)[0][:3] == (20, 25, "-")
 
 
 def test_matrices():
@@ -142,14 +163,13 @@ def test_matrices():
     assert SHORT.information[0].tolist() == [2, 0, 0, 0]
     even = Motif("e", np.full((1, 4), 5.0))
     assert np.allclose(even.information, 0) and np.allclose(even.log_odds, 0)
-    assert SHORT.log_odds[0, 0] == pytest.approx(np.log2(7.25 / 8 / 0.25)) and SHORT.log_odds[0, 1] == pytest.approx(
-        np.log2(0.25 / 8 / 0.25)
-    )
+    assert SHORT.log_odds[0, 0] == pytest.approx(np.log2(7.25 / 8 / 0.25))
+    assert SHORT.log_odds[0, 1] == pytest.approx(np.log2(0.25 / 8 / 0.25))
     assert SHORT.reverse_complement().counts[-1].tolist() == [0, 0, 0, 7]
-    pile = InstanceCounts(3)
-    for word in ("ACG", "ACT", "TTT"):
-        pile.add(word.encode())
-    assert pile.counts.tolist() == [[2, 0, 0, 1], [0, 2, 0, 1], [0, 0, 1, 2]]
+    pfm = InstanceCounts(3)
+    for sequence in (b"ACG", b"ACT", b"TTT"):
+        pfm.add(sequence)
+    assert pfm.counts.tolist() == [[2, 0, 0, 1], [0, 2, 0, 1], [0, 0, 1, 2]]
     assert "".join(BASES[c] for c in [0, 3, 1, 2]) == "ATCG" and encode(b"ATCG").tolist() == [0, 1, 2, 3]
 
 
@@ -165,12 +185,12 @@ MOTIFS = [SHORT, random_motif(1, 19, 812), random_motif(2, 1, 1), random_motif(3
 
 def test_meme_round_trip(tmp_path):
     path = tmp_path / "m.meme"
-    path.write_text(meme_text(MOTIFS))
+    write_motifs(str(path), MOTIFS)
     again = read_meme(str(path))
     assert [(m.id, m.name, m.sites) for m in again] == [(m.id, m.name, m.sites) for m in MOTIFS]
     for one, other in zip(MOTIFS, again):
         assert np.array_equal(one.counts, other.counts)
-    assert meme_text(again) == meme_text(MOTIFS)
+    assert path.read_text() == meme_text(again) == meme_text(MOTIFS)
     rows = [line.split() for line in path.read_text().splitlines() if line.startswith(" ")]
     assert len(rows) == sum(m.width for m in MOTIFS)
     assert all(sum(int(value.replace(".", "")) for value in row) == 10**6 for row in rows)
@@ -193,13 +213,10 @@ def test_three_other_readers_see_the_same_matrices(tmp_path):
     for motif, one, two, three in zip(MOTIFS, first, second.values(), third):
         written = np.array([[round(v * 1e6) / 1e6 for v in row] for row in motif.probs])
         assert one.num_occurrences == motif.sites
-        assert (
-            np.abs(np.array([one.counts[letter] for letter in BASES]).T - motif.counts).max() <= 1
-        )  # it rounds shares times sites
+        counts = np.array([one.counts[letter] for letter in BASES]).T
+        assert np.abs(counts - motif.counts).max() <= 1  # Biopython rounds probabilities times sites
         assert np.abs(two.T - written).max() < 2e-6
-        odds = np.array([list(row) for row in three.pwm])[
-            :, [0, 1, 3, 2]
-        ]  # over a background of 0.25, letters A, C, T, G
+        odds = np.array([list(row) for row in three.pwm])[:, [0, 1, 3, 2]]  # from A, C, T, G; background 0.25
         assert np.abs(odds / 4 - written).max() < 2e-6
 
 
@@ -207,16 +224,25 @@ def test_jaspar_is_read_by_biopython(tmp_path):
     from Bio import motifs as biopython
 
     path = tmp_path / "m.jaspar"
-    path.write_text(jaspar_text(MOTIFS))
+    write_motifs(str(path), MOTIFS, form="jaspar")
     with path.open() as stream:
         read = biopython.parse(stream, "jaspar")
     for motif, other in zip(MOTIFS, read):
-        assert other.matrix_id == motif.id and np.array_equal(
-            np.array([other.counts[letter] for letter in BASES]).T, motif.counts
-        )
+        assert other.matrix_id == motif.id
+        assert np.array_equal(np.array([other.counts[letter] for letter in BASES]).T, motif.counts)
 
 
-def test_files_of_other_hands(tmp_path):
+def test_motif_of_a_name(tmp_path):
+    path = str(tmp_path / "m.meme")
+    write_motifs(path, MOTIFS)
+    assert read_motif(path, "M3").id == "M3" and read_motif(path, "short").id == "A_1"
+    with pytest.raises(DataError, match="contains 5 motifs; expected exactly one named CTCF"):
+        read_motif(path, "CTCF")
+    write_motifs(path, MOTIFS[:1])
+    assert read_motif(path, "CTCF").id == "A_1"
+
+
+def test_meme_file_from_another_program(tmp_path):
     path = tmp_path / "m.meme"
     path.write_text(
         "MEME version 5.5.5\r\n\r\nALPHABET= ACGT\r\n\r\nMOTIF MA1 two words\r\n"
@@ -235,23 +261,23 @@ MATRIX = "letter-probability matrix: alength= 4 w= 2 nsites= 3 E= 0\n"
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "line 1: begins with '', a MEME motif file begins with 'MEME version'"),
-        (">MA1\nA [ 1 ]\n", "line 1: begins with '>MA1'"),
-        (HEAD, "holds no motif"),
-        (
-            "MEME version 4\nALPHABET= ACDEFGHIKLMNPQRSTVWY\n",
-            "line 2: alphabet is 'ACDEFGHIKLMNPQRSTVWY', needed is ACGT",
-        ),
-        (HEAD + "MOTIF\n", "line 5: the motif has no name"),
-        (HEAD + MATRIX, "line 5: a matrix stands before the first MOTIF line"),
+        ("", ":1: begins with ''; a MEME motif file begins with 'MEME version'"),
+        (">MA1\nA [ 1 ]\n", ":1: begins with '>MA1'"),
+        (HEAD, ": contains no motif"),
+        ("MEME version 4\nALPHABET= ACDEFGHIKLM\n", ":2: alphabet is 'ACDEFGHIKLM'; expected ACGT"),
+        (HEAD + "MOTIF\n", ":5: the motif has no name"),
+        (HEAD + MATRIX, ":5: matrix before the first MOTIF line"),
         (HEAD + "MOTIF a\nMOTIF b\n", "motif 'a' has no letter-probability matrix"),
-        (HEAD + "MOTIF b\n", "line 5: motif 'b' has no letter-probability matrix"),
-        (HEAD + "MOTIF a\nletter-probability matrix: alength= 4\n", "line 6: motif 'a' has w= ''"),
-        (HEAD + "MOTIF a\nletter-probability matrix: w= 99999999\n", "line 6: motif 'a' has w= '99999999'"),
-        (HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n", "line 8: row 2 of motif 'a' is ''"),
-        (HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n1 0 0\n", "line 8: row 2 of motif 'a' is '1 0 0'"),
-        (HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n1 0 0 nan\n", "line 8: row 2"),
-        (HEAD + "MOTIF a\n" + MATRIX + "0.3 0.1 0.1 0.1\n1 0 0 0\n", "line 7: row 1"),
+        (HEAD + "MOTIF b\n", ":5: motif 'b' has no letter-probability matrix"),
+        (HEAD + "MOTIF a\nletter-probability matrix: alength= 4\n", ":6: motif 'a' has w= ''"),
+        (HEAD + "MOTIF a\nletter-probability matrix: w= 99999999\n", ":6: motif 'a' has w= '99999999'"),
+        (
+            HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n",
+            ":8: row 2 of motif 'a': expected 4 probabilities that sum to 1, found ''",
+        ),
+        (HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n1 0 0\n", "sum to 1, found '1 0 0'"),
+        (HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n1 0 0 nan\n", ":8: row 2"),
+        (HEAD + "MOTIF a\n" + MATRIX + "0.3 0.1 0.1 0.1\n1 0 0 0\n", ":7: row 1"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, text, problem):
@@ -278,9 +304,8 @@ def test_counts_survive_both_formats(rows):
     jaspar = motifs_of(jaspar_text([Motif("M1", counts, "one")]))
     assert [(motif.id, motif.name, motif.counts.tolist()) for motif in jaspar] == [("M1", "one", counts.tolist())]
     meme = motifs_of(meme_text([Motif("M1", counts, "one")]))
-    assert [(motif.id, motif.name) for motif in meme] == [("M1", "one")] and np.abs(
-        meme[0].probs - jaspar[0].probs
-    ).max() < 2e-6
+    assert [(motif.id, motif.name) for motif in meme] == [("M1", "one")]
+    assert np.abs(meme[0].probs - jaspar[0].probs).max() < 2e-6
 
 
 @given(
@@ -294,9 +319,9 @@ def test_counts_survive_both_formats(rows):
 )
 def test_damaged_motif_files_are_motifs_or_an_error(rows, jaspar, cuts):
     text = (jaspar_text if jaspar else meme_text)([Motif("M1", np.array(rows, dtype=float))])
-    for place, gone, put in cuts:
-        at = int(place * len(text))
-        text = text[:at] + put + text[at + gone :]
+    for fraction, deleted, inserted in cuts:
+        start = int(fraction * len(text))
+        text = text[:start] + inserted + text[start + deleted :]
     try:
         motifs = motifs_of(text)
     except DataError:

@@ -10,45 +10,44 @@ import torch
 from bertsnr_tools.models.bertsnr import token_ids
 from bertsnr_tools.models.pretrained import read_pretrained
 from bertsnr_tools.sequence.encoding import CLS, MASK, SEP, reverse_complement_codes
-from bertsnr_tools.train.pretrain import IGNORED, PretrainConfig, _step, batches, mask_tokens, windows
+from bertsnr_tools.train.pretrain import PretrainRun
+from bertsnr_tools.train.pretrain_data import batches, windows
+from bertsnr_tools.train.pretrain_tasks import IGNORED, mask_tokens
 from conftest import BIN, DATA
 
 GENOME = str(DATA / "genome.fa")
 
 
 def test_windows_cover_the_sequence_once(tmp_path, monkeypatch):
-
     rng = np.random.default_rng(0)
     text = rng.choice(np.frombuffer(b"ACGT", dtype=np.uint8), 5000).tobytes()
     path = tmp_path / "a.fa"
     path.write_bytes(b">r\n" + text[:3000] + b"N" + text[3001:] + b"\n>short\nACGT\n")
     found = list(windows([str(path)], 50, 1, 0))
-    assert 96 <= len(found) <= 99  # one at each end may be cut, one holds the N
-    places = []
+    assert 96 <= len(found) <= 99  # one at each end may be cut, one contains the N
+    starts = []
     for codes in found:
-        letters = b"ATCG"
-        own, other = (bytes(letters[c] for c in turn) for turn in (codes, reverse_complement_codes(codes)))
-        assert (own in text) != (other in text)
-        places.append(text.find(own if own in text else other))
-    assert len(set(places)) == len(places) and len({place % 50 for place in places}) == 1
+        forward, reverse = (bytes(b"ATCG"[c] for c in strand) for strand in (codes, reverse_complement_codes(codes)))
+        assert (forward in text) != (reverse in text)
+        starts.append(text.find(forward if forward in text else reverse))
+    assert len(set(starts)) == len(starts) and len({start % 50 for start in starts}) == 1
     again = list(windows([str(path)], 50, 1, 0))
     assert np.array_equal(found, again) and not np.array_equal(found[:90], list(windows([str(path)], 50, 1, 1))[:90])
-    # how the file is read does not matter, once a piece is longer than a window
+    # the size of the pieces that are read does not matter
     monkeypatch.setattr("bertsnr_tools.io.fasta.CHUNK_BASES", 700)
     assert abs(len(list(windows([str(path)], 50, 1, 0))) - len(found)) <= 1
 
 
-def test_batches_go_on_for_ever_and_alike(monkeypatch):
-    monkeypatch.setattr("bertsnr_tools.train.pretrain.POOL_WINDOWS", 300)
-    plan = PretrainConfig(window=60, batch_size=32)
-    one, other = batches([GENOME], plan), batches([GENOME], plan)
+def test_batches_are_endless_and_reproducible(monkeypatch):
+    monkeypatch.setattr("bertsnr_tools.train.pretrain_data.POOL_WINDOWS", 300)
+    one, other = (batches([GENOME], 60, 32, seed=1) for _ in range(2))
     for _ in range(120):  # several epochs of 85 kb
         batch = next(one)
         assert batch.shape == (32, 60) and batch.max() < 4 and np.array_equal(batch, next(other))
 
 
 @pytest.mark.parametrize("k", [3, 6])
-def test_masks_are_spans_of_the_right_share(k):
+def test_masks_are_spans_of_the_right_fraction(k):
     rng = np.random.default_rng(1)
     ids = token_ids(rng.integers(0, 4, (400, 100)).astype(np.uint8), k).numpy()
     masked, targets = mask_tokens(ids, k, 0.15, rng)
@@ -63,76 +62,44 @@ def test_masks_are_spans_of_the_right_share(k):
     assert abs((fate == MASK).mean() - 0.8) < 0.02 and abs((fate == ids[hidden]).mean() - 0.1) < 0.02
 
 
-def test_pretraining_learns_and_its_folder_is_read(run_here, tmp_path):
-    """A sequence with a strong rule: the loss falls well below that of guessing, ln 64."""
+def test_pretraining_learns_and_its_directory_is_read(run_here, tmp_path):
+    """A sequence with a strong rule: the loss falls far below the loss of guessing, ln 64."""
     (tmp_path / "g.fa").write_text(">r\n" + "ACGGTCATTG" * 6000 + "\n")
-    outcome = run_here(
-        "pretrain",
-        "--steps",
-        120,
-        "--every",
-        40,
-        "--lr",
-        0.003,
-        "--batch-size",
-        16,
-        "-w",
-        40,
-        "--json",
-        "r.json",
-        "-o",
-        "enc",
-        "g.fa",
-    )
+    options = ("--batch-size", 16, "-w", 40, "--json", "r.json", "g.fa")
+    outcome = run_here("pretrain", "--steps", 120, "--every", 40, "--lr", 0.003, "-o", "enc", *options)
     assert outcome.status == 0, outcome.err
     history = json.loads((tmp_path / "r.json").read_text())["history"]
-    assert (
-        [row["step"] for row in history] == [40, 80, 120]
-        and history[-1]["loss"] < 1.5 < history[0]["loss"]
-        and history[-1]["accuracy"] > 0.6
-    )
+    assert [row["step"] for row in history] == [40, 80, 120]
+    assert history[-1]["loss"] < 1.5 < history[0]["loss"] and history[-1]["accuracy"] > 0.6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["enc", "g.fa", "r.json"]
     assert len({path.stat().st_mode for path in (tmp_path / "enc").iterdir()}) == 1  # whoever may read one may read all
     pretrained = read_pretrained(str(tmp_path / "enc"))
     assert pretrained.k == 3 and pretrained.config["num_hidden_layers"] == 4
-    # going on with it begins where it ended
-    outcome = run_here(
-        "pretrain",
-        "--steps",
-        5,
-        "--batch-size",
-        16,
-        "-w",
-        40,
-        "--lr",
-        1e-6,
-        "--encoder",
-        "enc",
-        "--json",
-        "s.json",
-        "-o",
-        "more",
-        "g.fa",
-    )
+    # a second pretraining starts from its weights
+    outcome = run_here("pretrain", "--steps", 5, "--lr", 1e-6, "--encoder", "enc", "-o", "more", *options)
     assert outcome.status == 0, outcome.err
+    more = read_pretrained(str(tmp_path / "more")).weights
+    changes = [float((more[name] - value).abs().max()) for name, value in pretrained.weights.items()]
+    assert len(changes) == len(more) and 0 < max(changes) < 1e-5
 
 
 def test_a_broken_run_goes_on_to_the_same_encoder(run_here, tmp_path, monkeypatch):
     arguments = ["--steps", 6, "--every", 2, "--batch-size", 4, "-w", 60, "--precision", "fp32"]
     assert run_here("pretrain", *arguments, "-o", "whole", GENOME).status == 0
-    step, count = _step, []
+    steps = []
 
-    def killed(*values):
-        count.append(1)
-        if len(count) == 4:
+    def interrupt(self, model, step, batch, real=PretrainRun._step):
+        steps.append(step)
+        if len(steps) == 4:
             raise KeyboardInterrupt
-        return step(*values)
+        return real(self, model, step, batch)
 
-    monkeypatch.setattr("bertsnr_tools.train.pretrain._step", killed)
-    assert run_here("pretrain", *arguments, "-o", "broken", GENOME).status == 130
-    assert not (tmp_path / "broken").exists() and (tmp_path / "broken.ckpt").exists()
-    monkeypatch.setattr("bertsnr_tools.train.pretrain._step", step)
-    assert run_here("pretrain", *arguments, "--resume", "-o", "broken", GENOME).status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainRun, "_step", interrupt)
+        assert run_here("pretrain", *arguments, "-o", "broken", GENOME).status == 130
+        assert not (tmp_path / "broken").exists() and (tmp_path / "broken.ckpt").exists()
+        assert run_here("pretrain", *arguments, "--resume", "-o", "broken", GENOME).status == 0
+    assert steps == [0, 1, 2, 3, 2, 3, 4, 5]
     one, other = (read_pretrained(str(tmp_path / name)).weights for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -150,50 +117,21 @@ def windows_of(motif, path, seed):
 def test_sites_of_many_are_learned_together_each_by_its_own_heads(run_here, tmp_path):
     for seed, motif in enumerate(["GATTACAGG", "CCTGGAATT"]):
         windows_of(motif, tmp_path / f"{motif}.fa", seed)
-    line = [
-        "pretrain",
-        "--task",
-        "sites",
-        "--every",
-        50,
-        "--lr",
-        0.003,
-        "--batch-size",
-        16,
-        "--json",
-        "r.json",
-        "GATTACAGG.fa",
-        "CCTGGAATT.fa",
-    ]
-    outcome = run_here(*line, "--steps", 200, "-o", "enc")
+    options = ("--task", "sites", "--steps", 200, "--every", 50, "--lr", 0.003, "--batch-size", 16, "--json", "r.json")
+    outcome = run_here("pretrain", *options, "-o", "enc", "GATTACAGG.fa", "CCTGGAATT.fa")
     assert outcome.status == 0, outcome.err
     history = json.loads((tmp_path / "r.json").read_text())["history"]
-    assert history[-1]["loss"] < 0.1  # to guess by the frequency of labels costs 0.3
+    assert history[-1]["loss"] < 0.1  # 0.3 for the frequency of the labels
     pretrained = read_pretrained(str(tmp_path / "enc"))
-    assert pretrained.k == 3 and pretrained.config["max_position_embeddings"] == 62  # the window is that of the files
-    # other windows of a factor that it knows: a model that begins with it is far ahead after an epoch
+    assert (
+        pretrained.k == 3 and pretrained.config["max_position_embeddings"] == 62
+    )  # a window of 60 bp, as in the files
+    # other windows of one of the factors: a model that starts from the encoder is far ahead after an epoch
     windows_of("CCTGGAATT", tmp_path / "new.fa", 9)
     scores = {}
     for encoder in ("enc", "new"):
-        assert (
-            run_here(
-                "train",
-                "--encoder",
-                encoder,
-                "--epochs",
-                1,
-                "--lr",
-                0.001,
-                "--swap",
-                0,
-                "--json",
-                "t.json",
-                "-o",
-                "t.pt",
-                "new.fa",
-            ).status
-            == 0
-        )
+        options = ("--encoder", encoder, "--epochs", 1, "--lr", 0.001, "--swap", 0, "--json", "t.json")
+        assert run_here("train", *options, "-o", "t.pt", "new.fa").status == 0
         scores[encoder] = json.loads((tmp_path / "t.json").read_text())["history"][-1]["aupr"]
     assert scores["enc"] > scores["new"] + 0.2, scores
 
@@ -202,32 +140,14 @@ def test_files_of_sites_must_be_windows_of_one_length(run_here, tmp_path):
     windows_of("GATTACAGG", tmp_path / "a.fa", 1)
     (tmp_path / "b.fa").write_text(">x site=1-9\n" + "ACGT" * 10 + "\n")
     outcome = run_here("pretrain", "--task", "sites", "-o", "enc", "a.fa", "b.fa")
-    assert (
-        outcome.status == 1
-        and "b.fa: record 'x' is 40 bp, needed are windows of 60 bp" in outcome.err
-        and not (tmp_path / "enc").exists()
-    )
+    assert outcome.status == 1 and "b.fa: record 'x' is 40 bp" in outcome.err and "60 bp" in outcome.err
+    assert not (tmp_path / "enc").exists()
 
 
 def test_two_processes_share_the_work(tmp_path):
-    """Under torchrun, the encoder of two processes is that of one, but for rounding."""
-    line = [
-        BIN / "bertsnr-pretrain",
-        "--steps",
-        "4",
-        "--batch-size",
-        "8",
-        "-w",
-        "60",
-        "--precision",
-        "fp32",
-        "--device",
-        "cpu",
-        "-@",
-        "1",
-        "--lr",
-        "1e-4",
-    ]
+    """Under torchrun, two processes train the same encoder as one, but for rounding."""
+    options = "--steps 4 --batch-size 8 -w 60 --precision fp32 --device cpu -@ 1 --lr 1e-4"
+    line = [BIN / "bertsnr-pretrain", *options.split()]
     subprocess.run([*line, "-o", tmp_path / "one", GENOME], check=True, capture_output=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
     done = subprocess.run(

@@ -2,7 +2,6 @@ import numpy as np
 import pybigtools
 import pytest
 
-from bertsnr_tools.attention import align_rows
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.io.tracks import BigWig, bed_line, bedgraph_lines, narrowpeak_line, track_line
@@ -39,33 +38,21 @@ def test_bigwig_is_read_by_another_reader(tmp_path):
             assert np.array_equal(file.values(place.chrom, place.start, place.end, fillna=None), values, equal_nan=True)
 
 
-def test_bigwig_refuses_what_it_cannot_hold(tmp_path):
+def test_bigwig_refuses_overlapping_and_missing_values(tmp_path):
     path = tmp_path / "t.bw"
     path.write_text("old")
     one = (Interval("c", 0, 5), np.ones(5))
     for tracks, problem in (
-        ([one, (Interval("c", 4, 6), np.ones(2))], r"c:4-5 has several"),
-        ([(Interval("c", 0, 5), np.full(5, NAN))], "there is no value"),
-        ([], "there is no value"),
+        ([one, (Interval("c", 4, 6), np.ones(2))], "c:4-5 has several values"),
+        ([(Interval("c", 0, 5), np.full(5, NAN))], "has no values"),
+        ([], "has no values"),
     ):
         with pytest.raises(DataError, match=problem):
             write_bigwig(str(path), tracks)
         assert [file.name for file in tmp_path.iterdir()] == ["t.bw"] and path.read_text() == "old"
 
 
-def test_alignment():
-    #   anchor     v
-    # row 0    1 2 3
-    # row 1        4 5
-    # row 2      6 7
-    rows = [np.array([1.0, 2, 3]), np.array([4.0, 5]), np.array([6.0, 7])]
-    matrix, first = align_rows(rows, [2, 0, 1])
-    assert first == -2
-    assert np.array_equal(matrix, [[1, 2, 3, NAN], [NAN, NAN, 4, 5], [NAN, 6, 7, NAN]], equal_nan=True)
-    assert align_rows([np.arange(3.0)] * 2, [0, 0])[1] == 0
-
-
-def test_bigwig_of_overlapping_pieces_has_the_greatest_value(tmp_path):
+def test_bigwig_of_overlapping_parts_has_the_maximum(tmp_path):
     path = tmp_path / "t.bw"
     rng = np.random.default_rng(2)
     truth = np.full(2000, NAN)

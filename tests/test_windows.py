@@ -8,13 +8,13 @@ from bertsnr_tools.errors import DataError
 from bertsnr_tools.io.fasta import Genome, Record
 from bertsnr_tools.io.intervals import Interval, read_bed
 from bertsnr_tools.sequence.encoding import reverse_complement
-from bertsnr_tools.sequence.windows import Windows, cut_windows, loci, read_windows, split_by_locus
+from bertsnr_tools.sequence.windows import WindowCutter, Windows, loci, read_windows, split_by_locus
 from conftest import DATA
 
 
 def cut(sites, genome, window=100, max_n=0, seed=1):
-    skipped = Counter()
-    return list(cut_windows(sites, genome, window, max_n, seed, skipped)), skipped
+    cutter = WindowCutter(genome, window, max_n=max_n, seed=seed)
+    return list(cutter.cut(sites)), cutter.skipped
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def small(tmp_path):
     return Genome(str(tmp_path / "g.fa"))
 
 
-def test_every_window_holds_its_site_in_its_own_direction(genome):
+def test_every_window_contains_its_site_in_its_own_direction(genome):
     reference, sites = Genome(str(genome)), list(read_bed(str(DATA / "sites.bed")))
     records, skipped = cut(sites, reference)
     assert len(records) + skipped.total() == len(sites) and len(records) > 300
@@ -44,7 +44,7 @@ def test_every_window_holds_its_site_in_its_own_direction(genome):
 
 
 def test_offsets_are_uniform_over_what_is_allowed(small):
-    #  c   ACGTTGCATTGACCATGNNACGG      window 10, site [8, 12): starts 2..8 but 8 would hold the N at 17
+    #  c   ACGTTGCATTGACCATGNNACGG      window 10, site [8, 12): starts 2..8 but 8 would contain the N at 17
     seen = Counter(cut([Interval("c", 8, 12)], small, window=10, seed=seed)[0][0].name for seed in range(4200))
     assert sorted(seen) == [f".::c:{start}-{start + 10}(+)" for start in range(2, 8)]
     assert all(abs(n - 700) < 5 * 700**0.5 for n in seen.values())
@@ -111,17 +111,17 @@ def test_read_windows(tmp_path):
 @pytest.mark.parametrize(
     ("text", "positive", "problem"),
     [
-        (">a\nACGTACGT\n", True, "record 'a': a positive window needs site="),
-        (">a site=1-4\nACGTACGT\n", False, "record 'a': a negative window has no site="),
-        (">a site=1-4\nACGTACGT\n>b site=1-4\nACGT\n", True, "record 'b' is 4 bp, needed are windows of 8 bp"),
-        (">a site=4-9\nACGTACGT\n", True, "site is '4-9', needed is a-b with 0 <= a < b <= 8"),
+        (">a\nACGTACGT\n", True, "record 'a' has no site=a-b in its header"),
+        (">a site=1-4\nACGTACGT\n", False, "record 'a' has site= in its header; expected a negative"),
+        (">a site=1-4\nACGTACGT\n>b site=1-4\nACGT\n", True, "record 'b' is 4 bp; expected 8 bp"),
+        (">a site=4-9\nACGTACGT\n", True, "site is '4-9'; expected a-b with 0 <= a < b <= 8"),
         (">a site=4-4\nACGTACGT\n", True, "site is '4-4'"),
         (">a site=x\nACGTACGT\n", True, "site is 'x'"),
-        (">a site=1-3\nACGTACGT\n", True, "site 1-3 is shorter than one token of 3"),
-        (">a site=0-2\nAC\n", True, "shorter than one token"),
+        (">a site=1-3\nACGTACGT\n", True, "site 1-3 is shorter than a token of 3"),
+        (">a site=0-2\nAC\n", True, "less than a token of 3 bp"),
     ],
 )
-def test_windows_that_are_none(tmp_path, text, positive, problem):
+def test_bad_windows(tmp_path, text, positive, problem):
     path = tmp_path / "w.fa"
     path.write_text(text)
     with pytest.raises(DataError, match=problem):

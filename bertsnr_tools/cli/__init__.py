@@ -1,35 +1,34 @@
-"""The command line: commands in the order of a project, and the one place where errors become a line and a status."""
+"""The command line: the list of commands, and the one module that turns errors into a line and an exit status."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import signal
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from .. import __version__
 from ..errors import BertsnrError
 
-COMMANDS = {
+COMMANDS = {  # in the order of a project; each is a module of this package with a function of the same name
     "windows": "cut labelled windows around known sites",
-    "shuffle": "shuffle sequences, keeping their k-mer counts",
-    "pretrain": "train an encoder that models begin with",
+    "shuffle": "shuffle sequences and preserve their k-mer counts",
+    "pretrain": "pretrain an encoder for several models",
     "train": "train a model on windows",
     "predict": "call binding sites with trained models",
-    "evaluate": "measure models on labelled windows",
-    "motifs": "make motifs of called sites and compare them with known ones",
+    "evaluate": "evaluate models on labelled windows",
+    "motifs": "make motifs from called sites and compare them with known motifs",
     "attn": "show which bases a model attends to",
-    "models": "list the models that come with the package",
+    "models": "list the shipped models",
 }
 
 
 class _Commands(click.Group):
-    """Imports a command only when it is run, so that help needs neither numpy nor torch."""
+    """Imports a command only when it is run, so that help imports neither numpy nor torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -43,11 +42,12 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            raise click.UsageError(
-                f"no command {args[0]!r}{f', did you mean {near[0]}?' if near else ''} (commands: {', '.join(COMMANDS)})",
-                ctx,
-            ) from error
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            message = f"no command {args[0]!r}{hint} (commands: {', '.join(COMMANDS)})"
+            raise click.UsageError(message, ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -75,67 +75,76 @@ def bertsnr() -> None:
 def main(name: str | None = None) -> NoReturn:
     """Run `bertsnr`, or one command under its own name `bertsnr-<name>`, and exit.
 
-    Status 0: done; 1: the data, the system or the device are at fault; 2: the command line is; 130: interrupted.
+    Exit status 0: success; 1: an error in the data, the system or the device; 2: a usage error; 130: interrupted.
     """
     program = f"bertsnr-{name}" if name else "bertsnr"
-    status: Any = 0
     signal.signal(signal.SIGTERM, _terminated)
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "0"  # read when torch is imported: threads that wait leave the CPU to others
     try:
-        status = (command(name) if name else bertsnr).main(prog_name=program, standalone_mode=False)
+        result: Any = (command(name) if name else bertsnr).main(prog_name=program, standalone_mode=False)
+        status = result if isinstance(result, int) else 0
         if sys.stdout is not None:
             sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        _say(error.format_message())
-        status = 2
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else _path(program)
-        _say(f"{where}: {' '.join(error.format_message().split())} (see {where} --help)")
-        status = 2
-    except BertsnrError as error:
-        _say(f"{_path(program)}: {error}")
-        status = error.exit_status
-    except (click.Abort, KeyboardInterrupt):
-        _say(f"{program}: interrupted")
-        status = 130
-    except BrokenPipeError:  # whoever reads us has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         status = 1
-    except OSError as error:
-        _say(
-            f"{_path(program)}: {error.filename + ': ' if isinstance(error.filename, str) else ''}{error.strerror or error}"
-        )
-        status = 1
-    except MemoryError:
-        _say(f"{_path(program)}: out of memory")
-        status = 1
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+    except (Exception, KeyboardInterrupt) as error:
+        explained = _explain(error, program)
+        if explained is None:
             raise
-        _say(
-            f"{_path(program)}: out of memory on the device: a smaller --batch-size needs less, and --device cpu none of it"
-        )
-        status = 1
-    _leave(status if isinstance(status, int) else 0)
+        _print_error(explained.text)
+        status = explained.status
+    _exit(status)
+
+
+class _Explained(NamedTuple):
+    """An error as one line for the user and an exit status."""
+
+    text: str
+    status: int
+
+
+def _explain(error: BaseException, program: str) -> _Explained | None:
+    """Explain an error to the user; None for an error of the program itself."""
+    path = _command_path(program)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return _Explained(error.format_message(), 2)
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx else path
+        return _Explained(f"{where}: {' '.join(error.format_message().split())} (see {where} --help)", 2)
+    if isinstance(error, BertsnrError):
+        return _Explained(f"{path}: {error}", error.exit_status)
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        return _Explained(f"{program}: interrupted", 130)
+    if isinstance(error, OSError):
+        file = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        return _Explained(f"{path}: {file}{error.strerror or error}", 1)
+    if isinstance(error, MemoryError):
+        return _Explained(f"{path}: out of memory", 1)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, by name because torch may not be imported
+        return _Explained(f"{path}: out of GPU memory; reduce --batch-size or use --device cpu", 1)
+    return None
 
 
 def _terminated(number: int, frame: Any) -> NoReturn:
-    """Unwind on `kill`, so that temporary files are removed."""
+    """Unwind on SIGTERM, so that temporary files are removed."""
     sys.exit(128 + number)
 
 
-def _path(program: str) -> str:
+def _command_path(program: str) -> str:
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     return f"{program} {words[0]}" if program == "bertsnr" and words and words[0] in COMMANDS else program
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     if sys.stderr is not None:
         if "--debug" in sys.argv:
             traceback.print_exc()
         print(text, file=sys.stderr)
 
 
-def _leave(status: int) -> NoReturn:
-    """Exit without a second complaint about a standard output that is already lost."""
+def _exit(status: int) -> NoReturn:
+    """Exit without a second error message when standard output has failed."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

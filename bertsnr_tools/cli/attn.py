@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from . import options
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from ..io.fasta import Record
+    from ..attention import HeadChoice, Profile
     from ..io.motif_files import Motif
     from ..models.bertsnr import BertSNR
     from ..models.device import Runtime
 
-LONGEST = 500  # bases of a record whose layers and heads are shown
+
+class Figures(NamedTuple):
+    """Names of the outputs that show one record; None for those not requested."""
+
+    plot: str | None
+    plot_layers: str | None
+    html: str | None
+
+    @property
+    def map_options(self) -> str:
+        """The requested options that show all layers and heads."""
+        return " and ".join(name for name, path in (("--plot-layers", self.plot_layers), ("--html", self.html)) if path)
 
 
 @options.command
@@ -27,14 +37,14 @@ LONGEST = 500  # bases of a record whose layers and heads are shown
     "-o",
     "--output",
     metavar="FILE",
-    help="Write the values to FILE.  [default: standard output, unless another output is asked for]",
+    help="Write the values to FILE.  [default: standard output, or none with another output]",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["bedgraph", "tsv"]),
     default="bedgraph",
-    help="A line for each stretch of one value, or a row for each record.",
+    help="A line for each run of equal values, or a row for each record.",
 )
 @click.option("--bigwig", metavar="FILE", help="Write the values as bigWig.")
 @click.option("--layer", type=click.IntRange(1), metavar="INT", help="Layer, counted from 1.  [default: the last]")
@@ -42,20 +52,19 @@ LONGEST = 500  # bases of a record whose layers and heads are shown
 @click.option(
     "--plot",
     metavar="FILE",
-    help="Draw one record over its letters, or many aligned ones as a heat map: FILE.png, .pdf or .svg.",
+    help="Draw one record over its letters, or several aligned ones as a heat map, in FILE.png, .pdf or .svg.",
 )
 @click.option(
     "--motif",
     metavar="MEME",
-    help="Draw this motif below the one record of --plot: the one named as the model, or the only one.",
+    help="Draw a motif below the one record of --plot: the motif named as the model, or the only one.",
 )
-@click.option("--plot-layers", metavar="FILE", help="Draw all layers and heads of one record: FILE.png, .pdf or .svg.")
-@click.option("--html", metavar="FILE", help="Write one page to explore all layers and heads of one record.")
+@click.option(
+    "--plot-layers", metavar="FILE", help="Draw all layers and heads for one record, in FILE.png, .pdf or .svg."
+)
+@click.option("--html", metavar="FILE", help="Write a page to explore all layers and heads for one record.")
 @options.step
-@options.batch_size
-@options.device
-@options.precision
-@options.threads
+@options.runtime()
 def attn(
     sequences: str,
     model: str,
@@ -69,16 +78,13 @@ def attn(
     plot_layers: str | None,
     html: str | None,
     step: int | None,
-    batch_size: int,
-    device: str,
-    precision: str,
-    threads: int | None,
+    runtime: options.RuntimeOptions,
 ) -> None:
     """Show which bases a model attends to.
 
-    The attention from the [CLS] token, on which the decision for the whole sequence rests, to the k-mers is summed over the
-    heads of a layer; a base gets the mean over the k-mers that cover it. FASTA (- is standard input) is read in its own
-    direction; records named chrom:from-to are placed on their chromosome.
+    The attention from the [CLS] token, on which the decision for the whole sequence rests, to the k-mers is summed over
+    the heads of a layer; a base gets the mean over the k-mers that cover it. FASTA (- is standard input) is read in its
+    own direction; the values of records named chrom:from-to are placed on the chromosome.
 
     \b
     Examples:
@@ -89,170 +95,76 @@ def attn(
     from ..errors import UsageError
     from ..io.files import check_outputs
     from ..io.tracks import check_bigwig
-    from ..plots.figures import check_plot
+    from ..plots.style import check_plot
 
-    others = [bigwig, plot, plot_layers, html]
-    output = output or (None if any(others) else "-")
-    check_outputs([output, *others], [sequences, model, motif])
+    figures = Figures(plot, plot_layers, html)
+    output = output or (None if bigwig or any(figures) else "-")
+    check_outputs([output, bigwig, *figures], [sequences, model, motif])
     if motif and not plot:
-        raise UsageError("--motif is drawn by --plot FILE")
-    for path in (plot, plot_layers):
-        if path:
-            check_plot(path, logos=bool(motif))
+        raise UsageError("--motif needs --plot FILE")
+    for path in filter(None, (plot, plot_layers)):
+        check_plot(path, logos=bool(motif))
     if bigwig:
         check_bigwig(bigwig)
 
-    import torch
-
-    from ..attention import attend, layers_and_heads
-    from ..errors import DataError
+    from ..attention import HeadChoice, attention_profiles, only_profile, profile_writer, require_attention
     from ..io.fasta import read_records
-    from ..io.files import open_output
-    from ..io.motif_files import read_meme
-    from ..io.tracks import BigWig
+    from ..io.motif_files import read_motif
     from ..log import progress
-    from ..models.device import Runtime
     from ..models.registry import load_models
     from ..predict.scan import window_step
 
-    known = read_meme(motif) if motif else []
-    torch.set_num_threads(threads or options.cores())
-    runtime = Runtime.choose(device, precision, batch_size)
-    loaded = load_models([model], runtime)[0]
-    numbers = layers_and_heads(loaded)
-    for name, value, most in zip(("--layer", "--head"), (layer, head), numbers):
-        if value and value > most:
-            raise UsageError(f"{name} {value}: the model {loaded.info.name} has {most}")
+    built = runtime.build()
+    loaded = require_attention(load_models([model], built)[0])
+    choice = HeadChoice.for_model(loaded, layer, head)
     step = window_step(step, loaded.info)
-
-    scored = attend(
-        loaded,
-        read_records(sequences),
-        step,
-        layer - 1 if layer else -1,
-        head - 1 if head else None,
-        runtime,
-    )
-    kept: list[tuple[Record, np.ndarray]] = []
-    count = 0
-    with open_output(output or os.devnull) as stream, progress("attending", None, "records") as bar:
-        for count, (record, values) in enumerate(scored, 1):
-            if output:
-                stream.write((_row if form == "tsv" else _lines)(record, values, count == 1).encode())
-            if plot or bigwig or not kept:
-                kept.append((record, values))
-            if form == "tsv" and len(values) != len(kept[0][1]):
-                raise DataError(
-                    f"record {record.name!r} is {len(values)} bp, the rows of a table need one length, here {len(kept[0][1])} bp",
-                    sequences,
-                )
+    logo = read_motif(motif, loaded.info.name) if motif else None
+    profiles = attention_profiles(loaded, read_records(sequences), choice, step, built)
+    maps = figures.map_options
+    if maps or motif:
+        profiles = only_profile(profiles, maps or "--motif", sequences, as_map=bool(maps))
+    kept: list[Profile] = []
+    writer = profile_writer(output, form, bigwig, sequences)
+    with writer as write, progress("attending", None, "records") as bar:
+        for profile in profiles:
+            write(profile)
+            if any(figures):
+                kept.append(profile)
             bar.advance(1)
-        shown = " and ".join(option for option, path in (("--plot-layers", plot_layers), ("--html", html)) if path)
-        if count > 1 and (shown or motif):
-            raise DataError(
-                f"holds {count:,} records, {shown or '--motif'} can show one: samtools faidx cuts one out", sequences
-            )
-        if len(kept[0][1]) > LONGEST and shown:
-            raise DataError(
-                f"record {kept[0][0].name!r} is {len(kept[0][1]):,} bp, {shown} can show up to {LONGEST}: samtools faidx cuts a piece out",
-                sequences,
-            )
-    if bigwig:
-        file = BigWig(bigwig)
-        for record, values in kept:
-            file.add(*_forward(record, values))
-        file.write()
-    what = f"attention from [CLS], layer {layer or numbers[0]}, {f'head {head}' if head else 'all heads'}"
-    if plot and count > 1:
-        _draw_many(
-            plot,
-            f"{loaded.info.name}: {'standard input' if sequences == '-' else os.path.basename(sequences)}",
-            kept,
-            sequences,
-            what,
-        )
-    elif plot or plot_layers or html:
-        _draw_one(plot, plot_layers, html, *kept[0], loaded, known, motif, step, runtime, what)
+    if kept:
+        _draw(figures, kept, sequences, loaded, choice, logo, step, built)
 
 
-def _forward(record: Record, values: np.ndarray) -> tuple[str, int, np.ndarray]:
-    """Chromosome and start of a record, and its values in forward order."""
-    from ..io.intervals import parse_record_name
-
-    place = parse_record_name(record.name, len(record.sequence))
-    return place.chrom, place.start, values if place.strand == "+" else values[::-1]
-
-
-def _lines(record: Record, values: np.ndarray, first: bool) -> str:
-    from ..io.tracks import bedgraph_lines
-
-    return bedgraph_lines(*_forward(record, values))
-
-
-def _row(record: Record, values: np.ndarray, first: bool) -> str:
-    head = "\t".join(["name", *map(str, range(1, len(values) + 1))]) + "\n" if first else ""
-    return head + "\t".join([record.name, *(f"{value:.6g}" for value in values.tolist())]) + "\n"
-
-
-def _draw_many(path: str, title: str, kept: list[tuple[Record, np.ndarray]], sequences: str, what: str) -> None:
-    """A heat map, aligned at the labelled sites where every record has one, else at the first base."""
-    from ..attention import align_rows
-    from ..errors import DataError
-    from ..plots.figures import plot_heatmap
-    from ..sequence.windows import labelled_sites
-
-    sites = [labelled_sites(record, sequences) for record, _ in kept]
-    rows = [values for _, values in kept]
-    if all(sites):
-        matrix, first = align_rows(rows, [spans[0][0] for spans in sites])
-        plot_heatmap(path, title, matrix, first, "bp from the first base of the labelled site", what)
-        return
-    if len({len(values) for values in rows}) > 1:
-        raise DataError(
-            "records of several lengths without labelled sites (site=a-b) cannot be drawn below each other", sequences
-        )
-    plot_heatmap(path, title, align_rows(rows, [0] * len(rows))[0], 1, "position in the sequence (bp)", what)
-
-
-def _draw_one(
-    plot: str | None,
-    plot_layers: str | None,
-    html: str | None,
-    record: Record,
-    values: np.ndarray,
+def _draw(
+    figures: Figures,
+    profiles: Sequence[Profile],
+    path: str,
     model: BertSNR,
-    known: list[Motif],
-    motif: str | None,
+    choice: HeadChoice,
+    motif: Motif | None,
     step: int,
     runtime: Runtime,
-    what: str,
 ) -> None:
-    """The pictures and the page of one record, with the sites that the model calls in it."""
-    from ..attention import all_attention
-    from ..errors import DataError
-    from ..io.files import open_output
-    from ..plots import figures
-    from ..plots.attention_page import attention_page
-    from ..predict.calling import MAX_GAP, call_sites, min_site_length
-    from ..predict.scan import score_records
+    """Draw several profiles as a heat map, or all figures and the page of one, with the sites that the model calls."""
+    from ..attention import align_profiles, attention_maps, called_spans
+    from ..plots.attention_page import write_attention_page
+    from ..plots.heatmaps import plot_heatmap, plot_layers
+    from ..plots.profiles import plot_profile
     from ..sequence.encoding import encode
 
-    info = model.info
-    named = [one for one in known if info.name in (one.id, one.name)] or known
-    if len(named) > 1:
-        raise DataError(f"holds {len(named)} motifs, and not one alone is named {info.name}", motif)
-    _, track = next(score_records(model, [record], step, True, runtime))
-    sites = [
-        (site.start, site.end)
-        for site in call_sites(track, info.threshold, min_site_length(info.site_width, info.k), MAX_GAP)
-    ]
-    title = f"{info.name}: {record.name}"
-    if plot:
-        figures.plot_profile(plot, title, record.sequence, values, sites, what, named[0] if named else None)
-    if plot_layers or html:
-        attention = all_attention(model, encode(record.sequence), runtime)
-        if plot_layers:
-            figures.plot_layers(plot_layers, title, attention)
-        if html:
-            with open_output(html) as stream:
-                stream.write(attention_page(title, record.sequence, info.k, sites, attention).encode())
+    if len(profiles) > 1 and figures.plot:
+        source = "standard input" if path == "-" else os.path.basename(path)
+        aligned = align_profiles(profiles, path)
+        plot_heatmap(figures.plot, f"{model.info.name}: {source}\n{choice.title}", *aligned)
+        return
+    record, values = profiles[0]
+    title = f"{model.info.name}: {record.name}"
+    sites = called_spans(model, record, step, runtime)
+    if figures.plot:
+        plot_profile(figures.plot, f"{title}\n{choice.title}", record.sequence, values, sites, motif)
+    if figures.map_options:
+        maps = attention_maps(model, encode(record.sequence), runtime)
+        if figures.plot_layers:
+            plot_layers(figures.plot_layers, title, maps)
+        if figures.html:
+            write_attention_page(figures.html, title, record.sequence, model.info.k, sites, maps)

@@ -1,59 +1,72 @@
-"""`bertsnr models`: what models are, in a table."""
+"""`bertsnr models`: models in, a table of their properties out."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from . import options
 
-COLUMNS = (
-    "model",
-    "k",
-    "window",
-    "site_width",
-    "threshold",
-    "positives",
-    "natural",
-    "nucleotide_aupr",
-    "sequence_aupr",
-    "p_values",
-    "prefilter",
-    "file",
-)
+if TYPE_CHECKING:
+    from ..models.interface import ModelInfo
+
+SHIPPED = "models.json"  # beside the shipped weights: their rows, so that torch is not imported
 
 
 @options.command
 @click.argument("names", nargs=-1, metavar="[MODEL]…")
 @options.output
 def models(names: tuple[str, ...], output: str) -> None:
-    """List the models that come with the package, or describe model files.
+    """List the shipped models, or describe model files.
 
-    Written is a table (TSV): name, bases in a token, length of the windows and median width of the sites it learned from, the base
-    probability it calls at, how many positive and natural windows it learned from, its areas under the precision-recall curve over bases
-    and over windows on its validation windows, whether it knows p-values and has a prefilter, and its file. What is not known is a dash.
+    Output is a table (TSV): name, bases in a token, length of the windows, median width of the training sites, call
+    threshold on the base probability, number of positive and background windows in training, areas under the
+    precision-recall curve over bases and over windows on the validation windows, whether the model reports p-values,
+    whether it has a prefilter, and its file. An unknown value is a dash.
 
     \b
     Examples:
       bertsnr models
       bertsnr models MYTF.pt | column -t
     """
+    import json
+    from pathlib import Path
+
     from ..io.files import check_output, open_output
-    from ..models.files import load_model
-    from ..models.registry import find_model, shipped_models
+    from ..models.registry import WEIGHTS, find_model, shipped_models
 
     check_output(output, list(names))
     files = [find_model(name) for name in names or shipped_models()]
+    shipped: dict[str, dict[str, str]] = json.loads((WEIGHTS / SHIPPED).read_text())
+    rows = []
+    for file in files:
+        row = shipped[Path(file).stem] if Path(file).parent == WEIGHTS else _read_properties(file)
+        rows.append(row | {"file": file})
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     with open_output(output) as stream:
-        stream.write(("\t".join(COLUMNS) + "\n").encode())
-        for file in files:
-            info = load_model(file).info
-            data, measured = info.training.get("data", {}), info.training.get("validation", {})
-            auprs = [measured.get(level, {}).get("aupr") for level in ("nucleotide", "sequence")]
-            counts = [str(data.get(kind, "-")) for kind in ("positives", "natural")]
-            row = [info.name, str(info.k), str(info.window), str(info.site_width), f"{info.threshold:g}", *counts]
-            row += ["-" if value is None else f"{value:.4f}" for value in auprs]
-            stream.write(
-                (
-                    "\t".join([*row, "yes" if info.null else "no", "yes" if info.prefilter else "no", file]) + "\n"
-                ).encode()
-            )
+        stream.write_all(("\t".join(line) + "\n").encode() for line in lines)
+
+
+def _read_properties(file: str) -> dict[str, str]:
+    from ..models.files import load_model
+
+    return properties(load_model(file).info)
+
+
+def properties(info: ModelInfo) -> dict[str, str]:
+    """The columns of a model but for its file, as text."""
+    data, metrics = info.training.get("data", {}), info.training.get("validation", {})
+    auprs = {level: metrics.get(level, {}).get("aupr") for level in ("nucleotide", "sequence")}
+    return {
+        "model": info.name,
+        "k": str(info.k),
+        "window": str(info.window),
+        "site_width": str(info.site_width),
+        "threshold": f"{info.threshold:g}",
+        "positives": str(data.get("positives", "-")),
+        "natural": str(data.get("natural", "-")),  # the name in model files
+        **{f"{level}_aupr": "-" if value is None else f"{value:.4f}" for level, value in auprs.items()},
+        "p_values": "yes" if info.null else "no",
+        "prefilter": "yes" if info.prefilter else "no",
+    }

@@ -7,22 +7,35 @@ import math
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from .. import __version__, log
 
+if TYPE_CHECKING:
+    from ..models.device import Runtime
+
 GROUPS = {
     "Speed": ("--batch-size", "--device", "--precision", "--threads"),
     "Messages": ("--quiet", "--verbose", "--debug", "--version", "--help"),
 }
+DEPRECATED = {"--natural": "--background-ratio", "--val-share": "--val-fraction"}  # old name -> name, hidden from help
 
 
 class Command(click.Command):
-    """Its help has what all commands share in groups of their own; headings are bold where the terminal can do it."""
+    """A command whose help groups the shared options and whose options keep their deprecated names."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {name for param in self.params for name in param.opts}
+        for position, word in enumerate(args):
+            name, equals, value = word.partition("=")
+            if DEPRECATED.get(name) in known:
+                args[position] = DEPRECATED[name] + equals + value
+                ctx.meta.setdefault(__name__, []).append(f"{name} is deprecated; use {DEPRECATED[name]}")
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {"Options": [], **{title: [] for title in GROUPS}}
@@ -38,17 +51,17 @@ class Command(click.Command):
 
 
 class ModelName(click.Path):
-    """A file, or the name of a shipped model; this matters to completion alone."""
+    """A model file or the name of a shipped model, for shell completion."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        # as of `model.shipped_models`, without waiting for torch
-        shipped = sorted(path.stem for path in (Path(__file__).parents[1] / "weights").glob("*.pt"))
-        names = [CompletionItem(name) for name in shipped if name.startswith(incomplete)]
+        from ..models.registry import shipped_models
+
+        names = [CompletionItem(name) for name in shipped_models() if name.startswith(incomplete)]
         return names or super().shell_complete(ctx, param, incomplete)
 
 
-def _completes_names(param: click.Parameter) -> click.Parameter:
-    """Give a parameter whose value is the name of a file a type that says so to the shell."""
+def _complete_file_names(param: click.Parameter) -> click.Parameter:
+    """Let the shell complete file names for a parameter whose metavar is a kind of file."""
     words = set(re.findall(r"[A-Z]+", str(param.metavar)))
     if isinstance(param.type, click.types.StringParamType) and words & {"FILE", "FASTA", "BED", "MEME", "DIR", "MODEL"}:
         param.type = ModelName() if "MODEL" in words else click.Path()
@@ -56,34 +69,99 @@ def _completes_names(param: click.Parameter) -> click.Parameter:
 
 
 def command(function: Callable[..., None]) -> click.Command:
-    """Make a click command of a function, with help, version and verbosity options."""
+    """Make a click command of a function; add options for help, version and verbosity."""
 
     @functools.wraps(function)
     def run(quiet: bool, verbose: bool, debug: bool, **options: Any) -> None:
-        log.configure(click.get_current_context().command_path, 1 if verbose or debug else -1 if quiet else 0)
+        context = click.get_current_context()
+        log.configure(context.command_path, 1 if verbose or debug else -1 if quiet else 0)
+        for message in context.meta.get(__name__, []):
+            log.logger.warning(message)
         function(**options)
 
     own = getattr(run, "__click_params__", [])
     run.__click_params__ = []  # type: ignore[attr-defined]
     for decorate in (
         click.version_option(__version__, "-V", "--version", message="bertsnr_tools %(version)s"),
-        click.option("--debug", is_flag=True, help="As -v, and show where in the code an error comes from."),
-        click.option("-v", "--verbose", is_flag=True, help="Say more on stderr."),
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
+        click.option("--debug", is_flag=True, help="As -v, with a traceback for errors."),
+        click.option("-v", "--verbose", is_flag=True, help="Print details on stderr."),
+        click.option("-q", "--quiet", is_flag=True, help="Print only errors on stderr."),
     ):
         decorate(run)
-    run.__click_params__ += [_completes_names(param) for param in own]  # type: ignore[attr-defined]  # click lists the last first: the command's own lead
+    # click lists the last first: the command's own options lead
+    run.__click_params__ += [_complete_file_names(param) for param in own]  # type: ignore[attr-defined]
     settings = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
     return click.command(cls=Command, context_settings=settings)(run)
 
 
-def cores() -> int:
-    """Processors that this process may use."""
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """The options of a command that say where and how models are run; `build` imports torch.
+
+    Attributes
+    ----------
+    device : "auto", "cpu", "cuda" or "cuda:N"; several names are separated by commas
+    precision : "auto", "fp32", "bf16" or "fp16"
+    threads : CPU threads; None for all CPUs that the process may use
+    batch_size : windows in a forward pass at most
+    """
+
+    device: str
+    precision: str
+    threads: int | None
+    batch_size: int = 1024
+
+    def build(self) -> Runtime:
+        """Set torch's threads and choose device and precision.
+
+        Raises
+        ------
+        DeviceError : this machine does not have the device.
+        """
+        import torch
+
+        from ..models.device import Runtime
+
+        torch.set_num_threads(self.threads or usable_cpus())
+        return Runtime.choose(self.device, self.precision, self.batch_size)
+
+
+def usable_cpus() -> int:
+    """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def runtime(*, several_devices: bool = False, training: bool = False) -> Callable[[Callable[..., None]], Any]:
+    """Add --batch-size, --device, --precision and -@ to a command, which receives them as `runtime: RuntimeOptions`.
+
+    Parameters
+    ----------
+    several_devices : take several GPUs, separated by commas
+    training : leave out --batch-size, which a training command defines itself, and fp16, in which no model is trained
+    """
+    shared = [
+        _devices if several_devices else _device,
+        _training_precision if training else _precision,
+        _threads,
+    ]
+    if not training:
+        shared.insert(0, _batch_size)
+    fields = ["device", "precision", "threads", *([] if training else ["batch_size"])]
+
+    def decorate(function: Callable[..., None]) -> Any:
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            function(runtime=RuntimeOptions(**{field: options.pop(field) for field in fields}), **options)
+
+        for add in reversed(shared):
+            add(run)
+        return run
+
+    return decorate
+
+
 class Threshold(click.ParamType):
-    """A probability, or one of `kinds` with `=` and a number, for `matching.base_threshold`."""
+    """A probability, or a kind of `kinds`, `=` and a number; see `predict.thresholds.base_threshold`."""
 
     name = "threshold"
 
@@ -91,16 +169,18 @@ class Threshold(click.ParamType):
         self.kinds = kinds
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        kind, equals, number = value.rpartition("=")
+        kind, equals, text = value.rpartition("=")
         try:
-            wanted = float(number)
+            number = float(text)
         except ValueError:
-            wanted = math.nan
+            number = math.nan
         known = kind in self.kinds if equals else True
-        if known and (math.isfinite(wanted) if kind == "score" else 0 < wanted < 1):
-            return kind or "probability", wanted
-        ones = ", ".join(f"{kind}= with one" for kind in self.kinds if kind != "score")
-        self.fail(f"{value!r} is not a number between 0 and 1, {ones}, or score= with a number", parameter, context)
+        if known and (math.isfinite(number) if kind == "score" else 0 < number < 1):
+            return kind or "probability", number
+        fractions = ", ".join(f"{kind}= with one" for kind in self.kinds if kind != "score")
+        self.fail(
+            f"{value!r} is not a number between 0 and 1, {fractions}, or score= with a number", parameter, context
+        )
 
 
 class Shard(click.ParamType):
@@ -111,7 +191,7 @@ class Shard(click.ParamType):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            self.fail(f"{value!r} is no shard, needed is I/N with 1 <= I <= N, such as 2/7", parameter, context)
+            self.fail(f"{value!r} is not a shard; give I/N with 1 <= I <= N, such as 2/7", parameter, context)
         return int(match[1]), int(match[2])
 
 
@@ -120,11 +200,9 @@ output = click.option(
     "--output",
     default="-",
     metavar="FILE",
-    help="Write to FILE, whole or not at all; .gz is written as bgzip. - is standard output.",
+    help="Write to FILE, atomically; .gz is compressed with bgzip. - is standard output.",
 )
-fasta = click.option(
-    "-f", "--fasta", metavar="FASTA", help="Genome: FASTA, plain or bgzip; its index is made if it is missing."
-)
+fasta = click.option("-f", "--fasta", metavar="FASTA", help="Genome: FASTA, plain or bgzip; a missing index is built.")
 window = click.option(
     "-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Length of a window."
 )
@@ -133,72 +211,73 @@ threshold = click.option(
     "--threshold",
     type=Threshold("p", "score"),
     metavar="P|p=P|score=BITS",
-    help="Call bases with a probability above P, or one that has a p-value below P; of matrices, matches with a p-value below or a score above that given.  [default: the model's own]",
+    help="Call bases with a probability above P, or with a p-value below P; for PWMs, call matches with a p-value "
+    "below P or a score above BITS.  [default: the model's own]",
 )
 step = click.option(
     "-s",
     "--step",
     type=click.IntRange(1),
     metavar="BP",
-    help="Distance of window starts.  [default: half the model's window]",
+    help="Distance between window starts.  [default: half the model's window]",
 )
 exclude = click.option(
     "--exclude",
     multiple=True,
     metavar="BED",
-    help="Draw no natural window that touches these intervals, such as peaks; may be repeated.",
+    help="Draw no background window that overlaps these intervals, such as peaks; may be repeated.",
 )
-seed = click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Seed of all that is random."
-)
-strict = click.option("--strict", is_flag=True, help="Fail when anything had to be skipped.")
-batch_size = click.option(
+seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Random seed.")
+strict = click.option("--strict", is_flag=True, help="Fail when anything is skipped.")
+_batch_size = click.option(
     "--batch-size",
     type=click.IntRange(1, 1_000_000),
     default=1024,
     metavar="INT",
-    help="Most windows on the device at a time: a processor takes fewer, and a GPU half as many where they do not fit. Does not change the result.",
+    help="Maximum number of windows in a batch; reduced on a CPU and where GPU memory is short. "
+    "Does not change the result.",
 )
-precision = click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    help="Arithmetic of the model; auto is bf16 where the machine has it.",
+_PRECISION_HELP = "Arithmetic of the model; auto is bf16 where the hardware supports it."
+_precision = click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", help=_PRECISION_HELP
 )
-threads = click.option(
+_training_precision = click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help=_PRECISION_HELP
+)
+_threads = click.option(
     "-@",
     "--threads",
     type=click.IntRange(1, 4096),
     metavar="INT",
-    help="Processor threads.  [default: all this process may use]",
+    help="CPU threads.  [default: all CPUs that the process may use]",
 )
 
 
-def check_device(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Refuse what is no device name before anything slow is imported."""
+def _check_device(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse an impossible device name before torch is imported."""
     base, colon, number = value.partition(":")
     if base not in ("auto", "cpu", "cuda") or colon and (base != "cuda" or not number.isdigit()):
         raise click.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:N")
     return value
 
 
-def check_devices(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """As `check_device`, for several GPUs with commas between."""
+def _check_devices(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Do the same for device names separated by commas."""
     names = value.split(",")
     for name in names:
-        check_device(context, parameter, name)
+        _check_device(context, parameter, name)
     if len(names) > 1 and (len(set(names)) < len(names) or not all(name.startswith("cuda:") for name in names)):
-        raise click.BadParameter(f"{value!r}: several devices are cuda:N,cuda:N, each once")
+        raise click.BadParameter(f"{value!r}: several devices are given as cuda:N,cuda:N, each once")
     return value
 
 
-device = click.option(
-    "--device", default="auto", metavar="DEVICE", callback=check_device, help="auto, cpu, cuda or cuda:N."
+_device = click.option(
+    "--device", default="auto", metavar="DEVICE", callback=_check_device, help="auto, cpu, cuda or cuda:N."
 )
-devices = click.option(
+_devices = click.option(
     "--device",
     default="auto",
     metavar="DEVICE",
-    callback=check_devices,
+    callback=_check_devices,
     help="auto, cpu, cuda or cuda:N, or several GPUs: cuda:0,cuda:1.",
 )

@@ -1,8 +1,10 @@
-"""`bertsnr pretrain`: genome sequence in, an encoder's folder out."""
+"""`bertsnr pretrain`: genome sequence in, the directory of an encoder out."""
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, replace
 
 import click
 
@@ -16,26 +18,26 @@ from . import options
     "--output",
     required=True,
     metavar="DIR",
-    help="Write the encoder to DIR; while it is trained, DIR.ckpt holds what --resume needs.",
+    help="Write the encoder to DIR. During training, DIR.ckpt is the checkpoint for --resume.",
 )
 @click.option(
     "--task",
     type=click.Choice(["mask", "sites"]),
     default="mask",
-    help="Learn to tell hidden k-mers, or to find the sites of several factors: one FASTA of windows for each.",
+    help="Predict masked k-mers, or find the sites of several factors: one FASTA of windows for each.",
 )
 @click.option(
     "--encoder",
     default="new",
     metavar="new|DIR",
-    help="Encoder: a small one with random weights, or that in DIR, to go on with.",
+    help="Encoder: the compact one with random weights, or a directory to continue from.",
 )
 @click.option(
     "-k",
     "--kmer",
     type=click.IntRange(3, 6),
     metavar="INT",
-    help="Bases in a token, 3 to 6.  [default: 3, or that of DIR]",
+    help="Bases in a token, 3 to 6.  [default: 3, with DIR from its vocabulary]",
 )
 @options.window
 @click.option("--steps", type=click.IntRange(1), default=10_000, metavar="INT", help="Training steps.")
@@ -47,19 +49,17 @@ from . import options
 )
 @click.option(
     "--mask",
-    "masked",
+    "mask_fraction",
     type=click.FloatRange(0, 0.9, min_open=True, max_open=True),
     default=0.15,
-    metavar="SHARE",
-    help="Share of the tokens that is hidden, in spans of k.",
+    metavar="FRACTION",
+    help="Fraction of the tokens that are masked, in spans of k.",
 )
 @click.option("--every", type=click.IntRange(1), default=500, metavar="INT", help="Steps between two checkpoints.")
-@click.option("--resume", is_flag=True, help="Go on from DIR.ckpt if it is there.")
+@click.option("--resume", is_flag=True, help="Continue from DIR.ckpt if it exists.")
 @click.option("--json", "report", metavar="FILE", help="Write loss and accuracy to FILE.")
 @options.seed
-@options.device
-@options.precision
-@options.threads
+@options.runtime(training=True)
 def pretrain(
     sequences: tuple[str, ...],
     output: str,
@@ -70,92 +70,68 @@ def pretrain(
     steps: int,
     lr: float,
     batch_size: int,
-    masked: float,
+    mask_fraction: float,
     every: int,
     resume: bool,
     report: str | None,
     seed: int,
-    device: str,
-    precision: str,
-    threads: int | None,
+    runtime: options.RuntimeOptions,
 ) -> None:
-    """Train an encoder that many models can begin with.
+    """Train an encoder that models can start from, see `bertsnr train --encoder`.
 
-    It learns to tell hidden k-mers from their surroundings: FASTA, plain or gzip, is read again for every pass, windows in a
-    random order, each on a random strand, those with letters other than ACGT left out. With --task sites it learns the
-    sites of several factors together, from windows as `bertsnr windows` writes them and their shuffles. DIR is what `bertsnr
-    train --encoder` reads. Under torchrun, processes share every step.
+    It is a masked language model over k-mers. FASTA, plain or gzip, is read once per epoch, windows in random order,
+    each on a random strand; windows with letters other than ACGT are left out. With --task sites, it learns the sites of
+    several factors together, from windows of `bertsnr windows` and their shuffles. Under torchrun, processes share
+    every step.
 
     \b
-    Example:
+    Examples:
       bertsnr pretrain -o encoder/ --steps 50000 --resume hg38.fa
       bertsnr pretrain --task sites -o encoder/ AR.fa CDX2.fa GATA3.fa
       bertsnr train --encoder encoder/ -o MYTF.pt pos.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_outputs
+    from ..io.files import check_outputs, open_output
 
     if "-" in (output, *sequences):
-        raise UsageError("pretrain reads its FASTA several times and writes a folder: neither can be a standard stream")
+        raise UsageError("pretrain reads files several times and writes a directory; neither can be a standard stream")
     output = output.rstrip("/") or output
-    check_outputs([output, report], sequences)
-    if precision == "fp16":
-        raise UsageError("--precision fp16 is for prediction; an encoder is trained in bf16 or fp32")
-
-    import json
-
-    import torch
+    check_outputs([output, f"{output}.ckpt", report], sequences)
 
     from .. import __version__
-    from ..io.files import open_output
-    from ..models.device import choose_device, choose_precision
-    from ..models.pretrained import read_pretrained
-    from ..sequence.windows import Windows, read_windows
     from ..train.checkpoint import Checkpoint, digest
-    from ..train.pretrain import MaskedTokens, PretrainConfig, SitesOfMany, check_encoder_directory
-    from ..train.pretrain import pretrain as run
+    from ..train.config import ModelDesign, PretrainConfig
+    from ..train.pretrain import PretrainRun, check_encoder_directory, check_window, local_device, process_rank
+    from ..train.pretrain_data import read_sets
+    from ..train.pretrain_tasks import MaskedTokens, PretrainTask, SitesOfMany
 
     check_encoder_directory(output)
-    torch.set_num_threads(threads or options.cores())
-    on = choose_device(
-        f"cuda:{os.environ['LOCAL_RANK']}"
-        if "LOCAL_RANK" in os.environ and torch.cuda.is_available() and device != "cpu"
-        else device
+    built = replace(runtime, device=local_device(runtime.device)).build()
+    design = ModelDesign.choose(k=kmer, encoder=encoder)
+    sets = read_sets(sequences, design.k) if task == "sites" else []
+    config = PretrainConfig(
+        k=design.k,
+        window=sets[0].codes.shape[1] if sets else window,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=lr,
+        mask_fraction=mask_fraction,
+        seed=seed,
+        precision=built.precision,
     )
-    start = read_pretrained(encoder) if encoder != "new" else None
-    if start and kmer not in (None, start.k):
-        raise UsageError(f"-k {kmer}: the encoder in {encoder} reads {start.k}-mers")
-    kmer = start.k if start else kmer or 3
-    most = start.config.get("max_position_embeddings", 512) if start else 100_002
-    sets: list[Windows] = []
-    if task == "sites":
-        for path in sequences:
-            sets.append(read_windows(path, True, kmer, window if sets else None))
-            window = sets[0].codes.shape[1]
-    if not kmer <= window <= most + kmer - 3:
-        raise UsageError(f"-w {window}: the encoder reads {kmer} to {most + kmer - 3} bp")
-    plan = PretrainConfig(
-        kmer, window, steps, batch_size, lr, masked=masked, seed=seed, precision=choose_precision(precision, on)
-    )
+    check_window(config, design.pretrained)
     sizes = [(path, os.path.getsize(path) if os.path.exists(path) else 0) for path in sequences]
-    checkpoint = Checkpoint(
-        f"{output}.ckpt",
-        digest(*sets, task=task, plan=plan, encoder=start and start.digest(), files=sizes, version=__version__),
-        resume,
-    )
-    history = run(
-        lambda done: SitesOfMany(sets, plan) if sets else MaskedTokens(sequences, plan, done),
-        output,
-        plan,
-        start,
-        on,
-        checkpoint,
-        every,
-    )
-    if os.environ.get("RANK", "0") == "0":
-        if report:
-            with open_output(report) as stream:
-                stream.write(
-                    json.dumps({"version": 1, "history": history, "plan": vars(plan)}, indent=2).encode() + b"\n"
-                )
-        checkpoint.remove()
+    start = design.pretrained and design.pretrained.digest()
+    key = digest(*sets, task=task, plan=config, encoder=start, files=sizes, version=__version__)
+    checkpoint = Checkpoint(f"{output}.ckpt", key, resume)
+    learned: PretrainTask = SitesOfMany(sets, config) if sets else MaskedTokens(sequences, config)
+    run = PretrainRun(learned, config, design.pretrained, built.device, checkpoint)
+    history = run.train(every)
+    if process_rank() > 0:
+        return
+    run.save(output)
+    if report:
+        with open_output(report) as stream:
+            result = {"version": 2, "history": history, "plan": asdict(config)}
+            stream.write(json.dumps(result, indent=2).encode() + b"\n")
+    checkpoint.remove()

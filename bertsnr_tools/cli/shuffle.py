@@ -1,4 +1,4 @@
-"""`bertsnr shuffle`: sequences in, sequences with the same k-mers out."""
+"""`bertsnr shuffle`: sequences in, sequences with the same k-mer counts out."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from . import options
     type=click.IntRange(1, 6),
     default=2,
     metavar="INT",
-    help="Length of the k-mers whose counts are kept, 1 to 6.",
+    help="Length of the k-mers whose counts are preserved, 1 to 6.",
 )
 @click.option(
-    "-c", "--copies", type=click.IntRange(1, 1_000_000), default=1, metavar="INT", help="Shuffles of each record."
+    "-c",
+    "--copies",
+    type=click.IntRange(1, 1_000_000),
+    default=1,
+    metavar="INT",
+    help="Number of shuffles of each record.",
 )
 @options.seed
 def shuffle(fasta: str, output: str, kmer: int, copies: int, seed: int) -> None:
-    """Shuffle each record of FASTA so that it keeps its exact k-mer counts.
+    """Shuffle each record of FASTA and preserve its k-mer counts exactly.
 
-    FASTA (- or nothing is standard input) may be gzip. The first and last k-1 letters of a run of ACGT stay (for k = 1 its first
-    and last letter), and so do all other letters, N above all; the result is uniform over all such sequences. Shuffles are
-    named <name>_shuf1, <name>_shuf2, … and depend on the record's name and sequence, --seed and -k alone.
+    FASTA (- or nothing is standard input) may be gzip. The first and last k-1 letters of a run of ACGT keep their
+    positions (for k = 1 its first and last letter), as do all other letters such as N; the result is uniform over all
+    such sequences. Shuffles are named <name>_shuf1, <name>_shuf2, … and depend only on the record's name and sequence,
+    --seed and -k.
 
     \b
     Example:

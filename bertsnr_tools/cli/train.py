@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import options
 
-NATURAL = 100_000  # windows drawn from a genome
+if TYPE_CHECKING:
+    from ..train.data import TrainingFiles
 
 
-def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> set[str]:
-    return {name for name in (value or "").split(",") if name}
+def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(sorted({name for name in (value or "").split(",") if name}))
 
 
 @options.command
@@ -22,7 +26,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--output",
     required=True,
     metavar="FILE",
-    help="Write the model to FILE; while it is trained, FILE.ckpt holds what --resume needs.",
+    help="Write the model to FILE. During training, FILE.ckpt is the checkpoint for --resume.",
 )
 @click.option(
     "-n",
@@ -36,54 +40,56 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--background",
     metavar="FASTA",
-    help="Natural windows without a site, as of `windows --background`, instead of those drawn from -f.",
+    help="Background windows from `windows --background`, instead of windows drawn from -f.",
 )
 @click.option(
-    "--natural",
+    "--background-ratio",
     type=click.FloatRange(0),
     metavar="RATIO",
-    help="With -f or --background: natural windows for each positive in an epoch.  [default: 4]",
+    help="With -f or --background: background windows per positive window in an epoch.  [default: 4]",
 )
 @click.option(
     "--hard-negatives",
     is_flag=True,
-    help="With -f or --background: train twice, the second time also against the natural windows that the first model scores highest; with --teacher once, against those that the teachers do.",
+    help="With -f or --background: train a first model, then the model itself with hard negatives, the background "
+    "windows that score highest. With --teacher, the teachers score them instead of a first model.",
 )
 @click.option(
     "--teacher",
     "teachers",
     multiple=True,
     metavar="MODEL",
-    help="Learn the probabilities of this model in place of the labels; of several, their mean log odds.",
+    help="Distill this model: train on its probabilities instead of the labels; of several, on their mean log odds.",
 )
 @click.option(
     "--prefilter",
     is_flag=True,
-    help="With -f or --background: also learn a first pass for `predict --prefilter`, which takes some minutes.",
+    help="With -f or --background: train a prefilter as well, for `predict --prefilter`; takes some minutes.",
 )
 @click.option(
     "--name",
     metavar="TF",
-    help="Name of the transcription factor, column 4 of predictions.  [default: FILE without its ending]",
+    help="Name of the transcription factor, column 4 of predictions.  [default: FILE without .pt]",
 )
 @click.option(
     "--arch",
     type=click.Choice(["bertsnr", "deepsnr", "d-aednet"]),
     default="bertsnr",
-    help="Network: BertSNR, or one of those it is compared with.",
+    help="Network: BertSNR, or a baseline.",
 )
 @click.option(
     "--encoder",
     default="compact",
     metavar="compact|new|DIR",
-    help="Encoder: a small one that knows many factors' sites (for k = 3), the same with random weights, or that in DIR, such as DNABERT (config.json, vocab.txt, weights).",
+    help="Encoder: compact, pretrained on the sites of many factors (k = 3); new, the same with random weights; or "
+    "a directory with config.json, vocab.txt and weights, such as DNABERT.",
 )
 @click.option(
     "-k",
     "--kmer",
     type=click.IntRange(3, 6),
     metavar="INT",
-    help="Bases in a token, 3 to 6.  [default: 3, or that of DIR]",
+    help="Bases in a token, 3 to 6.  [default: 3, with DIR from its vocabulary]",
 )
 @click.option(
     "--lambda",
@@ -91,56 +97,53 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     type=click.FloatRange(0, 1),
     default=0.15,
     metavar="L",
-    help="Share of the sequence task in the loss; 0 trains on the token task alone.",
+    help="Weight of the sequence task in the loss; 0 trains on the token task alone.",
 )
 @click.option(
     "--epochs",
     type=click.IntRange(1),
     metavar="INT",
-    help="Passes over the data, at most.  [default: as many as make 1,500 steps, 8 to 40; from random weights 4,000 steps, 10 to 30; with DIR 10]",
+    help="Maximum number of epochs.  [default: 1,500 steps, 8 to 40 epochs; from random weights 4,000 steps, 10 to 30 "
+    "epochs; with DIR 10]",
 )
 @click.option(
     "--patience",
     type=click.IntRange(1),
     metavar="INT",
-    help="Stop after so many epochs without a better validation AUPR.  [default: 10, with DIR 3]",
+    help="Early stopping: epochs without a better validation AUPR.  [default: 10, with DIR 3]",
 )
 @click.option(
     "--lr",
+    "learning_rate",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
     help="Highest learning rate.  [default: 0.001, with DIR 0.0002]",
 )
 @click.option(
     "--swap",
+    "swap_fraction",
     type=click.FloatRange(0, 1),
-    metavar="SHARE",
-    help="In every epoch, give this share of the positives the sites of others.  [default: 0.5, less from 1,000 positives on, with DIR 0]",
+    metavar="FRACTION",
+    help="Augmentation: fraction of the positives that get the site of another in every epoch.  [default: 0.5, less "
+    "from 1,000 positives on, with DIR 0]",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=32, metavar="INT", help="Windows in a training step.")
 @click.option(
-    "--val-share",
+    "--val-fraction",
     type=click.FloatRange(0, 0.5, min_open=True),
     default=0.1,
-    metavar="SHARE",
-    help="Share of the loci that is held out for validation.",
+    metavar="FRACTION",
+    help="Fraction of the loci for validation.",
 )
+@click.option("--val-chroms", callback=_chroms, metavar="CHROM,…", help="Validate on these chromosomes instead.")
 @click.option(
-    "--val-chroms", callback=_chroms, metavar="CHROM,…", help="Hold out these chromosomes for validation instead."
+    "--folds", type=click.IntRange(2), metavar="INT", help="Cross-validate in this number of folds before the training."
 )
-@click.option(
-    "--folds",
-    type=click.IntRange(2),
-    metavar="INT",
-    help="Cross-validate in so many folds before the model itself is trained.",
-)
-@click.option("--resume", is_flag=True, help="Go on from FILE.ckpt if it is there.")
+@click.option("--resume", is_flag=True, help="Continue from FILE.ckpt if it exists.")
 @click.option("--json", "report", metavar="FILE", help="Write metrics of every epoch and of the model to FILE.")
-@click.option("--plot", metavar="FILE", help="Draw loss and precision-recall curves: FILE.png, .pdf or .svg.")
+@click.option("--plot", metavar="FILE", help="Plot loss and precision-recall curves to FILE.png, .pdf or .svg.")
 @options.seed
-@options.device
-@options.precision
-@options.threads
+@options.runtime(training=True)
 def train(
     positives: str,
     output: str,
@@ -148,40 +151,28 @@ def train(
     fasta: str | None,
     exclude: tuple[str, ...],
     background: str | None,
-    natural: float | None,
-    hard_negatives: bool,
     teachers: tuple[str, ...],
     prefilter: bool,
     name: str | None,
     arch: str,
     encoder: str,
     kmer: int | None,
-    task_weight: float,
-    epochs: int | None,
-    patience: int | None,
-    lr: float | None,
-    swap: float | None,
-    batch_size: int,
-    val_share: float,
-    val_chroms: set[str],
     folds: int | None,
     resume: bool,
     report: str | None,
     plot: str | None,
-    seed: int,
-    device: str,
-    precision: str,
-    threads: int | None,
+    runtime: options.RuntimeOptions,
+    **recipe: Any,
 ) -> None:
-    """Train a model on positive windows (FASTA as `bertsnr windows` writes it) and negative ones.
+    """Train a model on positive windows (FASTA from `bertsnr windows`) and negative ones.
 
-    Validation data are held out by locus: windows that overlap on the genome, and their shuffles, stay together. The model kept
-    is that of the epoch with the best area under the precision-recall curve over the bases of the validation windows. One
-    seed gives one model, whether the run was broken and resumed or not.
+    Validation windows are held out by locus: windows that overlap on the genome, and their shuffles, stay together. The
+    model is the one of the epoch with the best area under the precision-recall curve over the bases of the validation
+    windows. A seed gives the same model, whether the run was interrupted and resumed or not.
 
-    With a genome (-f), or windows of it (--background), the negatives of an epoch are shuffles and natural windows. What is to scan a
-    genome needs these, and only so does the model know p-values: half of the natural windows are kept from training for them.
-    From -f, 100,000 windows are drawn that touch no positive window and no interval of --exclude.
+    With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Use this for models
+    that scan a genome; only they report p-values, for which half of the background windows are kept from training. From
+    -f, 100,000 windows are drawn that overlap no positive window and no interval of --exclude.
 
     \b
     Examples:
@@ -189,222 +180,71 @@ def train(
       bertsnr train -o MYTF.pt --json MYTF.json --plot MYTF.png pos.fa
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
     """
-    import os
-
     from ..errors import UsageError
-    from ..io.files import check_output
-    from ..plots.figures import check_plot
+    from ..io.files import check_outputs, open_output
+    from ..log import logger
+    from ..plots.style import check_plot
+    from ..train.data import TrainingFiles
 
-    if [positives, *negatives, background, *exclude].count("-") > 1:
-        raise UsageError("standard input can be read only once")
+    files = TrainingFiles(positives, negatives, background, fasta, exclude, teachers)
+    name = name or os.path.basename(output).removesuffix(".pt")
+    _check_options(files, name, arch, folds, prefilter=prefilter, recipe=recipe)
     if output == "-":
-        raise UsageError("a model cannot be written to standard output: -o FILE")
-    for path in (output, report, plot):
-        if path:
-            check_output(path, [positives, *negatives, fasta, background, *exclude])
+        raise UsageError("a model cannot be written to standard output; give a file with -o")
+    check_outputs([output, f"{output}.ckpt", report, plot], files.names())
     if plot:
         check_plot(plot)
-    if arch != "bertsnr":
-        if kmer or encoder != "compact":
-            raise UsageError(
-                f"--arch {arch} reads single bases without an encoder: neither -k nor --encoder goes with it"
-            )
-        kmer, task_weight = 1, 0.0
-    if fasta and background:
-        raise UsageError("natural windows come from -f or from --background, not from both")
-    if exclude and not fasta:
-        raise UsageError("--exclude goes with -f")
-    if (natural is not None or hard_negatives or prefilter) and not (fasta or background):
-        raise UsageError(
-            "--natural, --hard-negatives and --prefilter need natural windows: -f GENOME or --background FASTA"
-        )
-    if prefilter and arch != "bertsnr":
-        raise UsageError(f"--arch {arch} has no prefilter")
-    if folds and hard_negatives:
-        raise UsageError(
-            "--folds trains its models once, --hard-negatives this one twice: what the folds show would not be true of it; leave out one"
-        )
-    if folds and teachers:
-        raise UsageError("--folds tests on windows that a teacher may have learned: leave out --folds or --teacher")
-    if precision == "fp16":
-        raise UsageError("--precision fp16 is for prediction; a model is trained in bf16 or fp32")
-    name = name or os.path.basename(output).removesuffix(".pt")
-    if not name or any(letter.isspace() for letter in name):
-        raise UsageError(f"--name {name!r}: a name without white space is needed")
 
-    import json
-    from dataclasses import replace
+    from ..models.files import save_model
+    from ..train.checkpoint import Checkpoint
+    from ..train.config import ModelDesign
+    from ..train.distillation import load_teachers
+    from ..train.run import TrainingRun
 
-    import torch
-
-    from .. import __version__
-    from ..io.files import open_output
-    from ..log import logger
-    from ..models.device import choose_device, choose_precision
-    from ..models.files import load_model, save_model
-    from ..models.pretrained import read_pretrained, shipped_encoder, weights_digest
-    from ..models.registry import find_model
-    from ..sequence.windows import Windows, read_windows
-    from ..train.checkpoint import Checkpoint, digest
-    from ..train.config import PAPER, ModelDesign, Recipe, default_epochs, default_swap_fraction
-    from ..train.cross_validation import cross_validate
-    from ..train.data import split_data
-    from ..train.fit import train as run_training
-    from ..train.prefilter import train_prefilter as learn_prefilter
-
-    torch.set_num_threads(threads or options.cores())
-    on = choose_device(device)
-    own = arch != "bertsnr" or encoder in ("compact", "new")
-    pretrained = None if own else read_pretrained(encoder)
-    if pretrained and kmer not in (None, pretrained.k):
-        raise UsageError(f"-k {kmer}: the encoder in {encoder} reads {pretrained.k}-mers")
-    kmer = pretrained.k if pretrained else kmer or 3
-    if arch == "bertsnr" and encoder == "compact":
-        pretrained = shipped_encoder(kmer)
-    tutors = tuple(load_model(find_model(path), on) for path in teachers)
-    # a pipe is read first: in `tee pos.fa | bertsnr shuffle - | bertsnr train pos.fa -n -` pos.fa is whole only when the pipe has ended
-    kinds: dict[str, list[Windows]] = {"positive": [], "negative": [], "natural": []}
-    length = None
-    sources = [
-        (positives, "positive"),
-        *((path, "negative") for path in negatives),
-        *([(background, "natural")] if background else []),
-    ]
-    for path, kind in sorted(sources, key=lambda source: source[0] != "-"):
-        kinds[kind].append(read_windows(path, kind == "positive", kmer, length))
-        length = kinds[kind][-1].codes.shape[1]
-    for path, tutor in zip(teachers, tutors):
-        if (tutor.info.k, tutor.info.window) != (kmer, length):
-            raise UsageError(
-                f"--teacher {path}: reads windows of {tutor.info.window} bp in {tutor.info.k}-mers, needed are {length} bp and {kmer}-mers"
-            )
-        if not val_chroms or not val_chroms <= set(tutor.info.training.get("data", {}).get("validation_chroms", [])):
-            logger.warning(
-                "--teacher %s may have learned windows for validation: validation metrics of this model may be too good",
-                path,
-            )
-    windows = kinds["positive"][0]
-    against = Windows.joined(kinds["negative"]) if negatives else None
-    drawn = kinds["natural"][0] if background else _drawn(fasta, windows, exclude, seed) if fasta else None
-
-    recipe = Recipe() if natural is None else Recipe(natural=natural)
-    data = split_data(windows, against, val_chroms, val_share, seed, drawn, recipe.natural)
-    data = data._replace(teachers=tutors)
-    size = (
-        len(data.positives)
-        + len(data.negatives or data.positives)
-        + (min(len(data.natural), round(recipe.natural * len(data.positives))) if data.natural else 0)
-    )
-    logger.info("%d windows in an epoch, %d for validation", size, len(data.validation))
-    own_recipe: dict[str, Any] = {
-        "epochs": default_epochs(size, batch_size, pretrained is not None),
-        "swap": default_swap_fraction(len(data.positives)),
-    }
-    recipe = replace(recipe, hard=hard_negatives, **(own_recipe if own else PAPER))
-    wanted = {"epochs": epochs, "patience": patience, "learning_rate": lr, "swap": swap}
-    given: dict[str, Any] = {option: value for option, value in wanted.items() if value is not None}
-    recipe = replace(
-        recipe,
-        batch_size=batch_size,
-        task_weight=task_weight,
-        seed=seed,
-        precision=choose_precision(precision, on),
-        **given,
-    )
-    design = ModelDesign(arch, kmer, pretrained)
-    key = digest(
-        windows,
-        against,
-        drawn,
-        name=name,
-        arch=arch,
-        k=kmer,
-        encoder=pretrained and pretrained.digest(),
-        teachers=[weights_digest(tutor.state_dict()) for tutor in tutors],
-        recipe=recipe,
-        folds=folds,
-        share=val_share,
-        chroms=sorted(val_chroms),
-        version=__version__,
-    )
-    checkpoint = Checkpoint(f"{output}.ckpt", key, resume)
-    tested = (
-        cross_validate(name, design, recipe, windows, against, drawn, folds, val_share, on, checkpoint) if folds else []
-    )
-    origins = {
-        "positive_windows": positives,
-        "negative_windows": list(negatives),
-        "natural_windows": fasta or background,
-        "excluded": list(exclude),
-        "teachers": list(teachers),
-    }
-    model, history, scores = run_training(
-        name,
-        design,
-        recipe,
-        data,
-        on,
-        checkpoint,
-        {**origins, "validation_chroms": sorted(val_chroms), "encoder": encoder},
-    )
-    if prefilter and data.natural:
-        learn_prefilter(
-            model,
-            data.positives,
-            Windows.joined([part for part in (data.natural, data.null) if part]),
-            recipe.runtime(on),
-            seed,
-        )
-    if tested:
-        model.info.training["folds"] = tested
-    save_model(output, model)
-    best = max(history, key=lambda row: row["aupr"])
+    design = ModelDesign.choose(arch, kmer, encoder)
+    if not design.from_directory:  # small networks: a second thread costs more CPU time than it saves
+        runtime = replace(runtime, threads=runtime.threads or 1)
+    built = runtime.build()
+    settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
+    inputs = files.read(design.k, recipe["seed"])
+    window = inputs.positives.codes.shape[1]
+    tutors = load_teachers(teachers, design.k, window, recipe["val_chroms"], built.device)
+    run = TrainingRun(name, replace(inputs, teachers=tutors), design, settings, built.device, folds or 0, prefilter)
+    checkpoint = Checkpoint(f"{output}.ckpt", run.key(), resume)
+    result = run.train(checkpoint)
+    save_model(output, result.model)
+    best = max(result.history, key=lambda row: row["aupr"])
     logger.info("%s: the model of epoch %d, validation AUPR %.4f", output, best["epoch"], best["aupr"])
     if report:
         with open_output(report) as stream:
-            stream.write(
-                json.dumps({"version": 1, "name": name, "history": history, **model.info.training}, indent=2).encode()
-                + b"\n"
-            )
+            stream.write(json.dumps(run.report(result), indent=2).encode() + b"\n")
     if plot:
-        from ..plots.figures import plot_training
+        from ..plots.curves import plot_training
 
-        plot_training(plot, name, history, data.validation.labels, scores)
+        plot_training(plot, name, result.history, run.data.validation.labels, result.scores)
     checkpoint.remove()
 
 
-def _drawn(fasta: str, positives: Any, exclude: tuple[str, ...], seed: int) -> Any:
-    """Natural windows of a genome that touch no positive window.
+def _check_options(
+    files: TrainingFiles, name: str, arch: str, folds: int | None, *, prefilter: bool, recipe: dict[str, Any]
+) -> None:
+    """Refuse options that contradict each other."""
+    from ..errors import UsageError
 
-    Raises
-    ------
-    UsageError : the names of the positives do not say where they lie.
-    """
-    import numpy as np
-
-    from ..errors import DataError, UsageError
-    from ..io.fasta import Genome
-    from ..io.intervals import Interval, interval_from_name
-    from ..sequence.background import background_windows
-    from ..sequence.windows import Windows
-
-    genome = Genome(fasta)
-    length = positives.codes.shape[1]
-    places = [interval_from_name(name, length) for name in positives.names]
-    lost = [name for name, place in zip(positives.names, places) if place is None or place.chrom not in genome.lengths]
-    if lost:
-        raise UsageError(
-            f"-f: positive window {lost[0]!r} does not lie in {fasta} by its name; needed is name::chrom:start-end(strand)"
-        )
-    whole = [Interval(name, 0, size) for name, size in genome.lengths.items()]
-    avoid = [
-        *(place for place in places if place),
-        *(interval for path in exclude for interval in genome.intervals(path)),
-    ]
-    records = list(background_windows(genome, whole, avoid, length, np.array([NATURAL]), seed))
-    if len(records) < 2:
-        raise DataError(
-            f"holds {len(records)} windows of {length} bp without N, positive windows and excluded intervals: too few",
-            fasta,
-        )
-    return Windows.unlabelled(records)
+    if files.names().count("-") > 1:
+        raise UsageError("standard input can be read only once")
+    if files.genome and files.background:
+        raise UsageError("give -f or --background, not both: each is a source of background windows")
+    if files.exclude and not files.genome:
+        raise UsageError("--exclude requires -f")
+    needs_background = recipe["background_ratio"] is not None or recipe["hard_negatives"] or prefilter
+    if needs_background and not (files.genome or files.background):
+        raise UsageError("--background-ratio, --hard-negatives and --prefilter require -f or --background")
+    if prefilter and arch != "bertsnr":
+        raise UsageError(f"--arch {arch} has no prefilter; leave out --prefilter")
+    if folds and recipe["hard_negatives"]:
+        raise UsageError("--folds does not test models with hard negatives; leave out --folds or --hard-negatives")
+    if folds and files.teachers:
+        raise UsageError("--folds tests on windows that a teacher may have learned; leave out --folds or --teacher")
+    if not name or not name.isprintable() or " " in name:
+        raise UsageError(f"--name {name!r}: expected a name without white space")

@@ -1,1 +1,1 @@
-"""io"""
+"""Bytes and formats: files, FASTA, intervals, motif files and browser tracks."""

@@ -1,4 +1,4 @@
-"""Sequence files: FASTA as a stream (files, pipes, gzip) and genomes through their index. Sequence is upper case throughout."""
+"""Sequence files: FASTA as a stream (files, pipes, gzip) and indexed genomes. Sequence is always upper case."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import mmap
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ..errors import DataError
+from ..log import logger
 from .files import GZIP_MAGIC, error_text, open_input
 from .intervals import Interval, read_bed, unknown_chrom
 
-CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are looked at in one go
-_ALPHABET = b"ACGTNRYSWKMBDHV"
-_ALLOWED = _ALPHABET + _ALPHABET.lower() + b"\r\n"
-_UPPER = bytes.maketrans(_ALPHABET.lower(), _ALPHABET)
+CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
+IUPAC = b"ACGTNRYSWKMBDHV"
 NOT_ACGT = re.compile(rb"[^ACGT]+")
+_IUPAC_AND_LINE_ENDS = IUPAC + IUPAC.lower() + b"\r\n"
+_UPPER = bytes.maketrans(IUPAC.lower(), IUPAC)
+_EXPECTED = "expected FASTA records, each with a header line (>name)"
 
 
 class FastaChunk(NamedTuple):
@@ -32,80 +35,94 @@ class FastaChunk(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A whole FASTA record. `description` is what follows the name in the header."""
+    """A whole FASTA record. `description` is the rest of the header after the name."""
 
     name: str
     description: str
     sequence: bytes
 
 
+class Header(NamedTuple):
+    """The header line of a record, split at the first white space."""
+
+    name: str
+    description: str
+
+
+class Lines(NamedTuple):
+    """Some lines of a FASTA stream that belong to one record."""
+
+    number: int  # of the first line
+    title: bytes | None  # the header without ">", None where the record goes on
+    body: bytes  # sequence lines
+
+
 def read_fasta_chunks(path: str) -> Iterator[FastaChunk]:
-    """A FASTA file or "-" as pieces of at most about `PIECE` bases, in order, so that memory does not grow with a record.
+    """Read a FASTA file or "-" as chunks of about `CHUNK_BASES` bases, so that memory does not grow with a record.
 
     Raises
     ------
     DataError : no records, text before the first header, a header without a name, a record without sequence, or a
-        letter that is no IUPAC nucleotide code (RNA's U, gaps and proteins are refused).
+        letter that is not an IUPAC nucleotide code (RNA's U, gaps and proteins are refused).
     """
-    record: tuple[str, str] | None = None
+    header: Header | None = None
     position = 0
     with open_input(path) as stream:
-        for line, title, body in _parts(stream):
+        for line, title, body in _split_stream(stream):
             if title is not None:
-                if record:
-                    yield _finish(record, position, path, line)
-                record, position, line = _header(title, path, line), 0, line + 1
-            elif record is None and body.strip():
-                raise DataError(f"begins with {_shown(body.strip()[:1])}, a FASTA header (>) is needed", path, line)
-            sequence = _letters(body, path, line)
-            if sequence and record:
-                yield FastaChunk(*record, position, sequence, False)
+                if header:
+                    yield _last_chunk(header, position, path, line)
+                header, position, line = _parse_header(title, path, line), 0, line + 1
+            elif header is None and body.strip():
+                raise DataError(f"text before the first header ({_shown(body.strip()[:1])}); {_EXPECTED}", path, line)
+            sequence = _checked_letters(body, path, line)
+            if sequence and header:
+                yield FastaChunk(*header, position, sequence, False)
                 position += len(sequence)
-    if record is None:
-        raise DataError("is empty, FASTA records are needed", path)
-    yield _finish(record, position, path, line)
+    if header is None:
+        raise DataError(f"is empty; {_EXPECTED}", path)
+    yield _last_chunk(header, position, path, line)
 
 
-def _parts(stream: BinaryIO) -> Iterator[tuple[int, bytes | None, bytes]]:
-    """(line number, header without ">" or None where a record goes on, sequence lines) in the order of the stream."""
+def _split_stream(stream: BinaryIO) -> Iterator[Lines]:
+    """Cut a stream at line ends and headers, about `CHUNK_BASES` bytes at a time."""
     line = 1
     while data := stream.read(CHUNK_BASES):
-        data += stream.readline(CHUNK_BASES)  # so that a block ends with a line and the next may begin with a header
+        data += stream.readline(CHUNK_BASES)  # end with a whole line, so that the next chunk may begin with a header
         while data[data.rfind(b"\n") + 1 :].startswith(b">") and (more := stream.readline(CHUNK_BASES)):
             data += more  # a header is never cut
         before, *records = (b"\n" + data).split(b"\n>")
         if before:
-            yield line, None, before[1:]
-        at = line + before.count(b"\n")
+            yield Lines(line, None, before[1:])
+        number = line + before.count(b"\n")
         for text in records:
             title, _, body = text.partition(b"\n")
-            yield at, title, body
-            at += text.count(b"\n") + 1
+            yield Lines(number, title, body)
+            number += text.count(b"\n") + 1
         line += data.count(b"\n")
 
 
-def _header(title: bytes, path: str, line: int) -> tuple[str, str]:
+def _parse_header(title: bytes, path: str, line: int) -> Header:
     text = title.decode("utf-8", "replace").rstrip()
     name, _, description = text.replace("\t", " ").partition(" ")
     if not name:
         raise DataError("the header has no name after >", path, line)
-    return name, description.strip()
+    return Header(name, description.strip())
 
 
-def _finish(header: tuple[str, str], position: int, path: str, line: int) -> FastaChunk:
+def _last_chunk(header: Header, position: int, path: str, line: int) -> FastaChunk:
     if not position:
-        raise DataError(f"record {header[0]!r} has no sequence", path, line)
+        raise DataError(f"record {header.name!r} has no sequence", path, line)
     return FastaChunk(*header, position, b"", True)
 
 
-def _letters(text: bytes, path: str, line: int) -> bytes:
-    if text.translate(None, _ALLOWED):
+def _checked_letters(text: bytes, path: str, line: int | None) -> bytes:
+    if text.translate(None, _IUPAC_AND_LINE_ENDS):
         for offset, content in enumerate(text.split(b"\n")):
-            wrong = content.translate(None, _ALLOWED)
+            wrong = content.translate(None, _IUPAC_AND_LINE_ENDS)
             if wrong:
-                raise DataError(
-                    f"holds {_shown(wrong[:1])}, needed are the letters ACGT, N or an IUPAC code", path, line + offset
-                )
+                problem = f"contains {_shown(wrong[:1])}; expected the letters ACGT, N or another IUPAC code"
+                raise DataError(problem, path, None if line is None else line + offset)
     return text.translate(_UPPER, b"\r\n")
 
 
@@ -114,13 +131,26 @@ def _shown(letter: bytes) -> str:
 
 
 def read_records(path: str) -> Iterator[Record]:
-    """A FASTA file or "-" as whole records, in order. Errors as in `read_pieces`."""
+    """Read a FASTA file or "-" as whole records, in order. Errors as in `read_fasta_chunks`."""
     parts: list[bytes] = []
-    for piece in read_fasta_chunks(path):
-        parts.append(piece.sequence)
-        if piece.last:
-            yield Record(piece.name, piece.description, b"".join(parts))
+    for chunk in read_fasta_chunks(path):
+        parts.append(chunk.sequence)
+        if chunk.last:
+            yield Record(chunk.name, chunk.description, b"".join(parts))
             parts = []
+
+
+def as_records(sequences: str | os.PathLike[str] | Iterable[str | bytes | Record]) -> Iterator[Record]:
+    """The records of a FASTA file ("-" is standard input) or of sequences, which are named by their number from 1."""
+    if isinstance(sequences, (str, os.PathLike)):
+        yield from read_records(os.fspath(sequences))
+        return
+    for number, sequence in enumerate(sequences, 1):
+        if isinstance(sequence, Record):
+            yield sequence
+        else:
+            letters = sequence.encode() if isinstance(sequence, str) else sequence
+            yield Record(str(number), "", _checked_letters(letters, f"sequence {number}", None))
 
 
 def fasta_text(name: str, description: str, sequence: bytes) -> bytes:
@@ -128,10 +158,21 @@ def fasta_text(name: str, description: str, sequence: bytes) -> bytes:
     return b">%s%s\n%s\n" % (name.encode(), b" " + description.encode() if description else b"", sequence)
 
 
-class Genome:
-    """An indexed FASTA file, plain or bgzip.
+class IndexEntry(NamedTuple):
+    """A line of a .fai file: bases in the sequence, its byte offset, and bases and bytes in a line."""
 
-    A missing index is built beside the file or, where that folder cannot be written, reported.
+    length: int
+    offset: int
+    line_bases: int
+    line_bytes: int
+
+    def byte(self, base: int) -> int:
+        """Byte of the file at which a base (0-based) lies."""
+        return self.offset + base // self.line_bases * self.line_bytes + base % self.line_bases
+
+
+class Genome:
+    """An indexed FASTA file, plain or bgzip; a missing index is built beside it.
 
     Parameters
     ----------
@@ -143,8 +184,8 @@ class Genome:
 
     Raises
     ------
-    DataError : no such file, plain gzip, an index older than the file, an index that does not fit the file, or a
-        repeated or empty record (seen when the index is built).
+    DataError : no such file, plain gzip, an index that does not fit the file or cannot be built, or a repeated or
+        empty record (seen when the index is built).
     """
 
     def __init__(self, path: str):
@@ -154,61 +195,57 @@ class Genome:
                 head = stream.read(18)
         except OSError as error:
             raise DataError(error_text(error), path) from error
-        self._packed = head[:2] == GZIP_MAGIC
-        if self._packed and head[12:14] != b"BC":
-            raise DataError("is plain gzip and cannot be read by position: unpack it, or pack it with bgzip", path)
-        if not self._packed and not head.startswith(b">"):
+        self._bgzip = head[:2] == GZIP_MAGIC
+        if self._bgzip and head[12:14] != b"BC":
+            raise DataError("is plain gzip, which has no random access; decompress it or compress it with bgzip", path)
+        if not self._bgzip and not head.startswith(b">"):
             raise DataError("does not begin with a FASTA header (>)", path, 1)
-        self._check_index()
-        self.lengths: dict[str, int] = {}
-        self._lines: dict[
-            str, tuple[int, int, int]
-        ] = {}  # where a sequence begins, bases and bytes in one of its lines
-        for number, text in enumerate(Path(f"{path}.fai").read_text(errors="replace").splitlines(), 1):
-            name, *numbers = text.split("\t")
-            if (
-                len(numbers) < 4
-                or not all(re.fullmatch(r"\d{1,18}", field) for field in numbers[:4])
-                or not int(numbers[2])
-            ):
-                raise DataError("is no FASTA index: delete it, and it is made anew", f"{path}.fai", number)
-            self.lengths[name], offset, bases, width = map(int, numbers[:4])
-            self._lines[name] = offset, bases, width
+        self._find_index()
+        self._entries = _read_index(f"{path}.fai")
+        self.lengths = {name: entry.length for name, entry in self._entries.items()}
         self._open()
+        self._check_index()
 
     def _open(self) -> None:
-        """bgzip is read through pysam; a plain file is mapped, which is several times faster for many short reads."""
+        """Open bgzip through pysam; map a plain file, which is several times faster for many short reads."""
         try:
-            if self._packed:
+            if self._bgzip:
                 import pysam
 
-                pysam.set_verbosity(0)  # its complaints come back as exceptions; once is enough
-                self._file = pysam.FastaFile(self.path)
+                with _quiet_htslib():
+                    self._file = pysam.FastaFile(self.path)
             else:
                 with open(self.path, "rb") as stream:
                     self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot be opened through its index ({error_text(error)})", self.path) from error
+            raise DataError(f"cannot be opened with its index ({error_text(error)})", self.path) from error
 
-    def _check_index(self) -> None:
-        indexes = [self.path + ".fai"] + ([self.path + ".gzi"] if self._packed else [])
+    def _find_index(self) -> None:
+        indexes = [self.path + ".fai"] + ([self.path + ".gzi"] if self._bgzip else [])
         if not all(os.path.exists(index) for index in indexes):
             self._build_index(indexes)
         for index in indexes:
             if os.stat(index).st_mtime < os.stat(self.path).st_mtime:
-                raise DataError(f"is older than {self.path}: delete it, and it is made anew", index)
+                logger.warning("%s is older than %s; delete it if the FASTA file has changed", index, self.path)
+
+    def _check_index(self) -> None:
+        """Check that the last sequence of the index ends where a sequence of the file ends."""
+        name, entry = max(self._entries.items(), key=lambda item: item[1].offset)
+        self.fetch(name, entry.length - 1, entry.length)
+        if not self._bgzip:
+            end = entry.byte(entry.length - 1) + 1
+            after = self._map[end : end + 1000].lstrip()
+            if after and not after.startswith(b">"):
+                raise self._misfit(f"{name} does not end at base {entry.length}")
+
+    def _misfit(self, problem: str) -> DataError:
+        return DataError(f"does not fit its index ({problem}); delete {self.path}.fai to rebuild it", self.path)
 
     def _build_index(self, indexes: list[str]) -> None:
-        names: set[str] = set()
-        for piece in read_fasta_chunks(
-            self.path
-        ):  # an index silently lacks empty records and all but the first of equal names
-            if piece.last and piece.name in names:
-                raise DataError(f"sequence name {piece.name!r} stands more than once", self.path)
-            names |= {piece.name} if piece.last else set()
-        folder = os.path.dirname(os.path.abspath(self.path))
+        self._check_records()
+        directory = os.path.dirname(os.path.abspath(self.path))
         try:
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".faidx") as scratch:
+            with tempfile.TemporaryDirectory(dir=directory, prefix=".faidx") as scratch:
                 link = os.path.join(scratch, os.path.basename(self.path))
                 os.symlink(os.path.abspath(self.path), link)
                 import pysam
@@ -216,33 +253,61 @@ class Genome:
                 try:
                     pysam.faidx(link)
                 except pysam.SamtoolsError as error:
-                    raise DataError(
-                        "cannot be indexed: the lines of a record must be of one length", self.path
-                    ) from error
-                for index in reversed(indexes):  # .fai last: it is the sign that all are there
+                    problem = "cannot be indexed: the lines of a record have different lengths; wrap them evenly"
+                    raise DataError(problem, self.path) from error
+                for index in reversed(indexes):  # .fai last: where it exists, all exist
                     os.replace(link + index[len(self.path) :], index)
         except OSError as error:
-            raise DataError(
-                f"has no index, and none can be made beside it ({error_text(error)}): run samtools faidx where it can be written",
-                self.path,
-            ) from error
+            problem = f"has no index, and none can be written beside it ({error_text(error)}); run samtools faidx"
+            raise DataError(problem, self.path) from error
+
+    def _check_records(self) -> None:
+        """Refuse what samtools faidx omits without an error: empty records and all but the first of equal names."""
+        names: set[str] = set()
+        for chunk in read_fasta_chunks(self.path):
+            if chunk.last and chunk.name in names:
+                raise DataError(f"sequence name {chunk.name!r} occurs more than once", self.path)
+            if chunk.last:
+                names.add(chunk.name)
 
     def check(self, interval: Interval, path: str) -> None:
-        """Raise a DataError that names the BED line when an interval is not on the genome."""
+        """Raise a DataError that names the line of the BED file `path` when an interval is not on the genome."""
         if interval.chrom not in self.lengths:
             raise unknown_chrom(interval, path, self.lengths)
-        if interval.end > self.lengths[interval.chrom]:
-            raise DataError(
-                f"end {interval.end} is past the end of {interval.chrom} ({self.lengths[interval.chrom]} bp)",
-                path,
-                interval.line,
-            )
+        length = self.lengths[interval.chrom]
+        if interval.end > length:
+            problem = f"end {interval.end} is past the end of {interval.chrom} ({length} bp)"
+            raise DataError(problem, path, interval.line)
+
+    def chromosomes(self) -> list[Interval]:
+        """Every chromosome as an interval, in file order."""
+        return [Interval(name, 0, length) for name, length in self.lengths.items()]
 
     def intervals(self, path: str) -> list[Interval]:
-        """Those of a BED file. Some may lie on sequences that the genome lacks; a DataError says when all do."""
+        """Read a BED file; some intervals may lie on sequences that the genome lacks.
+
+        Raises
+        ------
+        DataError : all of them do.
+        """
         found = list(read_bed(path))
         if found and not any(interval.chrom in self.lengths for interval in found):
             raise unknown_chrom(found[0], path, self.lengths)
+        return found
+
+    def regions(self, path: str) -> list[Interval]:
+        """Read a BED file whose intervals must all lie on the genome.
+
+        Raises
+        ------
+        DataError : an interval does not, or there is none.
+        """
+        found = []
+        for interval in read_bed(path):
+            self.check(interval, path)
+            found.append(interval)
+        if not found:
+            raise DataError("contains no intervals", path)
         return found
 
     def fetch(self, chrom: str, start: int, end: int) -> bytes:
@@ -250,22 +315,42 @@ class Genome:
 
         Raises
         ------
-        DataError : the index does not fit the file, or a letter is no IUPAC nucleotide code.
+        DataError : the index does not fit the file, or a letter is not an IUPAC nucleotide code.
         """
-        if self._packed:
+        if self._bgzip:
             try:
-                text = self._file.fetch(chrom, start, end).encode("latin-1")
+                with _quiet_htslib():
+                    text = self._file.fetch(chrom, start, end).encode("latin-1")
             except (OSError, ValueError):
                 text = b""
         else:
-            first, bases, width = self._lines[chrom]
-            text = self._map[
-                first + start // bases * width + start % bases : first + end // bases * width + end % bases
-            ]
+            entry = self._entries[chrom]
+            text = self._map[entry.byte(start) : entry.byte(end)]
         sequence = text.translate(_UPPER, b"\r\n")
-        if len(sequence) != end - start or sequence.translate(None, b"ACGTN") and sequence.translate(None, _ALPHABET):
-            raise DataError(
-                f"bases {start}-{end} of {chrom} are not what its index says: delete {self.path}.fai, and it is made anew",
-                self.path,
-            )
+        if len(sequence) != end - start or sequence.translate(None, b"ACGTN") and sequence.translate(None, IUPAC):
+            raise self._misfit(f"{chrom}:{start}-{end} is not sequence")
         return sequence
+
+
+def _read_index(path: str) -> dict[str, IndexEntry]:
+    entries = {}
+    for number, text in enumerate(Path(path).read_text(errors="replace").splitlines(), 1):
+        name, *fields = text.split("\t")
+        if len(fields) < 4 or not all(re.fullmatch(r"\d{1,18}", field) for field in fields[:4]) or not int(fields[2]):
+            raise DataError("is not a FASTA index; delete it to rebuild it", path, number)
+        entries[name] = IndexEntry(*map(int, fields[:4]))
+    if not entries:
+        raise DataError("is empty; delete it to rebuild it", path)
+    return entries
+
+
+@contextmanager
+def _quiet_htslib() -> Iterator[None]:
+    """Silence htslib's own messages: its errors are exceptions as well."""
+    import pysam
+
+    before = pysam.set_verbosity(0)
+    try:
+        yield
+    finally:
+        pysam.set_verbosity(before)

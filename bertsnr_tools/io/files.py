@@ -1,4 +1,4 @@
-"""Opening what is read and what is written: standard streams, compression, and files that are replaced only whole."""
+"""Open inputs and outputs: standard streams, compression, and files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -10,85 +10,81 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import DataError, UsageError
 
 GZIP_MAGIC = b"\x1f\x8b"
+BGZIP_ENDINGS = (".gz", ".bgz")
+_PARTS_PER_WRITE = 512
 
 
 def error_text(error: BaseException) -> str:
-    """The operating system's words for an error, without path and number."""
+    """The operating system's message for an error, without path and number."""
     return getattr(error, "strerror", None) or str(error)
 
 
 @contextmanager
 def open_input(path: str) -> Iterator[BinaryIO]:
-    """Open a file, or standard input for "-", for reading; gzip and bgzip are recognised by content.
+    """Open a file, or standard input for "-", for reading; recognise gzip and bgzip by content.
 
     Raises
     ------
-    DataError : the file cannot be opened or read, or its compressed data are damaged or cut short.
+    DataError : the file cannot be opened or read, or its compressed data are damaged or truncated.
     """
     try:
         with _raw_input(path) as raw:
-            compressed = raw.peek(2)[:2] == GZIP_MAGIC  # type: ignore[attr-defined]
+            compressed = raw.peek(2)[:2] == GZIP_MAGIC
             yield gzip.GzipFile(fileobj=raw) if compressed else raw  # type: ignore[misc]
     except BrokenPipeError:
         raise
     except EOFError as error:
-        raise DataError("compressed data end too early: the file was cut short", path) from error
+        raise DataError("compressed data are truncated", path) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"compressed data are damaged ({error})", path) from error
 
 
 @contextmanager
-def _raw_input(path: str) -> Iterator[BinaryIO]:
+def _raw_input(path: str) -> Iterator[Any]:
     if path == "-":
         if sys.stdin is None:
             raise DataError("is closed", path)
         yield sys.stdin.buffer
         return
-    try:
+    with _os_errors(path):
         stream = open(path, "rb")
-    except OSError as error:
-        raise DataError(error_text(error), path) from error
     with stream:
-        try:
-            stream.peek(1)  # a directory opens on some systems and fails on the first read
-        except OSError as error:
-            raise DataError(error_text(error), path) from error
+        with _os_errors(path):
+            stream.peek(1)  # some systems open a directory and fail on the first read
         yield stream
 
 
 def check_output(path: str, inputs: Iterable[str | None]) -> None:
-    """Refuse an output that is one of the inputs or has no folder, before any work is done.
+    """Refuse an output that is one of the inputs or whose directory does not exist, before any work is done.
 
     Raises
     ------
     UsageError : `path` names the same file as one of `inputs`.
-    DataError : the folder of `path` is not there.
+    DataError : the directory of `path` does not exist.
     """
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise DataError("its folder is not there", path)
+        raise DataError("output directory does not exist", path)
     for name in inputs:
-        if (
-            name
-            and "-" not in (name, path)
-            and os.path.exists(name)
-            and os.path.exists(path)
-            and os.path.samefile(name, path)
-        ):
-            raise UsageError(f"{path}: is an input too; name another output")
+        if name and "-" not in (name, path) and _same_file(name, path):
+            raise UsageError(f"{path}: is also an input; choose another output")
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -> None:
-    """`check_output` for several files, which must differ from each other too; None is an output that nobody asked for.
+    """Check several outputs, which must also differ from each other; None is an output that was not requested.
 
     Raises
     ------
     UsageError : a file is named twice.
-    DataError : a folder is not there.
+    DataError : a directory does not exist.
     """
     seen: set[str] = set()
     inputs = list(inputs)
@@ -105,13 +101,12 @@ def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -
 def open_output(path: str) -> Iterator[OutputStream]:
     """Open a file, or standard output for "-", for writing.
 
-    A file is written under a temporary name in its own folder and renamed when the block ends without an error, so the
-    target is either untouched or whole. A name that ends in `.gz` or `.bgz` is written as bgzip. What is not a regular
-    file (`/dev/stdout`, a named pipe) is written in place.
+    A regular file is written atomically, see `replace_atomically`, and as bgzip when its name ends in `.gz` or `.bgz`.
+    Anything else (`/dev/stdout`, a named pipe) is written directly.
 
     Raises
     ------
-    DataError : the file cannot be made, written or renamed.
+    DataError : the file cannot be created, written or renamed.
     """
     if path == "-":
         if sys.stdout is None:
@@ -122,22 +117,22 @@ def open_output(path: str) -> Iterator[OutputStream]:
     elif os.path.exists(path) and not os.path.isfile(path):
         with _os_errors(path):
             stream = open(path, "wb")
-        yield from _written(stream, path)
+        yield from _write_to(stream, path)
     else:
         with replace_atomically(path) as temporary:
-            yield from _written(_create(temporary, packed=path.endswith((".gz", ".bgz"))), path)
+            yield from _write_to(_open_for_writing(temporary, bgzip=path.endswith(BGZIP_ENDINGS)), path)
 
 
-def _create(path: str, packed: bool):
-    if packed:
+def _open_for_writing(path: str, bgzip: bool) -> Any:
+    if bgzip:
         import pysam
 
         return pysam.BGZFile(path, "wb")  # type: ignore[call-arg]  # its stub asks for an index
     return open(path, "wb")
 
 
-def _written(stream, path: str) -> Iterator[OutputStream]:
-    """Hand out the stream and close it, so that what only shows on closing (a full disk) is an error of this file."""
+def _write_to(stream: Any, path: str) -> Iterator[OutputStream]:
+    """Yield the stream and close it, so that an error on closing (a full disk) names this file."""
     try:
         yield OutputStream(stream, path)
     except BaseException:
@@ -149,20 +144,23 @@ def _written(stream, path: str) -> Iterator[OutputStream]:
 
 
 class OutputStream:
-    """A binary stream whose failures carry the name of the file."""
+    """A binary stream whose errors name its file."""
 
-    def __init__(self, stream, path: str):
+    def __init__(self, stream: Any, path: str):
         self._stream, self._path = stream, path
 
     def write(self, data: bytes) -> None:
         with _os_errors(self._path):
             self._stream.write(data)
 
-    def write_all(self, parts: Iterable[bytes]) -> None:
-        """Write many small parts, some hundred at a time."""
+    def write_all(self, parts: Iterable[bytes]) -> int:
+        """Write many small parts, some hundred at a time, and return their number."""
         parts = iter(parts)
-        while some := b"".join(itertools.islice(parts, 512)):
-            self.write(some)
+        count = 0
+        while some := list(itertools.islice(parts, _PARTS_PER_WRITE)):
+            self.write(b"".join(some))
+            count += len(some)
+        return count
 
     def flush(self) -> None:
         with _os_errors(self._path):
@@ -171,6 +169,7 @@ class OutputStream:
 
 @contextmanager
 def _os_errors(path: str) -> Iterator[None]:
+    """Turn an OSError into a DataError that names the file; a closed pipe passes."""
     try:
         yield
     except BrokenPipeError:
@@ -180,11 +179,11 @@ def _os_errors(path: str) -> Iterator[None]:
 
 
 def index_bed(path: str) -> None:
-    """Make the tabix index of a sorted BED file in bgzip.
+    """Write the tabix index of a sorted BED file in bgzip.
 
     Raises
     ------
-    DataError : it cannot be made.
+    DataError : the index cannot be written.
     """
     import pysam
 
@@ -194,17 +193,19 @@ def index_bed(path: str) -> None:
 
 @contextmanager
 def replace_atomically(path: str) -> Iterator[str]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well, delete it otherwise.
+    """Yield the name of a temporary file beside `path`; rename it to `path` on success, delete it otherwise.
+
+    So `path` is either untouched or complete. A link stays a link: its target is replaced. The target keeps its mode.
 
     Raises
     ------
-    DataError : the file cannot be made or renamed.
+    DataError : the file cannot be created or renamed.
     """
     target = os.path.realpath(path)
-    temporary = f"{target}.{os.getpid()}.tmp"
+    temporary = f"{target}.{os.urandom(8).hex()}.tmp"
+    with _os_errors(path):  # an unpredictable name and O_EXCL: neither another file nor a link is ever opened
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        with _os_errors(path):
-            open(temporary, "wb").close()
         yield temporary
         with _os_errors(path):
             if os.path.exists(target):
@@ -229,4 +230,4 @@ def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
             yield number, line.rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise DataError("is not text", path, number + 1) from error
+        raise DataError("is not UTF-8 text", path, number + 1) from error

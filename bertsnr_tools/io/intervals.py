@@ -1,6 +1,6 @@
-"""Intervals: BED files, `chrom:from-to` strings and record names. Coordinates are 0-based, half-open throughout.
+"""Intervals from BED files, region strings and record names. Coordinates are 0-based and half-open throughout.
 
-The two exceptions are text that people write: `chrom:from-to` is 1-based and inclusive, and a FASTA record name may be either.
+The exceptions are texts: a region string `chrom:from-to` is 1-based and inclusive, a FASTA record name may be either.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ class Interval(NamedTuple):
     end: int
     name: str = "."
     strand: str = "+"
-    line: int | None = None  # where in the BED file it stood
+    line: int | None = None  # 1-based line number in the BED file
 
     def __str__(self) -> str:
         return f"{self.chrom}:{self.start}-{self.end}({self.strand})"
 
 
 def read_bed(path: str) -> Iterator[Interval]:
-    """Intervals of a BED3 to BED12 file ("-" for standard input), in its order; strand "." reads as "+".
+    """Read a BED3 to BED12 file ("-" is standard input) in its order; strand "." is read as "+".
 
-    Blank lines, comments, `track` and `browser` lines are passed over.
+    Blank lines, comments, `track` and `browser` lines are skipped.
 
     Raises
     ------
-    DataError : a line with fewer than three columns, a coordinate that is no whole number, an empty or negative
-        interval, or a strand that is none of + - .
+    DataError : a line with fewer than three columns, a coordinate that is not a whole number, an empty or negative
+        interval, or a strand other than + - .
     """
     with open_input(path) as stream:
         for number, text in text_lines(stream, path):
@@ -56,36 +56,34 @@ def read_bed(path: str) -> Iterator[Interval]:
             strand = fields[5] if len(fields) > 5 else "+"
             if strand not in ("+", "-"):
                 if strand != ".":
-                    raise DataError(f"strand is {strand!r}, needed is +, - or .", path, number)
+                    raise DataError(f"strand is {strand!r}; expected +, - or .", path, number)
                 strand = "+"
             yield Interval(chrom, start, end, (fields[3] if len(fields) > 3 else "") or ".", strand, number)
 
 
 def _bad_interval(fields: list[str], path: str, number: int) -> DataError:
     if len(fields) < 3:
-        return DataError(f"has {len(fields)} column(s), BED needs at least 3 (chrom, start, end)", path, number)
+        problem = f"has {len(fields)} column(s); expected at least 3 (chrom, start, end)"
+        return DataError(problem, path, number)
     chrom, first, last = fields[:3]
     if not (chrom and first.isdigit() and last.isdigit()):
-        return DataError(
-            f"start and end are {first!r} and {last!r}, needed are whole numbers of 0 or more after a name",
-            path,
-            number,
-        )
-    return DataError(f"start {first} is not below end {last}", path, number)
+        problem = f"start and end are {first!r} and {last!r}; expected a chromosome and whole numbers of at least 0"
+        return DataError(problem, path, number)
+    return DataError(f"start {first} is not less than end {last}", path, number)
 
 
 def parse_region(text: str, lengths: Mapping[str, int]) -> Interval:
-    """A region as people type it: `chrom`, `chrom:from` or `chrom:from-to`, 1-based inclusive, commas allowed.
+    """Parse a region string: `chrom`, `chrom:from` or `chrom:from-to`, 1-based and inclusive, commas allowed.
 
     The whole text is tried as a chromosome name first, then split at its last colon, so that names with colons work.
 
     Parameters
     ----------
-    lengths : chromosome sizes, to check against
+    lengths : chromosome sizes
 
     Raises
     ------
-    UsageError : no such form, an unknown chromosome, or a range that is not on it.
+    UsageError : another form, an unknown chromosome, or a range that is not on it.
     """
     if text in lengths:
         return Interval(text, 0, lengths[text])
@@ -93,15 +91,14 @@ def parse_region(text: str, lengths: Mapping[str, int]) -> Interval:
     match = re.fullmatch(r"([\d,]{1,30})(?:-([\d,]{0,30}))?", span) if colon else None
     if (chrom or text) not in lengths or not match:
         if chrom in lengths:
-            raise UsageError(f"region {text!r}: the range is {span!r}, needed is from-to, 1-based")
-        raise UsageError(
-            f"region {text!r}: no sequence named {chrom if match else text!r} in the genome{_close_names(chrom or text, lengths)}"
-        )
+            raise UsageError(f"region {text!r}: the range is {span!r}; expected from-to, 1-based")
+        hint = _close_names(chrom or text, lengths)
+        raise UsageError(f"region {text!r}: no sequence named {chrom if match else text!r} in the genome{hint}")
     start = int(match[1].replace(",", "") or 0) - 1
     last = (match[2] or "").replace(",", "")
     end = int(last) if last else lengths[chrom]
     if not 0 <= start < end <= lengths[chrom]:
-        raise UsageError(f"region {text!r}: needed is 1 <= from <= to <= {lengths[chrom]}, the length of {chrom}")
+        raise UsageError(f"region {text!r}: expected 1 <= from <= to <= {lengths[chrom]}, the length of {chrom}")
     return Interval(chrom, start, end)
 
 
@@ -114,11 +111,8 @@ def _close_names(name: str, lengths: Mapping[str, int]) -> str:
 
 def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> DataError:
     """The error for a BED line whose chromosome is not in the genome."""
-    return DataError(
-        f"no sequence named {interval.chrom!r} in the genome{_close_names(interval.chrom, lengths)}",
-        path,
-        interval.line,
-    )
+    hint = _close_names(interval.chrom, lengths)
+    return DataError(f"no sequence named {interval.chrom!r} in the genome{hint}", path, interval.line)
 
 
 _HEADER = re.compile(
@@ -127,11 +121,11 @@ _HEADER = re.compile(
 
 
 def parse_record_name(name: str, length: int) -> Interval:
-    """Where the sequence of a FASTA record lies, from the record's name.
+    """The interval of a FASTA record, from its name.
 
-    `chrom:a-b` is read as bedtools writes it (0-based, half-open) when the sequence is b - a long, as samtools writes it
-    (1-based, inclusive) when it is b - a + 1 long. bedtools' `name::chrom:a-b(strand)` is understood too. Any other
-    name is the chromosome itself, from its first base.
+    `chrom:a-b` is read as bedtools writes it (0-based, half-open) when the sequence is b - a long, as samtools writes
+    it (1-based, inclusive) when it is b - a + 1 long. bedtools' `name::chrom:a-b(strand)` is read too. Any other name
+    is the chromosome itself, from its first base.
 
     Parameters
     ----------
@@ -143,12 +137,12 @@ def parse_record_name(name: str, length: int) -> Interval:
 
 
 def may_hold_interval(name: str) -> bool:
-    """Whether a record name may hold an interval, before its length is known."""
+    """Whether a record name may contain an interval, before the record's length is known."""
     return bool(_HEADER.fullmatch(name))
 
 
 def interval_from_name(name: str, length: int) -> Interval | None:
-    """As `parse_record_name`, but None when the name holds no interval of that length."""
+    """As `parse_record_name`, but None when the name contains no interval of that length."""
     match = _HEADER.fullmatch(name)
     if match:
         first, last, strand = int(match["first"]), int(match["last"]), match["strand"] or "+"

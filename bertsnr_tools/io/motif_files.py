@@ -1,32 +1,30 @@
-"""Motifs: found in base calls, counted from their instances, kept in MEME and JASPAR files.
-
-Columns of all matrices are the letters A, C, G, T in this order.
-"""
+"""Motifs and the files that contain them: MEME and JASPAR. Columns of all matrices are A, C, G, T in this order."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import DataError
-from .files import open_input, text_lines
+from .files import open_input, open_output, text_lines
 
 BASES = "ACGT"
-UNIFORM = 0.25  # of each letter
+UNIFORM = 0.25  # background probability of each base
+DEFAULT_NSITES = "20"  # of a MEME matrix without nsites, as in the MEME suite
 
 
 @dataclass(frozen=True)
 class Motif:
-    """A position-specific description of a site.
+    """A sequence motif with its three matrices: PFM (counts), PPM (probabilities) and PWM (log odds).
 
     Attributes
     ----------
     id : without white space and "="
-    counts : PFM, float64, shape (width, 4): how often each letter stands at each position
-    name : what people call it, possibly empty
+    counts : PFM, float64, shape (width, 4): number of instances with each base at each position
+    name : common name, such as the factor's; may be empty
     """
 
     id: str
@@ -35,38 +33,44 @@ class Motif:
 
     @property
     def width(self) -> int:
+        """Positions of the motif, bp."""
         return len(self.counts)
 
     @property
     def sites(self) -> int:
-        """Instances that were counted."""
+        """Number of instances."""
         return round(self.counts.sum(axis=1).max())
 
     @property
     def probs(self) -> np.ndarray:
-        """PPM, shape (width, 4): the share of each letter; rows sum to 1."""
+        """PPM, shape (width, 4): probability of each base; rows sum to 1."""
         return self.counts / self.counts.sum(axis=1, keepdims=True)
 
     @property
     def log_odds(self) -> np.ndarray:
-        """PWM in bits against a uniform background, shape (width, 4); one pseudocount is shared by the letters of a row."""
+        """PWM in bits against a uniform background, shape (width, 4), with one pseudocount in each row."""
         counts = self.counts + UNIFORM
         return np.log2(counts / counts.sum(axis=1, keepdims=True) / UNIFORM)
 
     @property
     def information(self) -> np.ndarray:
-        """Letter heights of the logo in bits, shape (width, 4): share times information content (Schneider and Stephens 1990)."""
+        """Letter sizes of the logo, shape (width, 4): probability times information content in bits.
+
+        References
+        ----------
+        Schneider and Stephens 1990, without small-sample correction
+        """
         probs = self.probs
         bits = 2 + (probs * np.log2(np.where(probs > 0, probs, 1))).sum(axis=1, keepdims=True)
         return probs * bits
 
     def reverse_complement(self) -> Motif:
-        """The same motif read on the other strand."""
+        """The same motif, read on the other strand."""
         return Motif(self.id, self.counts[::-1, ::-1], self.name)
 
 
 def unique_id(name: str, taken: Collection[str]) -> str:
-    """A motif id from any name: MEME allows neither white space nor "=" in it, nor the same id twice."""
+    """A motif id from any name: MEME allows neither white space nor "=" in an id, nor the same id twice."""
     plain = re.sub(r"[\s=]+", "_", name) or "motif"
     number, chosen = 1, plain
     while chosen in taken:
@@ -75,24 +79,35 @@ def unique_id(name: str, taken: Collection[str]) -> str:
     return chosen
 
 
+def write_motifs(path: str, motifs: Sequence[Motif], *, form: str = "meme") -> None:
+    """Write motifs to a file, atomically; "-" is standard output.
+
+    Parameters
+    ----------
+    form : "meme" for probabilities in the minimal MEME format, "jaspar" for counts in the JASPAR format
+    """
+    text = {"meme": meme_text, "jaspar": jaspar_text}[form](motifs)
+    with open_output(path) as stream:
+        stream.write(text.encode())
+
+
 def meme_text(motifs: Sequence[Motif]) -> str:
     """Motifs in the minimal MEME format, version 4, with a uniform background; every row sums to exactly 1.000000."""
     parts = [
-        "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\nBackground letter frequencies\nA 0.25 C 0.25 G 0.25 T 0.25\n\n"
+        "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\n"
+        "Background letter frequencies\nA 0.25 C 0.25 G 0.25 T 0.25\n\n"
     ]
     for motif in motifs:
         parts.append(f"MOTIF {motif.id} {motif.name}".rstrip() + "\n")
         parts.append(f"letter-probability matrix: alength= 4 w= {motif.width} nsites= {motif.sites} E= 0\n")
-        parts += [
-            "".join(f" {value // 10**6}.{value % 10**6:06d}" for value in _millionths(row)) + "\n"
-            for row in motif.probs
-        ]
+        for row in motif.probs:
+            parts.append("".join(f" {value // 10**6}.{value % 10**6:06d}" for value in _millionths(row)) + "\n")
         parts.append("\n")
     return "".join(parts)
 
 
 def _millionths(probs: np.ndarray) -> list[int]:
-    """A row of shares as whole millionths that sum to a million; the largest remainders are rounded up."""
+    """Probabilities as whole millionths that sum to a million; the largest remainders are rounded up."""
     exact = probs * 10**6
     whole = np.floor(exact).astype(int)
     up = np.argsort(whole - exact, kind="stable")[: 10**6 - int(whole.sum())]
@@ -101,20 +116,19 @@ def _millionths(probs: np.ndarray) -> list[int]:
 
 
 def jaspar_text(motifs: Sequence[Motif]) -> str:
-    """Motifs in the JASPAR format: whole counts, one row for each letter."""
+    """Motifs in the JASPAR format: counts, rounded to whole numbers, in one row for each base."""
     parts = []
     for motif in motifs:
         counts = np.rint(motif.counts).astype(int).T
         size = len(str(counts.max()))
         parts.append(f">{motif.id}\t{motif.name or motif.id}\n")
-        parts += [
-            f"{letter}  [ {' '.join(f'{count:>{size}}' for count in row)} ]\n" for letter, row in zip(BASES, counts)
-        ]
+        for letter, row in zip(BASES, counts):
+            parts.append(f"{letter}  [ {' '.join(f'{count:>{size}}' for count in row)} ]\n")
     return "".join(parts)
 
 
 def is_motif_file(path: str) -> bool:
-    """Whether a file begins as motifs in the MEME or JASPAR format do.
+    """Whether a file begins like motifs in the MEME or JASPAR format.
 
     Raises
     ------
@@ -125,7 +139,12 @@ def is_motif_file(path: str) -> bool:
 
 
 def read_motifs(path: str) -> list[Motif]:
-    """The motifs of a file in the JASPAR format, if it begins with ">", else of a MEME file; see `read_jaspar` and `read_meme`."""
+    """Motifs of a file in the JASPAR format, if it begins with ">", or else in the MEME format ("-" is MEME only).
+
+    Raises
+    ------
+    DataError : see `read_jaspar` and `read_meme`.
+    """
     if path == "-":
         return read_meme(path)
     with open_input(path) as stream:
@@ -133,13 +152,29 @@ def read_motifs(path: str) -> list[Motif]:
     return read_jaspar(path) if jaspar else read_meme(path)
 
 
-def read_jaspar(path: str) -> list[Motif]:
-    """The motifs of a file in the JASPAR format: after ">id name" a row of counts for each of A, C, G, T, with its letter and brackets or without.
+def read_motif(path: str, name: str) -> Motif:
+    """The motif of a MEME file with this id or name, or else the only motif of the file.
 
     Raises
     ------
-    DataError : no motif, or one whose rows are no counts, of different lengths, not four or in another order, or without any
-        instance at a position.
+    DataError : no motif or several motifs fit; see also `read_meme`.
+    """
+    motifs = read_meme(path)
+    named = [motif for motif in motifs if name in (motif.id, motif.name)] or motifs
+    if len(named) > 1:
+        raise DataError(f"contains {len(motifs)} motifs; expected exactly one named {name}, or a single motif", path)
+    return named[0]
+
+
+def read_jaspar(path: str) -> list[Motif]:
+    """Motifs of a file in the JASPAR format: ">id name", then a row of counts for each of A, C, G, T.
+
+    Rows may have their letter and brackets (JASPAR's format) or not (its raw PFM format).
+
+    Raises
+    ------
+    DataError : no motif; or rows that are not counts, differ in length, are not four, are in another order, or have a
+        position without counts.
     """
     motifs: list[Motif] = []
     with open_input(path) as stream:
@@ -147,48 +182,51 @@ def read_jaspar(path: str) -> list[Motif]:
         for number, text in lines:
             title = text[1:].split(None, 1)
             if not text.startswith(">") or not title:
-                raise DataError(f"is {text.strip()[:40]!r}, needed is '>' with the id of a motif", path, number)
-            rows: list[list[float]] = []
-            for letter in BASES:
-                number, text = next(lines, (number + 1, ""))
-                found = re.fullmatch(rf"(?:{letter}\s*)?\[?((?:\s*\d+(?:\.\d+)?(?=[\s\]]|$))+)\s*\]?\s*", text)
-                row = [float(value) for value in found[1].split()] if found else []
-                if text.strip().isalpha() and not motifs and not rows:
-                    raise DataError("is FASTA: sequence, needed are motifs or a model", path)
-                if not row or rows and len(row) != len(rows[0]):
-                    raise DataError(
-                        f"row {letter} of motif {title[0]!r} is {text.strip()[:40]!r}, needed are {len(rows[0]) if rows else 'its'} counts",
-                        path,
-                        number,
-                    )
-                rows.append(row)
-            counts = np.array(rows).T
-            if not counts.any(axis=1).all():
-                raise DataError(f"motif {title[0]!r} has a position without any count", path, number)
+                raise DataError(f"expected '>' and the id of a motif, found {_shown(text)}", path, number)
+            counts = _read_counts(title[0], number, lines, path)
             motifs.append(Motif(title[0], counts, title[1].strip() if len(title) > 1 else ""))
     if not motifs:
-        raise DataError("holds no motif", path)
+        raise DataError("contains no motif", path)
     return motifs
 
 
+def _read_counts(motif: str, number: int, lines: Iterator[tuple[int, str]], path: str) -> np.ndarray:
+    """The four rows of counts after a JASPAR header in line `number`, shape (width, 4)."""
+    rows: list[list[float]] = []
+    for letter in BASES:
+        number, text = next(lines, (number + 1, ""))
+        found = re.fullmatch(rf"(?:{letter}\s*)?\[?((?:\s*\d+(?:\.\d+)?(?=[\s\]]|$))+)\s*\]?\s*", text)
+        row = [float(value) for value in found[1].split()] if found else []
+        if text.strip().isalpha() and not rows:
+            raise DataError("is FASTA sequence; expected motifs or a model", path)
+        if not row or rows and len(row) != len(rows[0]):
+            expected = f"{len(rows[0])} counts" if rows else "counts"
+            raise DataError(f"row {letter} of motif {motif!r}: expected {expected}, found {_shown(text)}", path, number)
+        rows.append(row)
+    counts = np.array(rows).T
+    if not counts.any(axis=1).all():
+        raise DataError(f"motif {motif!r} has a position without counts", path, number)
+    return counts
+
+
 def read_meme(path: str) -> list[Motif]:
-    """The motifs of a MEME file ("-" is standard input); counts are shares times `nsites`, to whole numbers where they were.
+    """Motifs of a MEME file ("-" is standard input); counts are probabilities times `nsites`, whole where they were.
 
     Raises
     ------
-    DataError : no MEME file, no motif in it, an alphabet other than ACGT, or a matrix that is cut short or whose rows are no
-        four shares with the sum 1.
+    DataError : not a MEME file; no motif; an alphabet other than ACGT; or a matrix that is cut short or whose rows are
+        not four probabilities that sum to 1.
     """
     motifs: list[Motif] = []
     with open_input(path) as stream:
         lines = text_lines(stream, path)
         number, text = next(lines, (1, ""))
         if not text.startswith("MEME version"):
-            raise DataError(f"begins with {text[:20]!r}, a MEME motif file begins with 'MEME version'", path, 1)
+            raise DataError(f"begins with {text[:20]!r}; a MEME motif file begins with 'MEME version'", path, 1)
         title: list[str] = []
         for number, text in lines:
             if text.startswith("ALPHABET=") and text.split("=")[1].strip() != BASES:
-                raise DataError(f"alphabet is {text.split('=')[1].strip()!r}, needed is ACGT", path, number)
+                raise DataError(f"alphabet is {text.split('=')[1].strip()!r}; expected ACGT", path, number)
             if text.startswith("MOTIF"):
                 if title:
                     raise DataError(f"motif {title[0]!r} has no letter-probability matrix", path, number)
@@ -197,21 +235,22 @@ def read_meme(path: str) -> list[Motif]:
                     raise DataError("the motif has no name after MOTIF", path, number)
             elif text.startswith("letter-probability matrix"):
                 if not title:
-                    raise DataError("a matrix stands before the first MOTIF line", path, number)
+                    raise DataError("matrix before the first MOTIF line", path, number)
                 motifs.append(_read_matrix(title, text, number, lines, path))
                 title = []
     if title:
         raise DataError(f"motif {title[0]!r} has no letter-probability matrix", path, number)
     if not motifs:
-        raise DataError("holds no motif", path)
+        raise DataError("contains no motif", path)
     return motifs
 
 
-def _read_matrix(title: list[str], head: str, number: int, lines, path: str) -> Motif:
+def _read_matrix(title: list[str], head: str, number: int, lines: Iterator[tuple[int, str]], path: str) -> Motif:
+    """The motif of a MEME matrix whose header line `head` is line `number`; `title` is its id and, optionally, name."""
     fields = dict(re.findall(r"(\w+)= *(\S+)", head))
-    width, sites = fields.get("w", ""), fields.get("nsites", "20")  # 20 is what the MEME suite takes
+    width, sites = fields.get("w", ""), fields.get("nsites", DEFAULT_NSITES)
     if not re.fullmatch(r"0*[1-9]\d{0,5}", width) or not re.fullmatch(r"\d+(\.\d+)?", sites):
-        raise DataError(f"motif {title[0]!r} has w= {width!r} and nsites= {sites!r}, needed are numbers", path, number)
+        raise DataError(f"motif {title[0]!r} has w= {width!r} and nsites= {sites!r}; expected numbers", path, number)
     rows: list[list[float]] = []
     while len(rows) < int(width):
         number, text = next(lines, (number + 1, ""))
@@ -220,13 +259,15 @@ def _read_matrix(title: list[str], head: str, number: int, lines, path: str) -> 
         except ValueError:
             row = []
         if len(row) != len(BASES) or not all(0 <= value <= 1 for value in row) or abs(sum(row) - 1) > 0.01:
-            raise DataError(
-                f"row {len(rows) + 1} of motif {title[0]!r} is {text.strip()[:40]!r}, needed are 4 shares with the sum 1",
-                path,
-                number,
-            )
+            problem = f"row {len(rows) + 1} of motif {title[0]!r}: expected 4 probabilities that sum to 1"
+            raise DataError(f"{problem}, found {_shown(text)}", path, number)
         rows.append(row)
     counts = np.array(rows) * max(1.0, float(sites))
     whole = np.rint(counts)
-    kept = np.abs(counts - whole).max() < 1e-6 * max(1.0, float(sites))  # shares are given to six digits
-    return Motif(title[0], whole if kept and whole.any(axis=1).all() else counts, title[1] if len(title) > 1 else "")
+    exact = np.abs(counts - whole).max() < 1e-6 * max(1.0, float(sites))  # probabilities have six digits
+    name = title[1] if len(title) > 1 else ""
+    return Motif(title[0], whole if exact and whole.any(axis=1).all() else counts, name)
+
+
+def _shown(text: str) -> str:
+    return repr(text.strip()[:40])

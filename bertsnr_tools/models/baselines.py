@@ -1,6 +1,6 @@
-"""Small networks: the two published ones that BertSNR is compared with, built from their papers' descriptions, and the prefilter.
+"""Baselines: the two published networks that BertSNR is compared with, built from their papers' descriptions.
 
-The published ones read one-hot sequence, float32 (B, 1, 4, length), rows A, C, G, T, and give one logit for each base, (B, length).
+Both read one-hot sequence, float32 (B, 1, 4, L), rows A, C, G, T, and give one logit for each base, (B, L).
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from ..sequence.encoding import SPECIAL, vocabulary
-from .interface import InferenceFunction, ModelInfo
+from .interface import InferenceFunction, Model, ModelInfo
+from .prefilter_network import PrefilterNetwork
 
 
 class DeepSNR(nn.Module):
-    """Convolution, global maximum, bottleneck, unpooling to where the maximum was, deconvolution (Salekin, Zhang and Huang 2018)."""
+    """Convolution, global max pooling, bottleneck, unpooling to the position of the maximum, deconvolution.
+
+    Salekin, Zhang and Huang 2018.
+    """
 
     def __init__(self, length: int, motif: int = 15, filters: int = 16):
         super().__init__()
@@ -27,9 +31,9 @@ class DeepSNR(nn.Module):
         self.place = nn.Sequential(nn.ConvTranspose2d(filters, 1, (4, motif)), nn.BatchNorm2d(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        best, where = self.pool(self.detect(x))
+        best, position = self.pool(self.detect(x))
         signal = self.bottleneck(best.flatten(1))[..., None, None]
-        return self.place(self.unpool(signal, where)).amax(dim=(1, 2))
+        return self.place(self.unpool(signal, position)).amax(dim=(1, 2))
 
 
 def _double_convolution(inside: int, outside: int) -> nn.Sequential:
@@ -40,7 +44,7 @@ def _double_convolution(inside: int, outside: int) -> nn.Sequential:
 
 
 class _AttentionGate(nn.Module):
-    """Attention gate: the decoder's signal weighs each position of the skip connection."""
+    """Weighs each position of the skip connection by the decoder's signal."""
 
     def __init__(self, signal: int, skip: int, hidden: int = 16):
         super().__init__()
@@ -53,7 +57,7 @@ class _AttentionGate(nn.Module):
 
 
 class DAEDNet(nn.Module):
-    """Encoder-decoder with skip connections through attention gates (Zhang et al. 2021)."""
+    """Encoder and decoder with skip connections through attention gates (Zhang et al. 2021)."""
 
     def __init__(self, length: int):
         super().__init__()
@@ -69,14 +73,14 @@ class DAEDNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first = self.encode1(x)
         second = self.encode2(self.down1(first))
-        up = self._grown(self.up2(self.bridge(self.down2(second))), second)
+        up = self._upsampled(self.up2(self.bridge(self.down2(second))), second)
         up = self.decode2(torch.cat([self.gate2(up, second), up], dim=1))
-        up = self._grown(self.up1(up), first)
+        up = self._upsampled(self.up1(up), first)
         up = self.decode1(torch.cat([self.gate1(up, first), up], dim=1))
         return self.output(up)[:, 0, 0]
 
     @staticmethod
-    def _grown(small: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    def _upsampled(small: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         return interpolate(small, size=like.shape[2:], mode="bilinear", align_corners=True)
 
 
@@ -84,20 +88,17 @@ NETWORKS = {"deepsnr": DeepSNR, "d-aednet": DAEDNet}
 
 
 class BaselineModel(nn.Module):
-    """A published network of `networks` in the place of a `SiteModel`: k is 1, its tokens are the bases.
-
-    The sequence task gets the highest logit of the bases.
-    """
+    """A network of `NETWORKS` as a `Model`: k is 1, tokens are bases, the sequence logit is the highest of bases."""
 
     def __init__(self, info: ModelInfo):
         super().__init__()
         self.info = info
         self.network = NETWORKS[info.encoder["model_type"]](info.window)
-        self.prefilter = None
-        self.replicas: list[Any] = []
+        self.prefilter: PrefilterNetwork | None = None
+        self.replicas: list[Model] = []
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `SiteModel.forward`; a sequence shorter than the window is filled up with nothing."""
+        """As `BertSNR.forward`; a sequence shorter than the training window is padded with zeros."""
         bases = ids[:, 1:-1]
         letters = torch.tensor([len(SPECIAL) + code for code in (0, 2, 3, 1)], device=ids.device)  # A, C, G, T
         one_hot = (bases[:, None, :] == letters[:, None]).float()
@@ -106,18 +107,19 @@ class BaselineModel(nn.Module):
             logits = self.network(one_hot[:, None])[:, : bases.shape[1]]
         return logits.amax(dim=1), logits
 
+    def use_training_attention(self, on: bool) -> None:
+        """Temporary."""
+
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return next(self.parameters()).device
 
-    def use_training_attention(self, on: bool) -> None:
-        """Nothing to choose."""
-
     def inference_function(self, precision: str) -> InferenceFunction:
-        """As `SiteModel.reader`."""
+        """`forward`: it computes in fp32 whatever the precision."""
         return self
 
 
 def baseline_config(kind: str) -> dict[str, Any]:
-    """Configuration of a network of `networks`, by its name there."""
+    """Configuration, as `ModelInfo.encoder`, of a network of `NETWORKS`."""
     return {"model_type": kind, "vocab_size": len(vocabulary(1))}

@@ -1,8 +1,7 @@
-"""The two-task network of BertSNR (Luo et al. 2024, section 2.3), its devices and its file format."""
+"""The two-task network of BertSNR (Luo et al. 2024, section 2.3): is there a site, and which bases are the site."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,19 @@ from torch import nn
 
 from ..sequence.encoding import CLS, SEP, kmer_ids
 from .encoder import new_encoder
-from .interface import InferenceFunction, ModelInfo
+from .interface import InferenceFunction, Model, ModelInfo
 from .kernels import amx
-from .kernels.inference import InferenceEncoder
+from .kernels.inference import InferenceEncoder, Unsupported
 from .prefilter_network import PrefilterNetwork
 
 DROPOUT = 0.2
 
 
 class BertSNR(nn.Module):
-    """Encoder, dropout, a sequence head on [CLS] (pooled where the encoder has a pooler) and a token head on every k-mer."""
+    """Encoder, dropout, a sequence head on [CLS] (pooled, if the encoder has a pooler) and a token head on every k-mer.
+
+    Shapes: B windows of T tokens, with [CLS] and [SEP] T + 2; H units of a hidden state.
+    """
 
     def __init__(self, info: ModelInfo):
         super().__init__()
@@ -30,74 +32,84 @@ class BertSNR(nn.Module):
         self.sequence_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.token_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.prefilter = PrefilterNetwork(**info.prefilter) if info.prefilter else None
-        self.replicas: list[BertSNR] = []  # on other devices, to share the work with
+        self.replicas: list[Model] = []
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of both tasks.
 
         Parameters
         ----------
-        ids : token ids with [CLS] first and [SEP] last, shape (B, T + 2)
+        ids : token ids with [CLS] first and [SEP] last, int64, shape (B, T + 2)
 
         Returns
         -------
         sequence logits (B,), token logits (B, T), both float32
         """
-        output = self.encoder(input_ids=ids)
-        with torch.autocast(ids.device.type, enabled=False):  # one rounding of a logit would be seen in the score
-            return self._logits(output.last_hidden_state, output.get("pooler_output"))
+        return self._logits(self.encoder(ids))
 
-    def _logits(self, hidden: torch.Tensor, pooled: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of hidden states (B, T + 2, H) and, where the encoder has a pooler, what it makes of them."""
-        hidden = self.dropout(hidden.float())
-        first = hidden[:, 0] if pooled is None else self.dropout(pooled.float())
-        return _single_output(self.sequence_head, first), _single_output(self.token_head, hidden[:, 1:-1])
+    def forward_embedded(self, embedded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of both tasks from token embeddings, shape (B, T + 2, H): differentiable in the sequence."""
+        return self._logits(self.encoder.forward_embedded(embedded))
+
+    def _logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states (B, T + 2, H) to the logits of both tasks."""
+        pooler = getattr(self.encoder, "pooler", None)
+        pooled = pooler(hidden) if pooler else None
+        with torch.autocast(hidden.device.type, enabled=False):  # rounding a logit would show in the score
+            hidden = self.dropout(hidden.float())
+            first = hidden[:, 0] if pooled is None else self.dropout(pooled.float())
+            return _single_output(self.sequence_head, first), _single_output(self.token_head, hidden[:, 1:-1])
 
     def inference_function(self, precision: str) -> InferenceFunction:
-        """`forward` for inference, with the weights of now in the arithmetic of `precision`."""
-        if precision == "fp16":  # whose range is too small for hidden states
+        """`forward` for inference with the present weights: the fastest kernel that supports encoder and precision."""
+        if precision == "fp16":  # the inference encoders overflow: hidden states exceed the range of fp16
             return self
         try:
-            lean = _inference_encoder(self.encoder, self.device, precision)
-        except ValueError:
+            encode = self._inference_encoder(precision)
+        except Unsupported:
             return self
 
-        def read(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def logits(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.autocast(ids.device.type, enabled=False):
-                hidden = lean(ids).float()
-                pooler = getattr(self.encoder, "pooler", None)
-                return self._logits(hidden, pooler and pooler(hidden))
+                return self._logits(encode(ids).float())
 
-        return read
+        return logits
+
+    def _inference_encoder(self, precision: str) -> InferenceEncoder | amx.AmxEncoder:
+        if precision == "bf16" and self.device.type == "cpu" and amx.supports(self.encoder):
+            return amx.AmxEncoder(self.encoder)
+        return InferenceEncoder(self.encoder, torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def attentions(self, ids: torch.Tensor) -> list[torch.Tensor]:
+        """Attention weights of each layer, shape (B, heads, T + 2, T + 2): from tokens (third axis) to tokens."""
+        return self.encoder.attention_weights(ids)
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """Embedding of token ids, weights (4^k + 5, H)."""
+        return self.encoder.get_input_embeddings()
+
+    def use_training_attention(self, on: bool) -> None:
+        """Temporary."""
 
     @property
     def device(self) -> torch.device:
+        """The device that the weights are on."""
         return self.token_head.weight.device
-
-    def use_training_attention(self, on: bool) -> None:
-        """Choose the attention for training (on a CPU its backward pass is far faster) or the fused one for all else."""
-        self.encoder.set_attn_implementation("eager" if on else "sdpa")
-
-
-def _inference_encoder(
-    encoder: nn.Module, device: torch.device, precision: str
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    if precision == "bf16" and device.type == "cpu" and amx.supports(encoder):
-        return amx.AmxEncoder(encoder)
-    return InferenceEncoder(encoder, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def _single_output(head: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
-    """A linear layer with one output, (..., H) to (...). A matrix-vector product would round differently for each batch size."""
+    """A linear layer with one output, (..., H) to (...): a matrix product would round differently by batch size."""
     return (hidden * head.weight[0]).sum(-1) + head.bias
 
 
 def token_ids(codes: np.ndarray, k: int) -> torch.Tensor:
-    """Codes of equally long sequences to model input.
+    """Token ids, the input of a model, of sequences of one length.
 
     Parameters
     ----------
-    codes : output of `kmers.encode`, shape (B, L)
+    codes : base codes of `sequence.encoding.encode`, shape (B, L)
+    k : bases in a token
 
     Returns
     -------

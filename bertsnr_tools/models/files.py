@@ -1,4 +1,4 @@
-"""The two-task network of BertSNR (Luo et al. 2024, section 2.3), its devices and its file format."""
+"""Model files: where a model is read and written. They contain tensors and plain values only, never code."""
 
 from __future__ import annotations
 
@@ -14,20 +14,38 @@ from ..io.files import error_text, replace_atomically
 from ..sequence.encoding import vocabulary
 from .baselines import NETWORKS, BaselineModel
 from .bertsnr import BertSNR
-from .interface import ModelInfo
+from .encoder import least_parameters
+from .interface import ModelInfo, check_name
 
 FORMAT = "bertsnr_tools model"
 FORMAT_VERSION = 1
-MAX_K = 7  # whose ids are int16
+MAX_K = 7  # token ids are int16
+MAX_WINDOW = 100_000
+FIELDS = {
+    "name": str,
+    "k": int,
+    "window": int,
+    "encoder": dict,
+    "site_width": int,
+    "threshold": float,
+    "training": dict,
+    "background": dict,
+    "prefilter": dict,
+    "package_version": str,
+    "weights": dict,
+}
+LATER_FIELDS: dict[str, Any] = {"background": {}, "prefilter": {}}  # files of earlier releases lack them
+# what building a model from a damaged configuration, or filling it with foreign weights, may raise
+BUILD_ERRORS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError)
 
 
 def new_model(info: ModelInfo) -> BertSNR:
-    """A network with random weights of the kind that its encoder's configuration names."""
+    """A model with random weights: a `BaselineModel` where `info.encoder` names a baseline, else a `BertSNR`."""
     return BaselineModel(info) if info.encoder.get("model_type") in NETWORKS else BertSNR(info)  # type: ignore[return-value]
 
 
 def save_model(path: str, model: BertSNR) -> None:
-    """Write a model file: tensors and plain metadata only. An existing file is replaced whole."""
+    """Write a model file atomically."""
     fields = dict(vars(model.info))
     fields["background"] = fields.pop("null")  # the name on disk
     content = {
@@ -36,79 +54,81 @@ def save_model(path: str, model: BertSNR) -> None:
         **fields,
         "weights": {name: weight.detach().cpu() for name, weight in model.state_dict().items()},
     }
-    with (
-        replace_atomically(path) as temporary,
-        open(temporary, "wb") as stream,
-    ):  # given a name, torch would put it into the file
+    # a stream, because torch would put a path into the file
+    with replace_atomically(path) as temporary, open(temporary, "wb") as stream:
         torch.save(content, stream)
 
 
 def load_model(path: str, device: torch.device | str = "cpu") -> BertSNR:
-    """Read a model file that `save_model` wrote.
+    """Read a model file that `save_model` wrote, and put the model into evaluation.
 
     Raises
     ------
-    DataError : no such file, not a model file, one that holds anything but tensors and plain values, one of a later
-        format version, or weights that do not fit their own configuration.
+    DataError : the file does not exist, is not a model file, contains anything but tensors and plain values, has
+        another format version, or weights that do not fit its configuration.
     """
-    content = read_checked(path, FORMAT, FORMAT_VERSION)
-    content = {"background": {}, "prefilter": {}} | content  # which files by earlier releases lack
-    kinds = {
-        "name": str,
-        "k": int,
-        "window": int,
-        "encoder": dict,
-        "site_width": int,
-        "threshold": float,
-        "training": dict,
-        "background": dict,
-        "prefilter": dict,
-        "package_version": str,
-        "weights": dict,
-    }
-    for key, kind in kinds.items():
-        if not isinstance(content.get(key), kind):
-            raise DataError(
-                f"model field {key!r} is {type(content.get(key)).__name__}, needed is {kind.__name__}", path
-            )
-    if not (
-        1 <= content["k"] <= min(MAX_K, content["window"])
-        and content["window"] <= 100_000
-        and 0 < content["threshold"] < 1
-    ):
-        raise DataError(
-            f"model fields are out of range (k {content['k']}, window {content['window']}, threshold {content['threshold']})",
-            path,
-        )
-    if content["encoder"].get("vocab_size") != len(vocabulary(content["k"])):
-        raise DataError(
-            f"vocabulary has {content['encoder'].get('vocab_size')} tokens, {content['k']}-mers need {len(vocabulary(content['k']))}",
-            path,
-        )
-    weights = content["weights"]
-    fields = {key: content[key] for key in kinds if key not in ("weights", "background")}
+    content = LATER_FIELDS | read_checked(path, FORMAT, FORMAT_VERSION)
+    _check_fields(content, path)
+    info = {name: content[name] for name in FIELDS if name not in ("weights", "background")}
     try:
-        with torch.device("meta"):
-            model = new_model(ModelInfo(**fields, null=content["background"]))
-        expected = {name: weight.shape for name, weight in model.state_dict().items()}
-        if {name: weight.shape for name, weight in weights.items()} != expected:
-            raise ValueError("the weights do not fit it")
-        with torch.device("cpu"):
-            model = new_model(model.info)
-        model.load_state_dict(weights)
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError) as error:
-        raise DataError(f"model configuration cannot be used ({str(error).splitlines()[0]})", path) from error
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
-        raise DataError("weights hold values that are no numbers", path)
+        model = _built(ModelInfo(**info, null=content["background"]), content["weights"])
+    except BUILD_ERRORS as error:
+        raise DataError(f"model configuration cannot be used: {first_line(error)}", path) from error
+    if not all(torch.isfinite(weight).all() for weight in content["weights"].values()):
+        raise DataError("weights are not finite (NaN or infinity)", path)
     return model.to(device).eval()
 
 
-def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
-    """Open a file of tensors and plain values, and check what it says it is.
+def _check_fields(content: dict[str, Any], path: str) -> None:
+    for name, kind in FIELDS.items():
+        if not isinstance(content.get(name), kind):
+            found = type(content.get(name)).__name__
+            raise DataError(f"model field {name!r} is of type {found}, expected {kind.__name__}", path)
+    k, window, threshold = content["k"], content["window"], content["threshold"]
+    if not (1 <= k <= min(MAX_K, window) and window <= MAX_WINDOW and 0 < threshold < 1):
+        raise DataError(f"model fields are out of range (k {k}, window {window}, threshold {threshold})", path)
+    tokens, expected = content["encoder"].get("vocab_size"), len(vocabulary(k))
+    if tokens != expected:
+        raise DataError(f"vocabulary has {tokens} tokens, expected {expected} for {k}-mers", path)
+    try:
+        check_name(content["name"])
+    except ValueError as error:
+        raise DataError(str(error), path) from error
+
+
+def _built(info: ModelInfo, weights: dict[str, torch.Tensor]) -> BertSNR:
+    """A model with these weights.
 
     Raises
     ------
-    DataError : it cannot be read, holds code, or is of another kind or a later version.
+    ValueError, or another of `BUILD_ERRORS` : they do not fit.
+    """
+    available = sum(weight.numel() for weight in weights.values())
+    if info.encoder.get("model_type") not in NETWORKS and least_parameters(info.encoder) > available:
+        raise ValueError("weights do not fit it")  # before memory is allocated for what the configuration claims
+    model = new_model(info)
+    expected = {name: weight.shape for name, weight in model.state_dict().items()}
+    if {name: weight.shape for name, weight in weights.items()} != expected:
+        raise ValueError("weights do not fit it")
+    model.load_state_dict(weights)
+    return model
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text: torch and transformers append long advice."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
+    """Read a file of tensors and plain values, and check its format.
+
+    Parameters
+    ----------
+    kind, version : the expected fields "format" and "format_version"
+
+    Raises
+    ------
+    DataError : the file cannot be read, contains code, or is of another format or version.
     """
     try:
         stream = open(path, "rb")
@@ -116,28 +136,26 @@ def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
         raise DataError(error_text(error), path) from error
     try:
         with stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on foreign pickles, which are refused below in our own words
+            warnings.simplefilter("ignore")  # about foreign pickles, which are refused below
             with zipfile.ZipFile(stream) as archive:
-                packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
-            if packed:  # it might unpack to any size
-                raise DataError(f"is no {kind}: its parts are compressed", path)
+                compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            if compressed:  # its size in memory has no bound
+                raise DataError(f"is not a {kind}: its parts are compressed", path)
             stream.seek(0)
             content = torch.load(stream, map_location="cpu", weights_only=True)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except pickle.UnpicklingError as error:
-        raise DataError(
-            f"is no {kind}: it holds more than tensors and plain values, and is not opened", path
-        ) from error
-    except Exception as error:  # the readers of both formats raise whatever their input leads to
-        raise DataError(f"is no {kind}, or is damaged", path) from error
+        problem = "it contains more than tensors and plain values, and was not opened"
+        raise DataError(f"is not a {kind}: {problem}", path) from error
+    except Exception as error:  # zipfile and torch raise errors of many types for damaged input
+        raise DataError(f"is not a {kind}, or is damaged", path) from error
     if not isinstance(content, dict) or content.get("format") != kind:
-        raise DataError(f"is no {kind}", path)
-    if content.get("format_version") != version:
-        found = content.get("format_version")
-        older = isinstance(found, int) and found < version
-        raise DataError(
-            f"is of format version {found!r}, this release reads version {version}: {'make it anew' if older else 'update bertsnr_tools'}",
-            path,
+        raise DataError(f"is not a {kind}", path)
+    found = content.get("format_version")
+    if found != version:
+        advice = (
+            "write it again with this release" if isinstance(found, int) and found < version else "update bertsnr_tools"
         )
+        raise DataError(f"has format version {found!r}, this release reads version {version}; {advice}", path)
     return content

@@ -1,33 +1,35 @@
-"""What every model has in common."""
+"""What every model has in common: the protocol `Model`, and `ModelInfo`, the metadata of a model file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from .. import __version__
+from .prefilter_network import PrefilterNetwork
 
-InferenceFunction = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # token ids to logits of both tasks
+# token ids, int64 (B, T + 2), to sequence logits (B,) and token logits (B, T), both float32
+InferenceFunction = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass
 class ModelInfo:
-    """What a model file says about its model, apart from the weights.
+    """The metadata of a model.
 
     Attributes
     ----------
     name : the transcription factor
     k : bases in a token
     window : bases in a training window
-    encoder : configuration of the encoder
+    encoder : configuration of the encoder; "model_type" says of which kind, "vocab_size" is 4^k + 5
     site_width : median width of the training sites, bp
     threshold : base probability above which a base is called
     training : summary of data, recipe and metrics
-    null : the null distribution of scores, see `predict.significance.NullDistribution`; empty when not known
-    prefilter : of the model's `networks.Prefilter`: shortest, flank and cut; empty when it has none
+    null : null distribution of scores, see `predict.significance.NullDistribution`; empty when unknown
+    prefilter : arguments of the model's `PrefilterNetwork`; empty when it has none
     package_version : version of bertsnr_tools that wrote the file
     """
 
@@ -41,3 +43,42 @@ class ModelInfo:
     null: dict[str, Any] = field(default_factory=dict)
     prefilter: dict[str, Any] = field(default_factory=dict)
     package_version: str = __version__
+
+
+class Model(Protocol):
+    """A model that scores windows on the strand given: `BertSNR`, `BaselineModel` or `PwmModel`.
+
+    Attributes
+    ----------
+    info : metadata
+    prefilter : network that rules out windows without a site; None when there is none
+    replicas : copies of the model on other devices, which share the work
+    """
+
+    info: ModelInfo
+    prefilter: PrefilterNetwork | None
+    replicas: list[Model]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+
+    def inference_function(self, precision: str) -> InferenceFunction:
+        """The model for inference in this precision ("fp32", "bf16" or "fp16"), with the present weights."""
+
+    def __call__(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sequence and token logits, as `InferenceFunction`."""
+
+    def eval(self) -> Any:
+        """Switch to evaluation: no dropout."""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that would break tab-separated output.
+
+    Raises
+    ------
+    ValueError : the name is empty, or contains a tab, a line break or another unprintable character.
+    """
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"model name {name!r} is empty or has a tab, line break or other unprintable character")

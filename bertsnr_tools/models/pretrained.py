@@ -1,4 +1,4 @@
-"""Encoders from elsewhere: local folders in the layout of Hugging Face, such as the checkpoints of DNABERT (Ji et al. 2021)."""
+"""Pretrained encoders, read from directories in Hugging Face layout: the shipped one, or DNABERT's (Ji et al. 2021)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ import torch
 from ..errors import DataError
 from ..io.files import error_text
 from ..sequence.encoding import vocabulary
-from .encoder import new_encoder
+from .encoder import least_parameters, new_encoder
+from .encoder_config import encoder_fields
+from .files import BUILD_ERRORS, first_line
 from .registry import WEIGHTS
 
-PREFIXES = {
-    "bert": "bert.",
-    "modernbert": "model.",
-}  # of the encoder's weights in a model with a language-modelling head
-HEADS = ("cls.", "head.", "decoder.", "classifier.", "lm_head.")  # what is not the encoder
+# prefix of the encoder's weights in a model with a language-modelling head, and prefixes of other weights
+PREFIXES = {"bert": "bert.", "modernbert": "model."}
+HEADS = ("cls.", "head.", "decoder.", "classifier.", "lm_head.")
+TOKEN_EMBEDDING = {"bert": "embeddings.word_embeddings.weight", "modernbert": "embeddings.tok_embeddings.weight"}
+# fields of `config.json` that do not describe the encoder
+FILE_FIELDS = ("transformers_version", "architectures", "dtype", "torch_dtype", "_name_or_path", "model_type")
 
 
 class Pretrained(NamedTuple):
-    """An encoder that was trained before.
+    """A pretrained encoder.
 
     Attributes
     ----------
-    config : plain values for `model.ModelInfo.encoder`
+    config : plain values for `ModelInfo.encoder`
     k : bases in a token
-    weights : tensors by their names in the encoder, rows of the token embedding in the order of `kmers.vocabulary`
+    weights : tensors by their names in the encoder; token embeddings are in the order of `sequence.encoding.vocabulary`
     """
 
     config: dict[str, Any]
@@ -39,12 +42,12 @@ class Pretrained(NamedTuple):
     weights: dict[str, torch.Tensor]
 
     def digest(self) -> str:
-        """A short text that changes when any weight does."""
+        """Hash of the weights."""
         return weights_digest(self.weights)
 
 
 def weights_digest(weights: dict[str, torch.Tensor]) -> str:
-    """As `Pretrained.digest`, for any weights."""
+    """Hash of names and values."""
     state = hashlib.blake2b(digest_size=16)
     for name, value in weights.items():
         state.update(name.encode() + value.cpu().numpy().tobytes())
@@ -52,120 +55,119 @@ def weights_digest(weights: dict[str, torch.Tensor]) -> str:
 
 
 def shipped_encoder(k: int) -> Pretrained | None:
-    """The compact encoder that comes with the package, trained on the sites of many factors; None for a k that has none."""
-    folder = WEIGHTS / f"encoder{k}"
-    return read_pretrained(str(folder)) if folder.is_dir() else None
+    """The shipped compact encoder for this k, trained on the sites of many factors; None where there is none."""
+    directory = WEIGHTS / f"encoder{k}"
+    return read_pretrained(str(directory)) if directory.is_dir() else None
 
 
-def read_pretrained(folder: str) -> Pretrained:
+def read_pretrained(directory: str) -> Pretrained:
     """Read `config.json`, `vocab.txt`, and `model.safetensors` or `pytorch_model.bin`.
 
-    Keys of the configuration that the library does not know, language-modelling heads, and the old names `gamma` and `beta` of
-    layer norms are what published checkpoints come with; heads are dropped. A missing pooler is left to chance.
+    Published checkpoints come with unknown fields in the configuration, language-modelling heads, and the old names
+    `gamma` and `beta` of norms: fields and heads are dropped, names converted. A missing pooler gets random weights.
 
     Raises
     ------
-    DataError : a file is missing or damaged, the encoder is neither `bert` nor `modernbert`, the vocabulary is not that of
-        k-mers, or weights are missing or of the wrong shape.
+    DataError : a file is missing or damaged, the encoder is neither `bert` nor `modernbert`, the vocabulary does not
+        consist of k-mers, or weights are missing or of the wrong shape.
     """
-    path = Path(folder)
+    path = Path(directory)
     if not path.is_dir():
-        raise DataError("no such folder; needed is one with config.json, vocab.txt and weights", folder)
-    words, k = _vocabulary(path / "vocab.txt")
-    config = _config(path / "config.json", len(words))
-    weights = _weights(path)
-    kind = config["model_type"]
-    if any(name.startswith(PREFIXES[kind]) for name in weights):
-        weights = {
-            name.removeprefix(PREFIXES[kind]): value
-            for name, value in weights.items()
-            if name.startswith(PREFIXES[kind])
-        }
-    weights = {name: value for name, value in weights.items() if not name.startswith(HEADS)}
-    weights = {
-        re.sub(r"(LayerNorm)\.gamma$", r"\1.weight", re.sub(r"(LayerNorm)\.beta$", r"\1.bias", name)): value.float()
-        for name, value in weights.items()
-    }
-    table = "embeddings.word_embeddings.weight" if kind == "bert" else "embeddings.tok_embeddings.weight"
-    if table not in weights or len(weights[table]) != len(words):
-        raise DataError(
-            f"the token embedding has {len(weights[table]) if table in weights else 'no'} rows, vocab.txt has {len(words)} tokens",
-            folder,
-        )
+        raise DataError("no such directory; expected one with config.json, vocab.txt and weights", directory)
+    words, k = _read_vocabulary(path / "vocab.txt")
+    config = _read_config(path / "config.json", len(words))
+    weights = _encoder_weights(_read_weights(path), config["model_type"])
+    table = TOKEN_EMBEDDING[config["model_type"]]
+    rows = len(weights[table]) if table in weights else 0
+    if rows != len(words):
+        raise DataError(f"the token embedding has {rows} rows, vocab.txt has {len(words)} tokens", directory)
     row = {word: number for number, word in enumerate(words)}
     weights[table] = weights[table][[row[word] for word in vocabulary(k)]]
-    return Pretrained(config, k, _matching_weights(config, weights, folder))
+    return Pretrained(config, k, _matching_weights(config, weights, directory))
 
 
-def _vocabulary(path: Path) -> tuple[list[str], int]:
+def _read_vocabulary(path: Path) -> tuple[list[str], int]:
+    """Tokens in their order, and k."""
     try:
         words = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(error_text(error), str(path)) from error
     k = len(words[-1]) if words else 0
     if not 1 <= k <= 8 or len(words) != 5 + 4**k or set(words) != set(vocabulary(k)):
-        raise DataError(
-            f"has {len(words)} tokens, the last {words[-1:]}; needed are [PAD] [UNK] [CLS] [SEP] [MASK] and all k-mers of one k over ACGT",
-            str(path),
-        )
+        expected = "[PAD] [UNK] [CLS] [SEP] [MASK] and all k-mers over ACGT"
+        raise DataError(f"has {len(words)} tokens, the last {words[-1:]}; expected {expected}", str(path))
     return words, k
 
 
-def _config(path: Path, size: int) -> dict[str, Any]:
+def _read_config(path: Path, tokens: int) -> dict[str, Any]:
+    """The fields that describe the encoder."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(error_text(error), str(path)) from error
-    kind = found.get("model_type", "bert") if isinstance(found, dict) else None  # old checkpoints do not say
-    if kind == "bert":
-        from transformers import BertConfig as Config
-    elif kind == "modernbert":
-        from transformers import ModernBertConfig as Config  # type: ignore[assignment]
-    else:
-        raise DataError(f"model_type is {kind!r}, needed is bert or modernbert", str(path))
-    if found.get("vocab_size") != size:
-        raise DataError(f"vocab_size is {found.get('vocab_size')!r}, vocab.txt has {size} tokens", str(path))
-    plain = ("transformers_version", "architectures", "dtype", "torch_dtype", "_name_or_path", "model_type")
-    known = {name: value for name, value in found.items() if name in Config().to_dict() and name not in plain}
-    return {"model_type": kind, **known}
+    kind = found.get("model_type", "bert") if isinstance(found, dict) else None  # old checkpoints lack it
+    if kind not in PREFIXES:
+        raise DataError(f"model_type is {kind!r}, expected bert or modernbert", str(path))
+    if found.get("vocab_size") != tokens:
+        raise DataError(f"vocab_size is {found.get('vocab_size')!r}, vocab.txt has {tokens} tokens", str(path))
+    config = {"model_type": kind, **{name: value for name, value in found.items() if name not in FILE_FIELDS}}
+    if kind == "modernbert":
+        return encoder_fields(config)
+    from .huggingface import bert_fields
+
+    return bert_fields(config)
 
 
-def _weights(path: Path) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     safe, old = path / "model.safetensors", path / "pytorch_model.bin"
+    source = safe if safe.exists() else old
+    if not source.exists():
+        raise DataError("no such file, nor model.safetensors", str(source))
     try:
-        if safe.exists():
+        if source == safe:
             from safetensors.torch import load_file
 
             return load_file(str(safe))
         weights = torch.load(str(old), map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader has its own
-        at = safe if safe.exists() else old
-        raise DataError(
-            "no such file, nor model.safetensors"
-            if not at.exists()
-            else "holds no weights, or more than weights, or is damaged",
-            str(at),
-        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # both readers raise errors of many types for damaged input
+        raise DataError("is not a file of weights, contains more than weights, or is damaged", str(source)) from error
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise DataError("holds more than tensors by name", str(old))
+        raise DataError("contains more than tensors by name", str(old))
     return weights
 
 
-def _matching_weights(config: dict[str, Any], weights: dict[str, torch.Tensor], folder: str) -> dict[str, torch.Tensor]:
-    """The weights that the encoder has a place for; all but those of a pooler must be there."""
+def _encoder_weights(weights: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
+    """Without heads, by their present names, in fp32."""
+    prefix = PREFIXES[kind]
+    if any(name.startswith(prefix) for name in weights):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    renamed = {}
+    for name, value in weights.items():
+        if not name.startswith(HEADS):
+            name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+            renamed[re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)] = value.float()
+    return renamed
+
+
+def _matching_weights(
+    config: dict[str, Any], weights: dict[str, torch.Tensor], directory: str
+) -> dict[str, torch.Tensor]:
+    """The weights that the encoder has; only those of a pooler may be missing."""
     try:
-        with torch.device("meta"):
-            wanted = {name: value.shape for name, value in new_encoder(config).state_dict().items()}
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError) as error:
-        raise DataError(f"config.json cannot be used ({str(error).splitlines()[0]})", folder) from error
-    for name, shape in wanted.items():
+        if least_parameters(config) > 2 * sum(value.numel() for value in weights.values()):
+            raise ValueError("its sizes exceed those of the weights")  # before memory is allocated
+        expected = {name: value.shape for name, value in new_encoder(config).state_dict().items()}
+    except BUILD_ERRORS as error:
+        raise DataError(f"config.json cannot be used: {first_line(error)}", directory) from error
+    for name, shape in expected.items():
         if name not in weights and not name.startswith("pooler."):
-            raise DataError(f"weights of {name} are missing", folder)
+            raise DataError(f"weights of {name} are missing", directory)
         if name in weights and weights[name].shape != shape:
-            raise DataError(
-                f"weights of {name} have the shape {tuple(weights[name].shape)}, needed is {tuple(shape)}", folder
-            )
-    kept = {name: weights[name] for name in wanted if name in weights}
+            found = tuple(weights[name].shape)
+            raise DataError(f"weights of {name} have the shape {found}, expected {tuple(shape)}", directory)
+    kept = {name: weights[name] for name in expected if name in weights}
     if not all(np.isfinite(value.numpy()).all() for value in kept.values()):
-        raise DataError("weights hold values that are no numbers", folder)
+        raise DataError("weights are not finite (NaN or infinity)", directory)
     return kept

@@ -1,17 +1,18 @@
-"""The two-task network of BertSNR (Luo et al. 2024, section 2.3), its devices and its file format."""
+"""Models by name: shipped models, model files, and motif files whose PWMs serve as models."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..io.motif_files import is_motif_file, read_motifs
-from .device import Runtime
-from .files import load_model
-from .pwm import PwmModel
+
+if TYPE_CHECKING:
+    from .device import Runtime
+    from .interface import Model
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -22,34 +23,43 @@ def shipped_models() -> list[str]:
 
 
 def find_model(name: str) -> str:
-    """The file of a model: `name` itself when it is a file, else the shipped model of that name.
+    """The path of a model file.
+
+    A shipped name wins over a file of that name in the working directory; `./CTCF` and `CTCF.pt` are always paths.
 
     Raises
     ------
-    DataError : neither.
+    DataError : neither a shipped model nor a file.
     """
-    if os.path.exists(name) or os.sep in name:
+    if os.sep in name:
         return name
     if name in shipped_models():
         return str(WEIGHTS / f"{name}.pt")
+    if os.path.exists(name):
+        return name
     raise DataError(f"no such file, and no shipped model of that name (shipped: {', '.join(shipped_models())})", name)
 
 
-def load_models(names: Sequence[str], runtime: Runtime) -> list[Any]:
-    """The models of several `-m`: model files, names of shipped models, and MEME or JASPAR files, of which every motif is one.
+def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
+    """Load models, with replicas on the further devices of `runtime`.
 
-    Models have replicas on the further devices of `runtime`.
+    Parameters
+    ----------
+    names : model files, names of shipped models, and MEME or JASPAR files, each of whose motifs becomes a model
 
     Raises
     ------
-    DataError : as of `model.find_model`, `model.load_model` and `motifs.read_motifs`.
+    DataError : see `find_model`, `files.load_model` and `io.motif_files.read_motifs`.
     """
-    models: list[Any] = []
+    from .files import load_model  # here, because the names of shipped models are listed without torch
+    from .pwm import PwmModel
+
+    models: list[Model] = []
     for name in names:
         path = find_model(name)
         if is_motif_file(path):
             models += [PwmModel(motif) for motif in read_motifs(path)]
         else:
             models.append(load_model(path, runtime.device))
-            models[-1].replicas = [load_model(path, other) for other in runtime.devices[1:]]
+            models[-1].replicas = [load_model(path, device) for device in runtime.devices[1:]]
     return models

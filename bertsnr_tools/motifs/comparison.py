@@ -1,22 +1,26 @@
-"""Comparison of motifs with known ones by TOMTOM (Gupta et al. 2007). This module alone imports memelite and pyjaspar.
+"""Comparison of motifs with known ones by TOMTOM (Gupta et al. 2007). Only this module imports memelite and pyjaspar.
 
 The p-values are memelite's; E- and q-values are computed here.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UsageError
-from ..io.motif_files import Motif
+from ..errors import DataError, UsageError
+from ..io.motif_files import BASES, Motif, read_motifs
+from ..log import logger
 from ..metrics import q_values
 
-FEW_TARGETS = 50  # below, p-values depend on which targets were chosen
+MAX_Q = 0.5  # of the matches in a table, as in the MEME suite's tomtom
+MIN_TARGETS = 50  # with fewer targets, p-values depend on the choice of targets
+HEADER = ("query", "target", "target_name", "p", "E", "q", "offset", "overlap", "orientation")
 
 
 class Match(NamedTuple):
@@ -24,11 +28,11 @@ class Match(NamedTuple):
 
     Attributes
     ----------
-    p : of the best alignment over all offsets and both orientations
+    p : p-value of the best alignment over all offsets and both orientations
     e : p times the number of targets
-    q : false discovery rate at which this match is kept, among all targets of the query
-    offset : position i of the query lies at position i + offset of the target, which is read as `orientation` says
-    overlap : positions of the query that lie on the target
+    q : false discovery rate at which this match is kept, among all targets of the query (Benjamini and Hochberg 1995)
+    offset : position i of the query is aligned with position i + offset of the target, read in `orientation`
+    overlap : positions of the query that are aligned with the target
     orientation : "+", or "-" when the target is reverse-complemented
     """
 
@@ -42,75 +46,94 @@ class Match(NamedTuple):
     orientation: str
 
 
-def check_comparison(targets: str) -> None:
-    """Find out before the work begins whether motifs can be compared with `targets`, a file, "jaspar" or "jaspar" and a year.
+def is_jaspar(targets: str) -> bool:
+    """Whether `targets` is "jaspar" or "jaspar" and a year, rather than a file."""
+    return bool(re.fullmatch(r"jaspar(\d{4})?", targets))
+
+
+def load_targets(targets: str) -> list[Motif]:
+    """Motifs to compare with: of a MEME or JASPAR file, or of a JASPAR release ("jaspar", "jaspar2018").
 
     Raises
     ------
-    UsageError : a library is not installed, or has no such release.
+    UsageError : memelite or pyjaspar is not installed, or pyjaspar does not contain the release.
+    DataError : the file cannot be read or is not a motif file.
     """
     try:
         import memelite  # noqa: F401
     except ImportError as error:
         raise UsageError("comparing motifs needs memelite: pip install 'bertsnr_tools[motifs]'") from error
     if is_jaspar(targets):
-        try:
-            from pyjaspar import jaspar_releases
-        except ImportError as error:
-            raise UsageError(
-                "--compare jaspar needs pyjaspar: pip install 'bertsnr_tools[jaspar]', or give a MEME or JASPAR file"
-            ) from error
-        if targets != "jaspar" and targets.upper() not in jaspar_releases:
-            raise UsageError(
-                f"--compare {targets}: pyjaspar has {', '.join(sorted(name.lower() for name in jaspar_releases))}"
-            )
+        motifs = jaspar_motifs(targets)
+    elif os.path.exists(targets):
+        motifs = read_motifs(targets)
+    else:
+        raise DataError("no such file (for JASPAR, use jaspar or a release such as jaspar2018)", targets)
+    if len(motifs) < MIN_TARGETS:
+        logger.warning("%s: only %d motifs; p-values depend on the choice of targets", targets, len(motifs))
+    return motifs
 
 
-def is_jaspar(targets: str) -> bool:
-    """Whether `targets` means JASPAR rather than a file."""
-    return bool(re.fullmatch(r"jaspar(\d{4})?", targets))
+def jaspar_motifs(release: str = "jaspar") -> list[Motif]:
+    """Vertebrate CORE motifs of a JASPAR release that pyjaspar contains, by default the latest; in order of their ids.
 
-
-def jaspar_motifs(targets: str = "jaspar") -> list[Motif]:
-    """The vertebrate CORE matrices of a JASPAR release that pyjaspar carries, by default the newest; from disk, in the order of their ids."""
-    from pyjaspar import jaspardb
-
-    database = jaspardb() if targets == "jaspar" else jaspardb(release=targets.upper())
-    records = database.fetch_motifs(collection="CORE", tax_group=["vertebrates"])
-    motifs = [
-        Motif(record.matrix_id, np.array([record.counts[letter] for letter in "ACGT"], dtype=float).T, record.name)
-        for record in records
-    ]
+    Raises
+    ------
+    UsageError : pyjaspar is not installed, or it does not contain the release.
+    """
+    try:
+        from pyjaspar import jaspar_releases, jaspardb
+    except ImportError as error:
+        problem = "--compare jaspar needs pyjaspar: pip install 'bertsnr_tools[jaspar]', or give a MEME or JASPAR file"
+        raise UsageError(problem) from error
+    if release != "jaspar" and release.upper() not in jaspar_releases:
+        known = ", ".join(sorted(name.lower() for name in jaspar_releases))
+        raise UsageError(f"--compare {release}: not a release in pyjaspar; choose from {known}")
+    database = jaspardb() if release == "jaspar" else jaspardb(release=release.upper())
+    motifs = []
+    for record in database.fetch_motifs(collection="CORE", tax_group=["vertebrates"]):
+        counts = np.array([record.counts[letter] for letter in BASES], dtype=float).T
+        motifs.append(Motif(record.matrix_id, counts, record.name))
     return sorted(motifs, key=lambda motif: motif.id)
 
 
-def compare(queries: Sequence[Motif], targets: Sequence[Motif]) -> list[list[Match]]:
-    """Every query with every target, for each query in order of p.
+def compare(queries: Sequence[Motif], targets: Sequence[Motif], *, max_q: float = 1.0) -> list[list[Match]]:
+    """Compare every query with every target by TOMTOM.
 
     Parameters
     ----------
-    queries, targets : not empty
+    queries, targets : at least one each
+    max_q : leave out matches with a greater q-value
+
+    Returns
+    -------
+    for each query its matches, in order of p
+
+    Examples
+    --------
+    >>> best = [matches[0] for matches in compare(motifs, jaspar_motifs())]  # doctest: +SKIP
     """
     from memelite import tomtom
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few targets the caller warns
+        warnings.simplefilter("ignore")  # `load_targets` warns of few targets
         found = tomtom([query.probs.T for query in queries], [target.probs.T for target in targets])
     results = []
     for query, (p, _, offset, overlap, strand) in zip(queries, found.transpose(1, 0, 2)):
-        q = q_values(p)
+        e, q = p * len(targets), q_values(p)
         matches = [
-            Match(
-                query,
-                target,
-                float(p[i]),
-                float(p[i] * len(targets)),
-                float(q[i]),
-                int(offset[i]),
-                int(overlap[i]),
-                "-" if strand[i] else "+",
-            )
-            for i, target in enumerate(targets)
+            Match(query, target, float(p[i]), float(e[i]), float(q[i]), int(offset[i]), int(overlap[i]), orientation)
+            for i, (target, orientation) in enumerate(zip(targets, np.where(strand, "-", "+").tolist()))
         ]
-        results.append(sorted(matches, key=lambda match: match.p))
+        results.append(sorted((match for match in matches if match.q <= max_q), key=lambda match: match.p))
     return results
+
+
+def comparison_table(matches: Iterable[Match]) -> str:
+    """Matches as a tab-separated table, with a header line."""
+    rows = ["\t".join(HEADER)]
+    for match in matches:
+        names = [match.query.id, match.target.id, match.target.name or match.target.id]
+        numbers = [f"{value:.3g}" for value in (match.p, match.e, match.q)]
+        rows.append("\t".join([*names, *numbers, str(match.offset), str(match.overlap), match.orientation]))
+    return "\n".join(rows) + "\n"

@@ -1,1 +1,1 @@
-"""plots"""
+"""Figures: logos, curves, heat maps, attention profiles, and the attention page."""

@@ -1,4 +1,4 @@
-"""One self-contained page on which all layers and heads of a sequence can be explored."""
+"""The attention page: one HTML file to explore all layers and heads of a sequence."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
+from ..io.files import open_output
+
 TEMPLATE = Path(__file__).with_name("attention.html")
 
 
-def attention_page(title: str, sequence: bytes, k: int, sites: Sequence[tuple[int, int]], attention: np.ndarray) -> str:
-    """The page as HTML that loads nothing from elsewhere.
+def write_attention_page(
+    path: str, title: str, sequence: bytes, k: int, sites: Sequence[tuple[int, int]], attention: np.ndarray
+) -> None:
+    """Write the page, which loads nothing from elsewhere.
 
     Parameters
     ----------
     sequence : letters, shape (n,)
     k : bases in a token
-    sites : [start, end) of called sites, to be underlined
-    attention : shape (layers, heads, n - k + 3, n - k + 3), from the token of a row to that of a column, values in [0, 1]; it is kept in
-        steps of 1/65535
+    sites : called sites, 0-based, half-open; underlined
+    attention : shape (layers, heads, n - k + 3, n - k + 3), from the token of a row to the token of a column; values in
+        [0, 1], stored in steps of 1/65535
     """
     layers, heads, tokens, _ = attention.shape
     steps = np.rint(np.clip(attention, 0, 1) * 65535).astype("<u2")
@@ -35,6 +39,8 @@ def attention_page(title: str, sequence: bytes, k: int, sites: Sequence[tuple[in
         "sites": [list(site) for site in sites],
         "attention": base64.b64encode(steps.tobytes()).decode(),
     }
-    # so that no name can end the script element that holds it
+    # no name may end the script element that contains it
     text = json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", text, 1)
+    page = TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", text, 1)
+    with open_output(path) as stream:
+        stream.write(page.encode())

@@ -1,7 +1,8 @@
-"""From windows to one track of base scores, and from a track to sites; both work piece by piece through a sequence.
+"""Call sites from base scores on both strands; reconcile sites that overlap on opposite strands (`resolve_strands`).
 
-Coordinates count from the first base of the sequence. Row 0 of a track is the forward strand, row 1 the reverse strand;
-both are indexed by forward position.
+Coordinates are 0-based, half-open, and count from the first base of the sequence. Base scores of both strands are an
+array `strand_scores` of shape (2, n): row 0 is the forward strand, row 1 the reverse strand, both indexed by forward
+position.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from typing import NamedTuple
 import numpy as np
 
 STRANDS = "+-"
-MAX_GAP = 2  # uncalled bases inside a site that are bridged
+MAX_GAP = 2  # uncalled bases within a site that are bridged
 
 
 class Site(NamedTuple):
-    """A called site: bases [start, end), strand "+" or "-".
+    """A site in a sequence: bases [start, end) on strand "+" or "-".
 
     Attributes
     ----------
-    score : mean over its bases, in [0, 1]
-    peak : the threshold up to which a site would be called here, see `peaks`
-    summit : middle of the bases that would be called then, counted from `start`
+    score : mean base score, in [0, 1]
+    call_level : threshold up to which the site is still called, see `call_levels`
+    summit : middle of the bases that are still called just below the call level, counted from `start`
     """
 
     start: int
@@ -33,36 +34,132 @@ class Site(NamedTuple):
     summit: int = 0
 
 
-def call_sites(track: np.ndarray, threshold: float, shortest: int, gap: int) -> list[Site]:
-    """Sites of a whole track.
+class CalledSite(NamedTuple):
+    """A site on a chromosome, in BED coordinates.
 
-    On each strand, bases above the threshold are called; runs of them with at most `gap` bases between are joined, and those
-    of at least `shortest` bases are sites, whose score is the mean over their bases. Of two sites on opposite strands that
-    share more than half of the shorter one, only the better stays (the forward one when equal).
+    Attributes
+    ----------
+    name : of the model
+    score, call_level, summit : see `Site`
+    model : index of the model in the scan
+    """
+
+    chrom: str
+    start: int
+    end: int
+    name: str
+    score: float
+    strand: str
+    call_level: float
+    summit: int
+    model: int
+
+
+def min_site_length(site_width: int, k: int) -> int:
+    """Minimum length of a called site: half the median training site, and at least one token (bp)."""
+    return max(k, (site_width + 1) // 2)
+
+
+def call_sites(strand_scores: np.ndarray, threshold: float, min_length: int, max_gap: int) -> list[Site]:
+    """Call the sites of a whole sequence.
+
+    On each strand, bases with a score above the threshold are called. Runs of called bases are joined across gaps of at
+    most `max_gap` bases; joined runs of at least `min_length` bases are sites. Both strands are then reconciled by
+    `resolve_strands`.
 
     Parameters
     ----------
-    track : base scores, shape (2, n)
+    strand_scores : shape (2, n), without NaN
+    threshold : base score, in [0, 1]
+    min_length, max_gap : bp
 
     Returns
     -------
     list of Site in order of start, end, strand
     """
-    plus, minus = (_strand_sites(scores, strand, threshold, shortest, gap) for scores, strand in zip(track, STRANDS))
-    return sorted(resolve_strands(plus, minus, wins_ties=True) + resolve_strands(minus, plus, wins_ties=False))
+    plus, minus = (
+        _call_strand(scores, strand, threshold, min_length, max_gap) for scores, strand in zip(strand_scores, STRANDS)
+    )
+    return resolve_strands(plus, minus)
 
 
-def resolve_strands(sites: list[Site], others: list[Site], wins_ties: bool) -> list[Site]:
-    """The sites that no site of the other strand covers by more than half with a better score. Both lists are in order."""
+def _call_strand(scores: np.ndarray, strand: str, threshold: float, min_length: int, max_gap: int) -> list[Site]:
+    """Sites of one strand, scores of shape (n,)."""
+    runs = np.nonzero(np.diff(scores > threshold, prepend=False, append=False))[0].reshape(-1, 2)
+    if not len(runs):
+        return []
+    splits = np.nonzero(runs[1:, 0] - runs[:-1, 1] > max_gap)[0]
+    starts = runs[np.append(0, splits + 1), 0]
+    ends = runs[np.append(splits, len(runs) - 1), 1]
+    return [
+        _site(scores[start:end], start, strand, min_length, max_gap)
+        for start, end in zip(starts.tolist(), ends.tolist())
+        if end - start >= min_length
+    ]
+
+
+def _site(scores: np.ndarray, start: int, strand: str, min_length: int, max_gap: int) -> Site:
+    levels = call_levels(scores, min_length, max_gap)
+    best = int(levels.argmax())
+    mean = float(scores.mean(dtype=np.float64))
+    return Site(start, start + len(scores), strand, mean, float(levels[best]), best + min_length // 2)
+
+
+def call_levels(scores: np.ndarray, min_length: int, max_gap: int) -> np.ndarray:
+    """Thresholds up to which `min_length` bases from each base on are called, bridged gaps included.
+
+    The maximum of these values is above t exactly when `call_sites` calls a site at the threshold t.
+
+    Parameters
+    ----------
+    scores : base scores, shape (..., n), n at least `min_length`
+    min_length, max_gap : see `call_sites`
+
+    Returns
+    -------
+    array, shape (..., n - min_length + 1)
+    """
+    sliding = np.lib.stride_tricks.sliding_window_view
+    padding = [(0, 0)] * (scores.ndim - 1) + [(max_gap, max_gap)]
+    # a gap is bridged where bases on both sides are called: a morphological closing with max_gap + 1 bases
+    dilated = sliding(np.pad(scores, padding), max_gap + 1, axis=-1).max(axis=-1)
+    closed = sliding(dilated, max_gap + 1, axis=-1).min(axis=-1)
+    return sliding(closed, min_length, axis=-1).min(axis=-1)
+
+
+def resolve_strands(plus: list[Site], minus: list[Site]) -> list[Site]:
+    """Reconcile the sites of both strands: of two that share more than half of the shorter one, the better score stays.
+
+    With equal scores the site on the forward strand stays.
+
+    ::
+
+        +    [-------- 0.8 --------)       stays
+        -           [--- 0.7 ---)          dropped: more than half of it lies in a better site
+        -                         [----)   stays
+
+    Parameters
+    ----------
+    plus, minus : sites of each strand, in order
+
+    Returns
+    -------
+    list of Site in order of start, end, strand
+    """
+    return sorted(_undominated(plus, minus, wins_ties=True) + _undominated(minus, plus, wins_ties=False))
+
+
+def _undominated(sites: list[Site], others: list[Site], wins_ties: bool) -> list[Site]:
+    """Sites of one strand of which no better site on the other strand covers more than half."""
     ends = [other.end for other in others]
     kept = []
     for site in sites:
         near = bisect.bisect_right(ends, site.start)
         while near < len(others) and others[near].start < site.end:
             other = others[near]
-            shared = min(site.end, other.end) - max(site.start, other.start)
+            overlap = min(site.end, other.end) - max(site.start, other.start)
             better = other.score > site.score or (other.score == site.score and not wins_ties)
-            if better and 2 * shared > min(site.end - site.start, other.end - other.start):
+            if better and 2 * overlap > min(site.end - site.start, other.end - other.start):
                 break
             near += 1
         else:
@@ -70,83 +167,40 @@ def resolve_strands(sites: list[Site], others: list[Site], wins_ties: bool) -> l
     return kept
 
 
-def _strand_sites(scores: np.ndarray, strand: str, threshold: float, shortest: int, gap: int) -> list[Site]:
-    edges = np.nonzero(np.diff(scores > threshold, prepend=False, append=False))[0].reshape(-1, 2)
-    if not len(edges):
-        return []
-    split = np.nonzero(edges[1:, 0] - edges[:-1, 1] > gap)[0]
-    starts = edges[np.append(0, split + 1), 0]
-    ends = edges[np.append(split, len(edges) - 1), 1]
-    return [
-        _site(scores[a:b], a, strand, shortest, gap)
-        for a, b in zip(starts.tolist(), ends.tolist())
-        if b - a >= shortest
-    ]
-
-
-def _site(scores: np.ndarray, start: int, strand: str, shortest: int, gap: int) -> Site:
-    heights = call_levels(scores, shortest, gap)
-    best = int(heights.argmax())
-    return Site(
-        start,
-        start + len(scores),
-        strand,
-        float(scores.mean(dtype=np.float64)),
-        float(heights[best]),
-        best + shortest // 2,
-    )
-
-
-def call_levels(scores: np.ndarray, shortest: int, gap: int) -> np.ndarray:
-    """The threshold up to which the `shortest` bases from each one on are called, bridged gaps included.
-
-    So the greatest of these values is above t exactly when `call_sites` calls a site at t.
-
-    Parameters
-    ----------
-    scores : of bases, shape (..., n), n at least `shortest`
-
-    Returns
-    -------
-    shape (..., n - shortest + 1)
-    """
-    view = np.lib.stride_tricks.sliding_window_view
-    outer = [(0, 0)] * (scores.ndim - 1)
-    # a gap is bridged where bases on both sides are called: the least of the maxima over the gap + 1 bases that hold it
-    spread = view(np.pad(scores, [*outer, (gap, gap)]), gap + 1, axis=-1).max(axis=-1)
-    closed = view(spread, gap + 1, axis=-1).min(axis=-1)
-    return view(closed, shortest, axis=-1).min(axis=-1)
-
-
-def min_site_length(width: int, k: int) -> int:
-    """Called runs below this length are no sites: half the median training site, and at least one token."""
-    return max(k, (width + 1) // 2)
-
-
 class SiteCaller:
-    """`call_sites` on a track that comes in parts: the same sites, given out as soon as nothing can change them."""
+    """`call_sites` on base scores that arrive in pieces: the same sites, each as soon as no later base can change it.
 
-    def __init__(self, threshold: float, shortest: int, gap: int):
-        self._threshold, self._shortest, self._gap = threshold, shortest, gap
-        self._track = np.empty((2, 0), dtype=np.float32)
-        self.settled = 0  # sites that start before this position have been given out
+    Attributes
+    ----------
+    settled : all sites that start before this position have been returned
+    """
 
-    def feed(self, track: np.ndarray, last: bool) -> list[Site]:
-        """Take the next part, shape (2, any); `last` says that the sequence ends with it."""
-        track = np.concatenate([self._track, track], axis=1)
-        cut = track.shape[1]
-        if not last:  # cut behind the last stretch of gap + 1 uncalled bases; nothing joins across it
-            called = np.nonzero((track > self._threshold).any(axis=0))[0]
-            quiet = np.diff(called, prepend=-1, append=cut) - 1
-            wide = np.nonzero(quiet > self._gap)[0]
-            cut = 0 if not len(wide) else cut if wide[-1] == len(called) else int(called[wide[-1]])
-        sites = [
-            site._replace(start=site.start + self.settled, end=site.end + self.settled)
-            for site in self._call(track[:, :cut])
-        ]
-        self._track = track[:, cut:].copy()
+    def __init__(self, threshold: float, min_length: int, max_gap: int):
+        self._threshold, self._min_length, self._max_gap = threshold, min_length, max_gap
+        self._pending = np.empty((2, 0), dtype=np.float32)  # scores from `settled` on
+        self.settled = 0
+
+    def feed(self, strand_scores: np.ndarray, last: bool) -> list[Site]:
+        """Call the sites that the next piece completes.
+
+        Parameters
+        ----------
+        strand_scores : the next bases, shape (2, any)
+        last : the sequence ends with this piece
+        """
+        pending = np.concatenate([self._pending, strand_scores], axis=1)
+        cut = pending.shape[1] if last else self._last_wide_gap(pending)
+        found = call_sites(pending[:, :cut], self._threshold, self._min_length, self._max_gap)
+        sites = [site._replace(start=site.start + self.settled, end=site.end + self.settled) for site in found]
+        self._pending = pending[:, cut:].copy()
         self.settled += cut
         return sites
 
-    def _call(self, track: np.ndarray) -> list[Site]:
-        return call_sites(track, self._threshold, self._shortest, self._gap)
+    def _last_wide_gap(self, pending: np.ndarray) -> int:
+        """End of the last gap of more than `max_gap` bases, both strands together: no site reaches across it."""
+        called = np.nonzero((pending > self._threshold).any(axis=0))[0]
+        gaps = np.diff(called, prepend=-1, append=pending.shape[1]) - 1
+        wide = np.nonzero(gaps > self._max_gap)[0]
+        if not len(wide):
+            return 0
+        return pending.shape[1] if wide[-1] == len(called) else int(called[wide[-1]])

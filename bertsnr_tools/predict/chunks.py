@@ -1,34 +1,43 @@
-"""Scanning: sequence in, called sites out, streamed in blocks so that memory does not grow with the genome."""
+"""Choose what is scanned (`ScanInput`: FASTA, regions, a whole genome, a shard) and read it in chunks of bounded size.
+
+Coordinates are 0-based, half-open.
+"""
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..io.fasta import CHUNK_BASES, NOT_ACGT, FastaChunk, Genome
-from ..io.intervals import Interval, may_hold_interval, parse_record_name
+from ..errors import UsageError
+from ..io.fasta import CHUNK_BASES, NOT_ACGT, FastaChunk, Genome, read_fasta_chunks
+from ..io.intervals import Interval, may_hold_interval, parse_record_name, parse_region
 from ..sequence.encoding import reverse_complement
 
 EVERYWHERE = (0, sys.maxsize)
-SHARD_OVERLAP = (
-    10_000  # bases around a shard's piece that are read as well: more than a site and the windows that it depends on
-)
+SHARD_OVERLAP = 10_000  # bases read on either side of a shard: more than a site and the windows that it depends on
 
 
 class Chunk(NamedTuple):
-    """A piece of a region on its way to the model.
+    """Consecutive bases of a region; the chunks of a region follow each other.
+
+    ::
+
+        chromosome   ----------------------------------------------
+        region              [------------------------)           sites with their middle here belong to it
+        chunks           [-------------)[---------------)        the region and context on either side
+        core         [---------------)                           of the first of two shards
 
     Attributes
     ----------
-    region : what the user asked for; a site belongs to the region in which its middle lies
-    start : chromosome position of the first base that is read for this region (its context included)
+    region : what the user asked for
+    start : chromosome position of the first base that is read for the region, context included; the same in all its
+        chunks
     sequence : the next bases, upper case
-    last : the region, or the shard's piece of it, ends with this part
-    core : sites are called that begin in this range of the chromosome
+    last : the region, or the shard's part of it, ends with this chunk
+    core : core interval on the chromosome: sites are called that start in it; narrower than everything only in shards
     """
 
     region: Interval
@@ -37,58 +46,125 @@ class Chunk(NamedTuple):
     last: bool
     core: tuple[int, int] = EVERYWHERE
 
+    def scanned(self) -> tuple[int, int]:
+        """Bases that the scan reports, [start, end) on the chromosome: the region without context, within the core."""
+        return max(self.region.start, self.core[0]), min(self.region.end, self.core[1])
+
+
+class ScanInput:
+    """The sequence to scan: the records of a FASTA file, or regions of an indexed genome.
+
+    Parameters
+    ----------
+    source : FASTA file ("-" is standard input), or a genome
+    bed : BED file of regions
+    regions : regions as text (`chrom:from-to`, 1-based inclusive) or intervals
+    shard : (number, shards), number from 1: scan one of several equal parts of the regions
+
+    Attributes
+    ----------
+    regions : intervals to scan, in order; empty for FASTA
+    lengths : chromosome lengths (bp); None for FASTA
+    bases : bases to scan, without context; None for FASTA
+
+    Raises
+    ------
+    UsageError : regions without a genome, or a region that is not on it.
+    DataError : the BED file is empty, or has an interval that is not on the genome.
+    """
+
+    def __init__(
+        self,
+        source: str | Genome,
+        *,
+        bed: str | None = None,
+        regions: Iterable[str | Interval] = (),
+        shard: tuple[int, int] | None = None,
+    ):
+        self._source, self._shard = source, shard
+        self.regions: list[Interval] = []
+        self.lengths: Mapping[str, int] | None = None
+        self.bases: int | None = None
+        if isinstance(source, Genome):
+            self.regions = regions_to_scan(source, bed, regions)
+            self.lengths = source.lengths
+            self.bases = sum(region.end - region.start for region in self.regions) // (shard[1] if shard else 1)
+        elif bed or shard or list(regions):
+            raise UsageError(f"{source}: regions and shards need an indexed genome")
+
+    def chunks(self, context: int, stride: int) -> Iterator[Chunk]:
+        """The sequence in order.
+
+        Parameters
+        ----------
+        context : bases to read on either side of a region, see `Scanner.context`
+        stride : common multiple of the models' steps, see `Scanner.stride`
+        """
+        if not isinstance(self._source, Genome):
+            return fasta_chunks(read_fasta_chunks(self._source))
+        if self._shard:
+            return shard_chunks(self._source, self.regions, self._shard, context, stride)
+        return genome_chunks(self._source, self.regions, context)
+
+
+def regions_to_scan(genome: Genome, bed: str | None, regions: Iterable[str | Interval]) -> list[Interval]:
+    """`regions`, then the intervals of the BED file; all chromosomes when neither is given. Errors: see `ScanInput`."""
+    chosen = [parse_region(region, genome.lengths) if isinstance(region, str) else region for region in regions]
+    if bed:
+        return chosen + genome.regions(bed)
+    return chosen or genome.chromosomes()
+
 
 def genome_chunks(genome: Genome, regions: Iterable[Interval], context: int) -> Iterator[Chunk]:
-    """Regions of a genome, each read with `context` more bases on either side so that its border is no border to the model."""
+    """Regions of a genome, read with `context` more bases on either side: region borders do not change scores."""
     for region in regions:
         start, end = _with_context(genome, region, context)
         yield from _read(genome, region, start, end, EVERYWHERE)
 
 
 def shard_chunks(
-    genome: Genome, regions: Sequence[Interval], context: int, number: int, shards: int, steps: Sequence[int]
+    genome: Genome, regions: Sequence[Interval], shard: tuple[int, int], context: int, stride: int
 ) -> Iterator[Chunk]:
-    """One of several shards of what `genome_parts` reads: an equal share of the regions' bases, cut where it may be.
+    """One of several equal parts of the regions; borders may lie within a region.
 
-    The sites of all shards, one after the other, are those of an undivided scan: a shard's first window begins where one of the
-    undivided scan does, and a site belongs to the shard in which it begins.
+    Concatenated, the sites of all shards equal the sites of `genome_chunks`: a shard's first window starts where the
+    unsharded scan has a window, and a site belongs to the shard in which it starts.
 
     Parameters
     ----------
-    number, shards : which one, counted from 1, of how many
-    steps : of the models' windows
+    shard : (number, shards), number from 1
+    stride : see `ScanInput.chunks`
     """
+    number, shards = shard
     sizes = np.array([region.end - region.start for region in regions])
-    stride = math.lcm(*steps)
-    first, last = (int(sizes.sum()) * at // shards for at in (number - 1, number))
+    first, last = (int(sizes.sum()) * at // shards for at in (number - 1, number))  # counted over all regions
     for region, size, at in zip(regions, sizes.tolist(), (np.cumsum(sizes) - sizes).tolist()):
         if last <= at or at + size <= first:
             continue
         start, end = _with_context(genome, region, context)
-        own = (
-            0 if first <= at else region.start + first - at,
-            sys.maxsize if at + size <= last else region.start + last - at,
-        )
-        before = own[0] - SHARD_OVERLAP - stride
-        if before > start:
-            run = _run_start(genome, region.chrom, start, before)
-            start = run + (before - run) // stride * stride
-        yield from _read(genome, region, start, min(end, own[1] + SHARD_OVERLAP + stride), own)
+        core_start = 0 if first <= at else region.start + first - at
+        core_end = sys.maxsize if at + size <= last else region.start + last - at
+        earliest = core_start - SHARD_OVERLAP - stride
+        if earliest > start:
+            run_start = _acgt_run_start(genome, region.chrom, start, earliest)
+            start = run_start + (earliest - run_start) // stride * stride
+        yield from _read(genome, region, start, min(end, core_end + SHARD_OVERLAP + stride), (core_start, core_end))
 
 
 def _with_context(genome: Genome, region: Interval, context: int) -> tuple[int, int]:
     return max(0, region.start - context), min(genome.lengths[region.chrom], region.end + context)
 
 
-def _read(genome: Genome, region: Interval, start: int, end: int, own: tuple[int, int]) -> Iterator[Chunk]:
-    for at in range(start, end, CHUNK_BASES):
-        stop = min(end, at + CHUNK_BASES)
-        yield Chunk(region, start, genome.fetch(region.chrom, at, stop), stop == end, own)
+def _read(genome: Genome, region: Interval, start: int, end: int, core: tuple[int, int]) -> Iterator[Chunk]:
+    for chunk_start in range(start, end, CHUNK_BASES):
+        chunk_end = min(end, chunk_start + CHUNK_BASES)
+        sequence = genome.fetch(region.chrom, chunk_start, chunk_end)
+        yield Chunk(region, start, sequence, chunk_end == end, core)
 
 
-def _run_start(genome: Genome, chrom: str, start: int, at: int) -> int:
-    """Where, from `start` on, the run of A, C, G and T begins that goes on to `at`."""
-    for end in range(at, start, -CHUNK_BASES):
+def _acgt_run_start(genome: Genome, chrom: str, start: int, position: int) -> int:
+    """Start, at least `start`, of the run of A, C, G and T that ends at `position`."""
+    for end in range(position, start, -CHUNK_BASES):
         begin = max(start, end - CHUNK_BASES)
         others = [match.end() for match in NOT_ACGT.finditer(genome.fetch(chrom, begin, end))]
         if others:
@@ -97,19 +173,19 @@ def _run_start(genome: Genome, chrom: str, start: int, at: int) -> int:
 
 
 def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
-    """FASTA records as regions, placed by `regions.parse_record_name`.
+    """FASTA records as regions; the record name gives the chromosome and start (`intervals.parse_record_name`).
 
-    Records whose name looks like an interval are held until their length is known; a window of the reverse strand is turned
-    back to the forward strand.
+    Records whose name looks like an interval are kept in memory until their length is known; records on the reverse
+    strand are reverse-complemented to the forward strand.
     """
-    held: list[bytes] = []
+    pending: list[bytes] = []
     for piece in pieces:
         if not may_hold_interval(piece.name):
-            yield Chunk(Interval(piece.name, 0, sys.maxsize), 0, piece.sequence, piece.last)  # its end is not known yet
+            yield Chunk(Interval(piece.name, 0, sys.maxsize), 0, piece.sequence, piece.last)  # the end is not known yet
             continue
-        held.append(piece.sequence)
+        pending.append(piece.sequence)
         if piece.last:
-            sequence = b"".join(held)
-            held = []
+            sequence = b"".join(pending)
+            pending = []
             region = parse_record_name(piece.name, len(sequence))
             yield Chunk(region, region.start, reverse_complement(sequence) if region.strand == "-" else sequence, True)

@@ -1,47 +1,71 @@
-"""A first pass in front of a model: it rules out windows in which the model would call nothing, at a small part of the model's cost."""
+"""Apply the prefilter: rule out windows in which the model would call nothing, at a fraction of the model's cost."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from ..errors import UsageError
 from ..models.batching import run_parallel
-from ..models.bertsnr import BertSNR
 from ..models.device import Runtime, autocast
+from ..models.interface import Model
 from ..models.prefilter_network import PrefilterNetwork
+from .thresholds import CallingRule
 
-MIN_BATCH = 8  # windows in a forward pass: see `scoring.LEAST_TOKENS`
+MIN_BATCH = 8  # windows in a forward pass: smaller matrix products round differently
 
 
-def passing_windows(model: BertSNR, codes: np.ndarray, owns: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Which windows the model has to score, bool, shape (n,).
+def check_prefilter(model: Model, rule: CallingRule) -> None:
+    """Check that a model has a prefilter, trained for what the rule calls.
+
+    Raises
+    ------
+    UsageError : the model has none, or the rule calls below the threshold that the prefilter was trained for.
+    """
+    name, lowest, called = model.info.name, model.info.threshold, rule.lowest_call_level
+    if not model.info.prefilter:
+        raise UsageError(f"--prefilter: {name} has no prefilter; train it with --prefilter")
+    if called < lowest:
+        problem = f"the prefilter of {name} is for thresholds of at least {lowest:g} ({called:.3g} given)"
+        raise UsageError(f"--prefilter: {problem}; leave out -t or --prefilter")
+
+
+def passing_windows(model: Model, codes: np.ndarray, cores: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """Windows that the model has to score.
 
     Parameters
     ----------
-    codes : of equally long windows, uint8 shape (n, L), read in the direction given
-    owns : shape (n, 2), half-open: the bases of each window that its scores are wanted for
-    """
-    net = model.prefilter
-    keep = np.ones(len(codes), dtype=bool)
-    if net is None or codes.shape[1] < net.shortest:
-        return keep
-    begins = np.arange(codes.shape[1] - net.shortest + 1)
-    reach = max(
-        model.info.site_width, net.shortest
-    )  # how far beyond the bases a site that touches them may begin or end
+    codes : equally long windows, uint8, shape (n, L), read in the direction given
+    cores : core intervals, shape (n, 2), from the first base of each window: bases whose scores are used
 
-    def score(some: slice) -> None:
-        logits = _logits(net, codes[some], runtime)
-        asked = (begins > owns[some, :1] - reach) & (begins < owns[some, 1:] + reach - net.shortest)
-        keep[some] = ((logits > net.cut) & asked).any(axis=1)
+    Returns
+    -------
+    bool, shape (n,); all True for a model without a prefilter, and for windows shorter than a site
+    """
+    network = model.prefilter
+    passing = np.ones(len(codes), dtype=bool)
+    if network is None or codes.shape[1] < network.shortest:
+        return passing
+    site_starts = np.arange(codes.shape[1] - network.shortest + 1)
+    reach = max(
+        model.info.site_width, network.shortest
+    )  # a site that overlaps the core starts or ends at most this far from it
+
+    def score(batch: slice) -> None:
+        logits = prefilter_logits(network, codes[batch], runtime)
+        near_core = (site_starts > cores[batch, :1] - reach) & (
+            site_starts < cores[batch, 1:] + reach - network.shortest
+        )
+        passing[batch] = ((logits > network.cut) & near_core).any(axis=1)
 
     size = 64 if model.device.type == "cpu" else 8192
     run_parallel(score, (slice(first, first + size) for first in range(0, len(codes), size)), model)
-    return keep
+    return passing
 
 
-def _logits(net: PrefilterNetwork, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Shape (n, L - shortest + 1), float32."""
-    filled = torch.from_numpy(codes[np.arange(max(MIN_BATCH, len(codes))) % len(codes)].astype(np.int64)).to(net.device)
-    with torch.inference_mode(), autocast(net.device, runtime.precision):
-        return net(filled)[: len(codes)].float().cpu().numpy()
+def prefilter_logits(network: PrefilterNetwork, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """Logits of a site at each start, float32, shape (n, L - network.shortest + 1); they do not depend on the batch."""
+    rows = np.arange(max(MIN_BATCH, len(codes))) % len(codes)
+    filled = torch.from_numpy(codes[rows].astype(np.int64)).to(network.device)
+    with torch.inference_mode(), autocast(network.device, runtime.precision):
+        return network(filled)[: len(codes)].float().cpu().numpy()

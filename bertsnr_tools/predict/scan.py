@@ -1,61 +1,63 @@
-"""Scanning: sequence in, called sites out, streamed in blocks so that memory does not grow with the genome."""
+"""Scan sequence with models: `Scanner` for sites, `scan_sites` and `base_scores` for use from Python.
+
+Sequence passes through in blocks of about `BLOCK_BASES`, so that memory does not grow with the genome. Results depend
+neither on batch size nor on the sizes of chunks and blocks. Coordinates are 0-based, half-open.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+import itertools
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from ..errors import UsageError
-from ..io.fasta import Record
+from ..errors import DataError, UsageError
+from ..io.fasta import Genome, Record, as_records
+from ..io.intervals import Interval
+from ..log import logger
 from ..models.batching import base_probabilities
-from ..models.bertsnr import BertSNR
-from ..models.device import Runtime
-from ..models.interface import ModelInfo
+from ..models.device import Runtime, choose_precision
+from ..models.interface import Model, ModelInfo
 from ..sequence.encoding import encode, reverse_complement_codes
-from .calling import MAX_GAP, Site, SiteCaller, min_site_length
-from .chunks import EVERYWHERE, Chunk
-from .prefilter import passing_windows
-from .tiling import Tiler, Tiles
+from .calling import MAX_GAP, CalledSite, SiteCaller, min_site_length
+from .chunks import EVERYWHERE, Chunk, ScanInput
+from .prefetch import prefetch
+from .prefilter import check_prefilter, passing_windows
+from .significance import RankedSite, known_null, rank_sites
+from .thresholds import CallingRule, parse_threshold
+from .tiling import ScoreWindows, Tiler, Tiles, join_windows
 
 BLOCK_BASES = 1 << 20  # bases that are scored together
-BLOCKS_AHEAD = 2  # that are scored on a GPU while sites are called in the one before
-ScoreWindows = Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]]
-SignalSink = Callable[
-    [int, str, int, np.ndarray], None
-]  # takes the model's number, chromosome, start and base probabilities (2, n)
-Sequenced = TypeVar("Sequenced", Chunk, Record)
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+BLOCKS_AHEAD = 2  # blocks that a GPU scores while the CPU calls sites in the block before
+SignalSink = Callable[[int, str, int, np.ndarray], None]  # takes model index, chrom, start and strand_scores (2, n)
+WithSequence = TypeVar("WithSequence", Chunk, Record)
 
 
-class CalledSite(NamedTuple):
-    """A site on a chromosome, called by the model with this name and number; the rest as of `scores.Site`."""
+def window_step(step: int | None, info: ModelInfo) -> int:
+    """Distance between window starts: `step`, or half a window: scores come from the middle half of a window.
 
-    chrom: str
-    start: int
-    end: int
-    name: str
-    score: float
-    strand: str
-    call_level: float
-    summit: int
-    model: int
+    Raises
+    ------
+    UsageError : a step longer than the window would leave out bases.
+    """
+    if step and step > info.window:
+        raise UsageError(f"-s {step} is longer than the window of {info.name}, {info.window} bp")
+    return step or max(1, info.window // 2)
 
 
 @dataclass
 class ScanStats:
-    """What a scan has seen, for the report.
+    """Counts of a scan, complete when its sites are.
 
     Attributes
     ----------
-    regions, bases : read, with context
+    regions, bases : read, context included
     acgt_bases : A, C, G and T in the regions, without context
-    unscored : regions without a run of ACGT as long as a token
+    unscored : regions without a run of A, C, G and T as long as a token
     """
 
     regions: int = 0
@@ -63,107 +65,198 @@ class ScanStats:
     acgt_bases: int = 0
     unscored: int = 0
 
+    def count(self, chunk: Chunk, offset: int) -> None:
+        """Add the bases of a chunk, `offset` bases after the first base of its region."""
+        self.bases += len(chunk.sequence)
+        first, last = (max(0, position - chunk.start - offset) for position in chunk.scanned())
+        scanned = chunk.sequence[first:last]
+        self.acgt_bases += len(scanned) - len(scanned.translate(None, b"ACGT"))
 
-class _ModelState:
-    """One model on its way through the regions. The tiler is ahead of the caller by at most a block."""
+    def check_unscored(self, path: str, strict: bool) -> None:
+        """Warn of unscored regions.
 
-    def __init__(self, model: BertSNR, threshold: float, step: int, prefilter: bool):
-        self.model, self.threshold, self.step, self.prefilter = model, threshold, step, prefilter
-        self.tiler = self.new_tiler()
+        Raises
+        ------
+        DataError : there are any, and `strict` is set.
+        """
+        problem = f"{self.unscored:,} of {self.regions:,} regions skipped: no run of ACGT as long as a token"
+        if self.unscored and strict:
+            raise DataError(problem, path)
+        if self.unscored:
+            logger.warning(problem)
+
+
+class _ScoredChunk(NamedTuple):
+    """Base scores that a chunk completes, (2, any), NaN where there are none; and whether any window was scored."""
+
+    strand_scores: np.ndarray
+    any_window: bool
+
+
+class _ModelScan:
+    """One model on its way through the regions. Its windows are cut ahead of the chunk in which sites are called."""
+
+    def __init__(self, index: int, model: Model, rule: CallingRule, step: int, prefilter: bool):
+        self.index, self.model, self.rule, self.step, self.prefilter = index, model, rule, step, prefilter
+        self.tiler = self._new_tiler()
         self.begin_region()
 
-    def new_tiler(self) -> Tiler:
+    def _new_tiler(self) -> Tiler:
         return Tiler(self.model.info.window, self.step, self.model.info.k)
-
-    def tiles(self, block: list[Chunk]) -> list[Tiles]:
-        tiles = []
-        for part in block:
-            tiles.append(self.tiler.feed(encode(part.sequence), part.last))
-            if part.last:
-                self.tiler = self.new_tiler()
-        return tiles
 
     def begin_region(self) -> None:
         info = self.model.info
-        self.caller = SiteCaller(self.threshold, min_site_length(info.site_width, info.k), MAX_GAP)
-        self.waiting: list[CalledSite] = []
-        self.scored = False
-        self.at = 0  # bases of the region that are scored
+        self.caller = SiteCaller(self.rule.base_threshold, min_site_length(info.site_width, info.k), MAX_GAP)
+        self.pending: list[CalledSite] = []  # not yet in order with the sites of other models
+        self.any_window = False
+        self.scored = 0  # bases of the region that have scores
+
+    def cut(self, block: list[Chunk]) -> list[Tiles]:
+        """The windows that each chunk of a block completes."""
+        tiles = []
+        for chunk in block:
+            tiles.append(self.tiler.feed(encode(chunk.sequence), chunk.last))
+            if chunk.last:
+                self.tiler = self._new_tiler()
+        return tiles
+
+    def score(self, tiles: list[Tiles], runtime: Runtime) -> list[_ScoredChunk]:
+        """Base scores of both strands for the windows of a block."""
+
+        def score_windows(windows: np.ndarray, cores: np.ndarray) -> list[np.ndarray]:
+            both = np.concatenate([windows, reverse_complement_codes(windows)])
+            scores = np.full(both.shape, np.nan, dtype=np.float32)
+            selected: np.ndarray | slice = slice(None)
+            if self.prefilter:
+                mirrored = windows.shape[1] - cores[:, ::-1]
+                selected = passing_windows(self.model, both, np.concatenate([cores, mirrored]), runtime)
+            scores[selected] = base_probabilities(self.model, both[selected], runtime)
+            return [scores[: len(windows)], scores[len(windows) :, ::-1]]
+
+        joined = join_windows(tiles, score_windows, 2, np.nan)
+        return [_ScoredChunk(scores, len(tile.starts) > 0) for scores, tile in zip(joined, tiles)]
+
+    def call(self, chunk: Chunk, scored: _ScoredChunk, signal: SignalSink | None) -> None:
+        """Call the sites that a chunk completes, and pass its base scores on."""
+        strand_scores = scored.strand_scores
+        if signal:
+            self._emit_signal(signal, chunk, strand_scores)
+        self.any_window |= scored.any_window
+        self.scored += strand_scores.shape[1]
+        for site in self.caller.feed(np.nan_to_num(strand_scores), chunk.last):
+            start, end = chunk.start + site.start, chunk.start + site.end
+            in_region = chunk.region.start <= (start + end) // 2 < chunk.region.end
+            in_core = chunk.core[0] <= start < chunk.core[1]
+            if in_region and in_core and site.call_level > self.rule.min_call_level:
+                bed = (chunk.region.chrom, start, end, self.model.info.name, site.score, site.strand)
+                self.pending.append(CalledSite(*bed, site.call_level, site.summit, self.index))
+
+    def _emit_signal(self, signal: SignalSink, chunk: Chunk, strand_scores: np.ndarray) -> None:
+        """Pass on the base scores of the region, without its context."""
+        start = chunk.start + self.scored
+        first, last = chunk.scanned()
+        first, last = max(start, first), min(start + strand_scores.shape[1], last)
+        if first < last:
+            signal(self.index, chunk.region.chrom, first, strand_scores[:, first - start : last - start])
 
 
-def window_step(asked: int | None, info: ModelInfo) -> int:
-    """Distance of window starts: as asked for, else half a window, so that a base is never nearer to a border than a quarter window.
-
-    Raises
-    ------
-    UsageError : it is longer than the window, so that bases would be left out.
-    """
-    if asked and asked > info.window:
-        raise UsageError(f"-s {asked} is longer than the window of {info.name}, {info.window} bp")
-    return asked or max(1, info.window // 2)
-
-
-def scan(
-    models: Sequence[BertSNR],
-    parts: Iterable[Chunk],
-    thresholds: Sequence[float],
-    steps: Sequence[int],
-    runtime: Runtime,
-    tally: ScanStats,
-    signal: SignalSink | None = None,
-    prefilter: bool = False,
-) -> Iterator[list[CalledSite]]:
-    """Sites of all models, in the order of the regions and, within a region, of start, end, name and strand.
-
-    Both strands are scored. Neither `batch_size` nor the sizes of the parts change the result.
+class Scanner:
+    """Scan sequence for the sites of several models, on both strands.
 
     Parameters
     ----------
-    parts : as from `genome_parts` or `fasta_parts`
-    thresholds, steps : for each model, the base probability to call at and the distance of window starts
-    tally : counts what was read
-    signal : is given the base probabilities of every region, piece by piece, NaN where there are none
-    prefilter : score only the windows that the models' prefilters let pass; the others have no base probabilities
+    models, rules : models and what to call with each
+    step : distance between window starts, see `window_step`
+    prefilter : score only windows that the models' prefilters let pass; other windows have no base scores
+    signal : called with the base scores of every region, piece by piece, NaN where there are none
 
-    Yields
+    Attributes
+    ----------
+    stats : counts of everything scanned so far
+    context : bases to read on either side of a region
+    stride : common multiple of the models' steps
+
+    Raises
     ------
-    the sites that became certain with each block of about `BLOCK` bases; coordinates are 0-based, half-open
+    UsageError : see `window_step` and `prefilter.check_prefilter`.
     """
-    lanes = [_ModelState(*settings, prefilter) for settings in zip(models, thresholds, steps)]
-    at = 0  # bases of the region before this part
-    jobs = ((block, [lane.tiles(block) for lane in lanes]) for block in _blocks(parts))
-    score = lambda job: [_score_tiles(lane, tiles, runtime) for lane, tiles in zip(lanes, job[1])]
-    for (block, _), tracks in prefetch(
-        score, jobs, BLOCKS_AHEAD if any(model.device.type != "cpu" for model in models) else 0
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        rules: Sequence[CallingRule],
+        runtime: Runtime,
+        *,
+        step: int | None = None,
+        prefilter: bool = False,
+        signal: SignalSink | None = None,
     ):
-        hits: list[CalledSite] = []
-        for number, part in enumerate(block):
-            for which, (lane, lane_tracks) in enumerate(zip(lanes, tracks)):
-                track, scored = lane_tracks[number]
-                lane.scored |= scored
-                if signal:
-                    _emit_signal(signal, which, part, part.start + lane.at, track)
-                lane.at += track.shape[1]
-                lane.waiting += _on_chromosome(
-                    lane.caller.feed(np.nan_to_num(track), part.last), part, lane.model.info.name, which
-                )
-            hits += _take_settled(lanes, part)
-            tally.bases += len(part.sequence)
-            first, last = (max(0, place - part.start - at) for place in _core(part))
-            own = part.sequence[first:last]
-            tally.acgt_bases += len(own) - len(own.translate(None, b"ACGT"))
-            at = 0 if part.last else at + len(part.sequence)
-            if part.last:
-                tally.regions += 1
-                tally.unscored += part.core == EVERYWHERE and not any(lane.scored for lane in lanes)
-                for lane in lanes:
-                    lane.begin_region()
-        yield hits
+        self.models, self.rules, self.stats = models, rules, ScanStats()
+        self._runtime, self._prefilter, self._signal = runtime, prefilter, signal
+        self._steps = [window_step(step, model.info) for model in models]
+        if prefilter:
+            for model, rule in zip(models, rules):
+                check_prefilter(model, rule)
+        self.context = max(model.info.window for model in models)
+        self.stride = math.lcm(*self._steps)
+
+    def scan(self, chunks: Iterable[Chunk]) -> Iterator[list[CalledSite]]:
+        """Sites of all models, in the order of the regions and, within a region, of start, end, name and strand.
+
+        Yields
+        ------
+        for each block, the sites that no later sequence can change
+        """
+        settings = zip(self.models, self.rules, self._steps)
+        states = [_ModelScan(index, *setting, self._prefilter) for index, setting in enumerate(settings)]
+
+        def score(job: tuple[list[Chunk], list[list[Tiles]]]) -> list[list[_ScoredChunk]]:
+            return [state.score(tiles, self._runtime) for state, tiles in zip(states, job[1])]
+
+        jobs = ((block, [state.cut(block) for state in states]) for block in _blocks(chunks))
+        on_gpu = any(model.device.type != "cpu" for model in self.models)
+        offset = 0  # bases of the region before the chunk
+        for (block, _), scores in prefetch(score, jobs, BLOCKS_AHEAD if on_gpu else 0):
+            sites: list[CalledSite] = []
+            for chunk, *scores_of_models in zip(block, *scores):
+                for state, scored in zip(states, scores_of_models):
+                    state.call(chunk, scored, self._signal)
+                sites += _take_settled(states, chunk)
+                self.stats.count(chunk, offset)
+                offset += len(chunk.sequence)
+                if chunk.last:
+                    self._end_region(states, chunk)
+                    offset = 0
+            yield sites
+
+    def _end_region(self, states: list[_ModelScan], chunk: Chunk) -> None:
+        self.stats.regions += 1
+        self.stats.unscored += chunk.core == EVERYWHERE and not any(state.any_window for state in states)
+        for state in states:
+            state.begin_region()
+
+    def scan_ranked(self, chunks: Iterable[Chunk], *, with_q: bool) -> Iterator[list[RankedSite]]:
+        """`scan` with p-values.
+
+        Parameters
+        ----------
+        with_q : keep the sites until everything is scanned, and yield them at the end with q-values, without those
+            above the rules' `max_q`; the list of every block is empty then
+        """
+        nulls = [known_null(model) for model in self.models]
+        kept: list[CalledSite] = []
+        for sites in self.scan(chunks):
+            if with_q:
+                kept += sites
+            yield [] if with_q else rank_sites(sites, nulls)
+        if with_q:
+            max_q = min(rule.max_q for rule in self.rules)
+            yield rank_sites(kept, nulls, bases=self.stats.acgt_bases, max_q=max_q)
 
 
-def _blocks(items: Iterable[Sequenced]) -> Iterator[list[Sequenced]]:
-    """Parts or records in groups of about `BLOCK` bases."""
-    block: list[Sequenced] = []
+def _blocks(items: Iterable[WithSequence]) -> Iterator[list[WithSequence]]:
+    """Chunks or records in groups of about `BLOCK_BASES`."""
+    block: list[WithSequence] = []
     size = 0
     for item in items:
         block.append(item)
@@ -175,136 +268,117 @@ def _blocks(items: Iterable[Sequenced]) -> Iterator[list[Sequenced]]:
         yield block
 
 
-def prefetch(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -> Iterator[tuple[Job, Result]]:
-    """Each job and its result, in their order, while so many threads work on the next ones; with 0 threads, one after the other.
-
-    So a GPU has work while the processor reads sequence, fills batches and calls sites. No more jobs are taken than there are threads, and
-    one: memory is bounded.
-    """
-    if not threads:
-        for job in jobs:
-            yield job, work(job)
-        return
-    pool = ThreadPoolExecutor(threads)
-    waiting: deque[tuple[Job, Future[Result]]] = deque()
-    try:
-        for job in jobs:
-            waiting.append((job, pool.submit(work, job)))
-            if len(waiting) > threads:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for job, future in waiting:
-            yield job, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _take_settled(states: list[_ModelScan], chunk: Chunk) -> list[CalledSite]:
+    """Take out the sites before the position that every model has passed, in order."""
+    settled = math.inf if chunk.last else chunk.start + min(state.caller.settled for state in states)
+    ready = [site for state in states for site in state.pending if site.start < settled]
+    for state in states:
+        state.pending = [site for site in state.pending if site.start >= settled]
+    return sorted(ready, key=lambda site: (site.start, site.end, site.name, site.strand))
 
 
-def _score_tiles(lane: _ModelState, tiles: list[Tiles], runtime: Runtime) -> list[tuple[np.ndarray, bool]]:
-    """Base probabilities on both strands that the tiles of a block complete, each (2, any), and whether any window was scored in it."""
-
-    def both_strands(windows: np.ndarray, owns: np.ndarray) -> list[np.ndarray]:
-        both = np.concatenate([windows, reverse_complement_codes(windows)])
-        scores = np.full(both.shape, np.nan, dtype=np.float32)
-        keep = (
-            passing_windows(lane.model, both, np.concatenate([owns, windows.shape[1] - owns[:, ::-1]]), runtime)
-            if lane.prefilter
-            else slice(None)
-        )
-        scores[keep] = base_probabilities(lane.model, both[keep], runtime)
-        return [scores[: len(windows)], scores[len(windows) :, ::-1]]
-
-    return list(zip(_assemble(tiles, both_strands, 2, np.nan), [len(tile.begins) > 0 for tile in tiles]))
-
-
-def _assemble(tiles: list[Tiles], score: ScoreWindows, rows: int, unscored: float) -> list[np.ndarray]:
-    """The tracks that these tiles complete, each shape (rows, any).
+def assemble_records(
+    model: Model, records: Iterable[Record], step: int, score: ScoreWindows, rows: int, unscored: float
+) -> Iterator[tuple[Record, np.ndarray]]:
+    """Each record with the scores of its windows, joined as in a scan.
 
     Parameters
     ----------
-    score : from windows, uint8 shape (n, length), and those of their bases that are wanted, shape (n, 2), half-open, to `rows`
-        arrays of values for each of their bases
-    unscored : value of bases that lie in no window
+    step : distance between window starts
+    score, rows, unscored : see `tiling.join_windows`
+
+    Yields
+    ------
+    record, and its values in the record's direction, float32, shape (rows, n), or (n,) where `rows` is 1
     """
-    offsets = np.cumsum([0, *(len(tile.codes) for tile in tiles)])
-    codes = np.concatenate([tile.codes for tile in tiles])
-    begins = np.concatenate([tile.begins + offset for tile, offset in zip(tiles, offsets)])
-    owns = np.concatenate([tile.owns + offset for tile, offset in zip(tiles, offsets)])
-    lengths = np.concatenate([tile.lengths for tile in tiles])
-    # what earlier windows own at the front of `codes` was given out then
-    track = np.full((rows, len(codes)), unscored, dtype=np.float32)
-    for length in np.unique(lengths):
-        chosen = np.nonzero(lengths == length)[0]
-        starts = begins[chosen]
-        views = np.lib.stride_tricks.sliding_window_view(codes, length)
-        for first in range(0, len(chosen), 8192):  # bounds the memory of a block
-            some = slice(first, first + 8192)
-            windows = views[starts[some]]
-            position = starts[some, None] + np.arange(length)
-            own = owns[chosen[some]]
-            owned = (position >= own[:, :1]) & (position < own[:, 1:])
-            for row, values in enumerate(score(windows, own - starts[some, None])):
-                track[row, position[owned]] = values[owned]
-    return [
-        track[:, offset + tile.start - tile.codes_start : offset + tile.end - tile.codes_start]
-        for tile, offset in zip(tiles, offsets)
-    ]
+    for block in _blocks(records):
+        tiles = [Tiler(model.info.window, step, model.info.k).feed(encode(record.sequence), True) for record in block]
+        for record, values in zip(block, join_windows(tiles, score, rows, unscored)):
+            yield record, values if rows > 1 else values[0]
 
 
 def score_records(
-    model: BertSNR, records: Iterable[Record], step: int, forward: bool, runtime: Runtime
+    model: Model, records: Iterable[Record], step: int, forward: bool, runtime: Runtime, unscored: float = 0
 ) -> Iterator[tuple[Record, np.ndarray]]:
-    """Base probabilities of every record in its own direction and on the other strand, shape (2, n); 0 in N.
+    """Each record with its base scores, shape (2, n): in its own direction and on the other strand.
 
-    With `forward`, the other strand is not scored and is 0.
+    Parameters
+    ----------
+    forward : do not score the other strand, whose scores are then `unscored`
+    unscored : score of N, and of runs of A, C, G and T shorter than a token
     """
 
-    def score(windows: np.ndarray, owns: np.ndarray) -> Iterator[np.ndarray]:
+    def score(windows: np.ndarray, cores: np.ndarray) -> Iterator[np.ndarray]:
         yield base_probabilities(model, windows, runtime)
         if not forward:
             yield base_probabilities(model, reverse_complement_codes(windows), runtime)[:, ::-1]
 
-    return assemble_records(model, records, step, score, 2, 0)
+    return assemble_records(model, records, step, score, 2, unscored)
 
 
-def assemble_records(
-    model: BertSNR, records: Iterable[Record], step: int, score: ScoreWindows, rows: int, unscored: float
-) -> Iterator[tuple[Record, np.ndarray]]:
-    for block in _blocks(records):
-        tiles = [Tiler(model.info.window, step, model.info.k).feed(encode(record.sequence), True) for record in block]
-        for record, track in zip(block, _assemble(tiles, score, rows, unscored)):
-            yield record, track if rows > 1 else track[0]
+def base_scores(model: Model, sequences: Iterable[str | bytes], *, runtime: Runtime | None = None) -> list[np.ndarray]:
+    """Base probabilities of sequences of any length, cut into overlapping windows as in a scan.
+
+    Parameters
+    ----------
+    sequences : IUPAC letters in either case
+    runtime : precision and batch size; by default as `bertsnr predict` chooses them for the model's device
+
+    Returns
+    -------
+    for each sequence, float32, shape (2, length): forward and reverse strand, both in forward order, as `bertsnr
+    predict --bedgraph` writes them before rounding; NaN at N and in runs of A, C, G and T shorter than a token
+    """
+    step, runtime = window_step(None, model.info), runtime or _default_runtime(model)
+    scored = score_records(model, as_records(sequences), step, False, runtime, np.nan)
+    return [strand_scores for _, strand_scores in scored]
 
 
-def _core(part: Chunk) -> tuple[int, int]:
-    """The bases of the region, without context, that a scan of this part is for."""
-    return max(part.region.start, part.core[0]), min(part.region.end, part.core[1])
+def scan_sites(
+    models: Model | Sequence[Model],
+    source: str | os.PathLike[str] | Genome,
+    *,
+    regions: str | os.PathLike[str] | Sequence[str | Interval] | None = None,
+    threshold: str | float | None = None,
+    step: int | None = None,
+    prefilter: bool = False,
+    runtime: Runtime | None = None,
+) -> Iterator[RankedSite]:
+    """Sites of one or several models in a FASTA file or a genome, in order, as `bertsnr predict` calls them.
 
+    Parameters
+    ----------
+    source : FASTA file ("-" is standard input), or an indexed genome
+    regions : of a genome: a BED file, or a list of `chrom:from-to` (1-based inclusive) and intervals; default: all
+        chromosomes
+    threshold : base probability, "p=1e-4", "q=0.05" or "score=12" (bits, for PWMs); default: each model's own
+    step : distance between window starts (bp); default: half a window
+    prefilter : score only windows that the models' prefilters let pass
+    runtime : precision and batch size; by default as `bertsnr predict` chooses them for the models' device
 
-def _emit_signal(signal: SignalSink, model: int, part: Chunk, start: int, track: np.ndarray) -> None:
-    """Pass on the part of a track that lies between the part's borders."""
-    first, last = _core(part)
-    first, last = max(start, first), min(start + track.shape[1], last)
-    if first < last:
-        signal(model, part.region.chrom, first, track[:, first - start : last - start])
+    Returns
+    -------
+    iterator of sites with chrom, start, end, name, score, strand, p and q; q is known only with a threshold "q=…", for
+    which everything is scanned before the first site
 
-
-def _on_chromosome(sites: list[Site], part: Chunk, name: str, model: int) -> Iterator[CalledSite]:
-    """Sites of a part on its chromosome, without those whose middle lies in the context of the region or that another shard has."""
-    for site in sites:
-        start, end = part.start + site.start, part.start + site.end
-        if part.region.start <= (start + end) // 2 < part.region.end and part.core[0] <= start < part.core[1]:
-            yield CalledSite(
-                part.region.chrom, start, end, name, site.score, site.strand, site.call_level, site.summit, model
-            )
-
-
-def _take_settled(lanes: list[_ModelState], part: Chunk) -> list[CalledSite]:
-    """Take out the sites before the position that every model has passed."""
-    if part.last:
-        ready = [hit for lane in lanes for hit in lane.waiting]
+    Raises
+    ------
+    UsageError, DataError : a threshold, region or input that cannot be used; see `CallingRule.for_model` and
+        `ScanInput`.
+    """
+    models = list(models) if isinstance(models, Sequence) else [models]
+    asked = parse_threshold(threshold)
+    rules = [CallingRule.for_model(model, asked) for model in models]
+    scanner = Scanner(models, rules, runtime or _default_runtime(models[0]), step=step, prefilter=prefilter)
+    path = source if isinstance(source, Genome) else os.fspath(source)
+    if isinstance(regions, (str, os.PathLike)):
+        scan_input = ScanInput(path, bed=os.fspath(regions))
     else:
-        settled = part.start + min(lane.caller.settled for lane in lanes)
-        ready = [hit for lane in lanes for hit in lane.waiting if hit.start < settled]
-        for lane in lanes:
-            lane.waiting = [hit for hit in lane.waiting if hit.start >= settled]
-    return sorted(ready, key=lambda hit: (hit.start, hit.end, hit.name, hit.strand))
+        scan_input = ScanInput(path, regions=regions or ())
+    chunks = scan_input.chunks(scanner.context, scanner.stride)
+    with_q = any(rule.max_q < 1 for rule in rules)
+    return itertools.chain.from_iterable(scanner.scan_ranked(chunks, with_q=with_q))
+
+
+def _default_runtime(model: Model) -> Runtime:
+    return Runtime((model.device,), choose_precision("auto", model.device))

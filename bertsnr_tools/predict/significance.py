@@ -1,87 +1,193 @@
-"""What a score is worth: p-values against natural windows, and q-values over what was scanned."""
+"""p-values of sites against a null distribution, and q-values over everything that was scanned (`rank_sites`)."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..metrics import q_values
 from ..models.batching import base_probabilities
-from ..models.bertsnr import BertSNR
 from ..models.device import Runtime
-from ..models.interface import ModelInfo
+from ..models.interface import Model, ModelInfo
 from ..models.pwm import DEFAULT_P, PwmModel
 from ..sequence.encoding import reverse_complement_codes
 from ..sequence.windows import Windows
-from .calling import MAX_GAP, call_levels, min_site_length
+from .calling import MAX_GAP, CalledSite, call_levels, min_site_length
 
-TAIL_SCORES = 200  # the highest scores, through which the tail is drawn
-KNOTS = 400
-MIN_BACKGROUND = 1000  # natural windows, below which there are no p-values
+TAIL_SCORES = 200  # highest scores of the null distribution, to which its tail is fitted
+KNOTS = 400  # points of the null distribution that are kept
+MIN_BACKGROUND = 1000  # background windows below which a model gets no p-values
+UNKNOWN = -1.0  # -log10 p and -log10 q in narrowPeak where they are not known
 
 
-def window_call_levels(model: BertSNR, windows: Windows, runtime: Runtime, both_strands: bool = True) -> np.ndarray:
-    """The threshold up to which each window would hold a called site, shape (n,); without `both_strands`, in its own direction."""
+class RankedSite(NamedTuple):
+    """A called site with its significance.
+
+    Attributes
+    ----------
+    log_odds : natural logarithm of the odds of its call level
+    neg_log10_p, neg_log10_q : -log10 of p- and q-value; `UNKNOWN` where the model has no null distribution, and q until
+        everything is scanned
+    summit : see `calling.Site`
+    """
+
+    site: CalledSite
+    log_odds: float
+    neg_log10_p: float
+    neg_log10_q: float
+    summit: int
+
+    @property
+    def chrom(self) -> str:
+        return self.site.chrom
+
+    @property
+    def start(self) -> int:
+        """First base, 0-based."""
+        return self.site.start
+
+    @property
+    def end(self) -> int:
+        """Position after the last base."""
+        return self.site.end
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.site.name
+
+    @property
+    def score(self) -> float:
+        """Mean base probability, in [0, 1]."""
+        return self.site.score
+
+    @property
+    def strand(self) -> str:
+        return self.site.strand
+
+    @property
+    def p(self) -> float | None:
+        """p-value; None where the model has no null distribution."""
+        return None if self.neg_log10_p == UNKNOWN else 10.0**-self.neg_log10_p
+
+    @property
+    def q(self) -> float | None:
+        """q-value (false discovery rate); None where it is not known."""
+        return None if self.neg_log10_q == UNKNOWN else 10.0**-self.neg_log10_q
+
+
+def rank_sites(
+    sites: Sequence[CalledSite],
+    nulls: Sequence[NullDistribution | PwmNull | None],
+    *,
+    bases: int | None = None,
+    max_q: float = 1.0,
+) -> list[RankedSite]:
+    """Sites with p-values and, when everything is scanned, q-values (Benjamini and Hochberg 1995), model by model.
+
+    Parameters
+    ----------
+    sites : of all models
+    nulls : null distribution of each model, None where it has none
+    bases : A, C, G and T scanned; None when more is to be scanned: q is not known
+    max_q : leave out sites with a higher q-value
+
+    Returns
+    -------
+    list in the order of the sites
+    """
+    levels = np.array([site.call_level for site in sites])
+    odds = log_odds(levels)
+    neg_log10_p, neg_log10_q = np.full((2, len(sites)), UNKNOWN)
+    models = np.array([site.model for site in sites])
+    for number, null in enumerate(nulls):
+        of_model = np.nonzero(models == number)[0]
+        if null is None or not len(of_model):
+            continue
+        neg_log10_p[of_model] = null.neg_log10_p(levels[of_model])
+        if bases is not None:
+            q = q_values(10.0 ** -neg_log10_p[of_model], null.n_tests(bases))
+            with np.errstate(divide="ignore"):
+                neg_log10_q[of_model] = np.minimum(-np.log10(q), 999.0) + 0.0
+    kept = np.nonzero(neg_log10_q >= -np.log10(max_q))[0].tolist() if max_q < 1 else range(len(sites))
+    return [RankedSite(sites[i], odds[i], neg_log10_p[i], neg_log10_q[i], sites[i].summit) for i in kept]
+
+
+def window_call_levels(model: Model, windows: Windows, runtime: Runtime, *, both_strands: bool = True) -> np.ndarray:
+    """The threshold up to which a site is called in each window.
+
+    Parameters
+    ----------
+    both_strands : read the windows on both strands; else in their own direction
+
+    Returns
+    -------
+    float32, shape (n,)
+    """
     info = model.info
-    shortest = min_site_length(info.site_width, info.k)
+    min_length = min_site_length(info.site_width, info.k)
     best = np.zeros(len(windows), dtype=np.float32)
     for first in range(0, len(windows), 8192):
         codes = windows.codes[first : first + 8192]
         for strand in (codes, reverse_complement_codes(codes)) if both_strands else (codes,):
-            heights = call_levels(base_probabilities(model, strand, runtime), shortest, MAX_GAP).max(axis=1)
-            best[first : first + 8192] = np.maximum(best[first : first + 8192], heights)
+            levels = call_levels(base_probabilities(model, strand, runtime), min_length, MAX_GAP).max(axis=1)
+            best[first : first + 8192] = np.maximum(best[first : first + 8192], levels)
     return best
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:
-    """Natural logarithm of p / (1 - p), in float64; finite, because 0 and 1 are moved by less than float32 can tell."""
+    """Natural logarithm of p / (1 - p), in float64; finite, because 0 and 1 are moved by less than float32 resolves."""
     probability = np.clip(np.asarray(probability, dtype=np.float64), 1e-12, 1 - 3e-8)
     return np.log(probability) - np.log1p(-probability)
 
 
 class NullDistribution:
-    """How high natural windows score, and so the p-value of a score: the share of natural windows, both strands read, that
-    hold a site which scores as high.
+    """Null distribution of a model's call levels, from genomic background windows read on both strands.
 
-    Up to the `TAIL` highest scores it is counted; beyond, log p falls along a line, as the excess of these scores over the
-    lowest of them says (an exponential tail).
+    The p-value of a site is the fraction of background windows with a site of the same call level or a higher one. Up
+    to the `TAIL_SCORES` highest windows it is counted; beyond, the tail is exponential in the log odds, fitted to the
+    mean excess of these windows.
 
     Attributes
     ----------
-    windows, width : how many they were, and their bases
-    scores, logs : log odds in rising order, and -log10 p there, both shape (n,)
+    windows : number of background windows
+    width : length of a window (bp)
+    scores : log odds of call levels, rising, shape (n,)
+    neg_log10_ps : -log10 p at `scores`, shape (n,)
     """
 
-    def __init__(self, windows: int, width: int, scores: np.ndarray, logs: np.ndarray):
-        self.windows, self.width, self.scores, self.logs = windows, width, scores, logs
+    def __init__(self, windows: int, width: int, scores: np.ndarray, neg_log10_ps: np.ndarray):
+        self.windows, self.width, self.scores, self.neg_log10_ps = windows, width, scores, neg_log10_ps
 
     @classmethod
-    def of(cls, call_levels: np.ndarray, width: int) -> NullDistribution:
-        """From `window_peaks` of natural windows, at least `MIN_BACKGROUND`, that the model was not trained on."""
+    def fit(cls, call_levels: np.ndarray, width: int) -> NullDistribution:
+        """From `window_call_levels` of at least `MIN_BACKGROUND` background windows that were not used in training."""
         count = len(call_levels)
         falling = np.sort(log_odds(call_levels))[::-1]
         tail = min(TAIL_SCORES, count // 10)
         ranks = np.unique(np.geomspace(tail, count, KNOTS).round().astype(int))[::-1]
         scores = falling[ranks - 1]
-        logs = -np.log10(ranks / count)
-        excess = max(float((falling[:tail] - falling[tail - 1]).mean()), 1e-3)
-        far = scores[-1] + 100.0
-        scores, logs = np.append(scores, far), np.append(logs, logs[-1] + 100.0 / excess / np.log(10))
-        keep = np.append(True, np.diff(scores) > 0)  # of equal scores, the first has all of them at or above it
-        return cls(count, width, scores[keep], logs[keep])
+        neg_log10_ps = -np.log10(ranks / count)
+        mean_excess = max(float((falling[:tail] - falling[tail - 1]).mean()), 1e-3)
+        scores = np.append(scores, scores[-1] + 100.0)
+        neg_log10_ps = np.append(neg_log10_ps, neg_log10_ps[-1] + 100.0 / mean_excess / np.log(10))
+        keep = np.append(True, np.diff(scores) > 0)  # of equal scores, the first counts all windows that reach them
+        return cls(count, width, scores[keep], neg_log10_ps[keep])
 
-    def logs_of(self, call_levels: np.ndarray) -> np.ndarray:
-        """-log10 p of sites with these values of `Site.peak`."""
-        return np.interp(log_odds(call_levels), self.scores, self.logs)
+    def neg_log10_p(self, call_levels: np.ndarray) -> np.ndarray:
+        """-log10 p of sites with these call levels."""
+        return np.interp(log_odds(call_levels), self.scores, self.neg_log10_ps)
 
     def threshold(self, p: float) -> float:
-        """The `Site.peak` whose p-value this is."""
-        score = float(np.interp(-np.log10(p), self.logs, self.scores))
+        """The call level with this p-value."""
+        score = float(np.interp(-np.log10(p), self.neg_log10_ps, self.scores))
         return float(1 / (1 + np.exp(-score)))
 
     def n_tests(self, bases: int) -> float:
-        """In how many windows so many scanned bases are."""
+        """Number of tests in scanned sequence: windows."""
         return bases / self.width
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,70 +196,64 @@ class NullDistribution:
             "windows": self.windows,
             "width": self.width,
             "scores": self.scores.tolist(),
-            "logs": self.logs.tolist(),
+            "logs": self.neg_log10_ps.tolist(),
         }
 
     @classmethod
     def from_info(cls, info: ModelInfo, path: str | None = None) -> NullDistribution:
-        """From a model's description.
+        """From the description in a model file (`path`, for errors).
 
         Raises
         ------
-        UsageError : the model has none.
-        DataError : what it has makes no sense.
+        UsageError : the model has no null distribution.
+        DataError : its values are not usable.
         """
         if not info.null:
-            if info.training.get("data", {}).get("natural"):
-                raise UsageError(
-                    f"{info.name} has no p-values: fewer than {MIN_BACKGROUND:,} natural windows were left for them; train it with -f or --background on more sequence"
-                )
-            raise UsageError(
-                f"{info.name} was trained without natural windows, so p-values are not known: train it with -f or --background"
-            )
+            reason, remedy = "it was trained without genomic background", "train it with -f or --background"
+            counts = info.training.get("data", {})
+            if counts.get("background") or counts.get("natural"):  # the name in files of earlier releases
+                reason = f"fewer than {MIN_BACKGROUND:,} background windows were left for them"
+                remedy += " on more sequence"
+            raise UsageError(f"{info.name} has no p-values: {reason}; {remedy}")
         try:
-            scores, logs = (np.array(info.null[key], dtype=float) for key in ("scores", "logs"))
+            scores, neg_log10_ps = (np.array(info.null[key], dtype=float) for key in ("scores", "logs"))
             windows, width = int(info.null["windows"]), int(info.null["width"])
-            if not (
-                scores.ndim == 1
-                and scores.shape == logs.shape
-                and len(scores) > 1
-                and np.all(np.diff(scores) > 0)
-                and np.all(np.diff(logs) >= 0)
-                and np.isfinite(scores).all()
-                and np.isfinite(logs).all()
-                and width > 0
-            ):
+            if scores.ndim != 1 or scores.shape != neg_log10_ps.shape or len(scores) < 2 or width < 1:
+                raise ValueError("wrong shape")
+            if not (np.isfinite(scores).all() and np.isfinite(neg_log10_ps).all()):
+                raise ValueError("not finite")
+            if np.any(np.diff(scores) <= 0) or np.any(np.diff(neg_log10_ps) < 0):
                 raise ValueError("not in rising order")
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"the background of model {info.name} cannot be used ({error})", path) from error
-        return cls(windows, width, scores, logs)
+            raise DataError(f"null distribution of model {info.name} is not usable ({error})", path) from error
+        return cls(windows, width, scores, neg_log10_ps)
 
 
 class PwmNull:
-    """The p-values of a matrix's matches, in the place of a `significance.Background`: a test is a position on a strand."""
+    """Null distribution of a PWM's matches, in the form of `NullDistribution`: a test is a position on a strand."""
 
-    def __init__(self, matrix: PwmModel):
-        self._matrix = matrix
+    def __init__(self, model: PwmModel):
+        self._model = model
 
     def neg_log10_p(self, call_levels: np.ndarray) -> np.ndarray:
-        """-log10 p of matches with these probabilities."""
+        """-log10 p of matches with these base probabilities, see `PwmModel`."""
         levels = np.asarray(call_levels, dtype=np.float64)
         return -np.log10(DEFAULT_P) * levels / (1 - levels)
 
     def threshold(self, p: float) -> float:
-        """As `Matrix.threshold`."""
-        return self._matrix.threshold("p", p)
+        """The base probability of a match with this p-value, see `PwmModel.threshold`."""
+        return self._model.threshold("p", p)
 
     def n_tests(self, bases: int) -> float:
-        """At how many positions so many scanned bases are read, both strands together."""
+        """Number of tests in scanned sequence: positions on both strands."""
         return 2 * bases
 
 
-def null_of(model: Any) -> NullDistribution | PwmNull:
-    """What turns a model's scores into p-values.
-
-    Raises
-    ------
-    UsageError, DataError : as of `Background.from_info`.
-    """
+def null_of(model: Model) -> NullDistribution | PwmNull:
+    """The null distribution of a model. Errors: see `NullDistribution.from_info`."""
     return PwmNull(model) if isinstance(model, PwmModel) else NullDistribution.from_info(model.info)
+
+
+def known_null(model: Model) -> NullDistribution | PwmNull | None:
+    """The null distribution of a model; None when it has none."""
+    return null_of(model) if isinstance(model, PwmModel) or model.info.null else None

@@ -1,28 +1,79 @@
-"""Thresholds: from what was asked for to the base probability above which a model calls."""
+"""Thresholds: which bases and sites a model calls (`CallingRule`), by default or for a probability, p, q or score."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..log import logger
+from ..models.interface import Model
 from ..models.pwm import DEFAULT_P, PwmModel
 from .significance import null_of
 
+Threshold = tuple[str, float]  # kind ("probability", "p", "q" or "score") and value
 
-def base_threshold(asked: tuple[str, float] | None, model: Any) -> float:
+
+@dataclass(frozen=True)
+class CallingRule:
+    """Which bases and sites of a model are called.
+
+    Attributes
+    ----------
+    base_threshold : bases with a probability above it are called
+    min_call_level : sites are kept only with a call level above it, see `calling.Site`
+    max_q : sites are kept only with a q-value of at most this, once everything is scanned
+    """
+
+    base_threshold: float
+    min_call_level: float = 0.0
+    max_q: float = 1.0
+
+    @classmethod
+    def for_model(cls, model: Model, threshold: Threshold | None = None) -> CallingRule:
+        """The rule for a model and a threshold; None is the model's default, `model.info.threshold`.
+
+        * a probability: call bases above it.
+        * p: call sites with a p-value below it. A lower p-value does not make sites narrower: bases are called at the
+          default threshold, or below it where p asks for more sites.
+        * q: as p, because sites with q below a value are among those with p below it; the rest is dropped once q is
+          known.
+        * score: call matches of a PWM above it, in bits.
+
+        For a PWM, p calls the bases of matches with a p-value below it, and q starts from the default threshold:
+        matches at a p-value as high as q would run into each other.
+
+        Raises
+        ------
+        UsageError : see `base_threshold`.
+        """
+        kind, value = threshold or ("", 0.0)
+        max_q = value if kind == "q" else 1.0
+        if isinstance(model, PwmModel):
+            return cls(base_threshold(None if kind == "q" else threshold, model), max_q=max_q)
+        if kind in ("p", "q"):
+            level = base_threshold(("p", value), model)
+            return cls(min(level, model.info.threshold), level, max_q)
+        return cls(base_threshold(threshold, model))
+
+    @property
+    def lowest_call_level(self) -> float:
+        """The call level above which a site is called."""
+        return max(self.base_threshold, self.min_call_level)
+
+
+def base_threshold(threshold: Threshold | None, model: Model) -> float:
     """The base probability above which a model calls.
 
     Parameters
     ----------
-    asked : a "probability" of bases, a "p" as of `null_of`, or for matrices the "score" of a match in bits, and its value;
-        None is the model's own
+    threshold : a "probability" of bases, a "p" (see `significance.null_of`) or, for PWMs, a "score" in bits, and its
+        value; None is the model's default
 
     Raises
     ------
-    UsageError : a score for a model that is no matrix, or a p-value for one that knows none.
+    UsageError : a score for a model that is not a PWM, or a p-value for a model without a null distribution.
     """
-    kind, value = asked or ("probability", model.info.threshold)
+    kind, value = threshold or ("probability", model.info.threshold)
     if kind == "probability":
         cut = value
     elif kind == "p":
@@ -30,8 +81,27 @@ def base_threshold(asked: tuple[str, float] | None, model: Any) -> float:
     elif isinstance(model, PwmModel):
         cut = model.threshold(kind, value)
     else:
-        raise UsageError(f"-t {kind}={value:g} is for matrices; {model.info.name} needs a probability or a p-value")
+        raise UsageError(f"-t {kind}={value:g}: {model.info.name} is not a PWM; give a probability or p=")
     if cut == 1:
-        wanted = f"{kind}={value:g}" if asked else f"p={DEFAULT_P:g}"
-        logger.warning("%s: even the best match does not reach %s, nothing will be called", model.info.name, wanted)
+        wanted = f"{kind}={value:g}" if threshold else f"p={DEFAULT_P:g}"
+        logger.warning("%s: even the best match does not reach %s; nothing will be called", model.info.name, wanted)
     return cut
+
+
+def parse_threshold(text: str | float | None) -> Threshold | None:
+    """A threshold as text: 0.9 (a probability), "p=1e-4", "q=0.05" or "score=12"; None is the model's default.
+
+    Raises
+    ------
+    UsageError : another kind, or a number out of range.
+    """
+    if text is None:
+        return None
+    kind, _, number = str(text).rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if kind not in ("", "p", "q", "score") or not (abs(value) < float("inf") if kind == "score" else 0 < value < 1):
+        raise UsageError(f"threshold {text!r} is not P, p=P or q=Q with a number between 0 and 1, or score=BITS")
+    return kind or "probability", value

@@ -1,102 +1,164 @@
-"""From windows to one track of base scores, and from a track to sites; both work piece by piece through a sequence.
+"""Cut sequence into overlapping windows, never across an N (`Tiler`), and join the windows' scores (`join_windows`).
 
-Coordinates count from the first base of the sequence. Row 0 of a track is the forward strand, row 1 the reverse strand;
-both are indexed by forward position.
+Coordinates are 0-based, half-open, and count from the first base of the sequence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from ..sequence.encoding import OTHER
 
+MAX_WINDOWS = 8192  # windows that are scored together; bounds the memory of a block
+ScoreWindows = Callable[
+    [np.ndarray, np.ndarray], Iterable[np.ndarray]
+]  # codes and core intervals to rows of base scores
+
 
 class Tiles(NamedTuple):
-    """The windows of one piece, and the part of the track that they complete.
+    """The windows of one piece of sequence, and the bases whose scores they complete.
 
     Attributes
     ----------
-    start, end : the completed part of the track
-    codes : uint8, shape (m,): the bases that the windows lie on; letters as in `kmers.encode`
+    start, end : bases whose scores are complete with these windows
+    codes : bases that the windows lie on, uint8, shape (m,), see `encoding.encode`
     codes_start : position of `codes[0]`
-    begins, lengths : of each window, shape (n,); `begins` counts from `codes_start`
-    owns : shape (n, 2), half-open, counts from `codes_start`: the bases whose score is taken from this window
+    starts, lengths : of the windows, shape (n,); `starts` count from `codes_start`
+    cores : core intervals of the windows, shape (n, 2), from `codes_start`: a base is scored by the window whose core
+        contains it
     """
 
     start: int
     end: int
     codes: np.ndarray
     codes_start: int
-    begins: np.ndarray
+    starts: np.ndarray
     lengths: np.ndarray
-    owns: np.ndarray
+    cores: np.ndarray
 
 
 class Tiler:
-    """Cut a sequence into overlapping windows, each within one run of A, C, G and T.
+    """Cut a sequence into windows, each within one run of A, C, G and T.
 
-    In every run, windows start each `step` bases and the last ends with the run, so that no base is left out; a run shorter
-    than the window is one window of its own length, one shorter than `shortest` has none. Where two windows overlap,
-    each base is scored by the one in which it lies further from the border. The tiles do not depend on how the sequence was
-    cut into pieces.
+    In every run, windows start each `step` bases and the last window ends with the run, so that every base is covered.
+    A run shorter than `window` is a single window of its own length; a run shorter than `min_length` has no window. A
+    base is scored by the window in which it lies furthest from the border: the core interval of a window ends in the
+    middle of its overlap with the next window. The windows do not depend on the pieces in which the sequence arrives.
+
+    ::
+
+        sequence   NNACGTACGTACGTACGTACNNACGTN
+        windows      [--------)          [--)    of 10 bp, each 5 bp
+                          [--------)
+                             [--------)          the last window of the run ends with it
+        cores        [-----)             [--)
+                            [--)
+                                [-----)
 
     Parameters
     ----------
-    window, step : bases; step at most window
-    shortest : runs below this length are not scored
+    window, step : bp; step at most window
+    min_length : shorter runs are not scored (bp)
     """
 
-    def __init__(self, window: int, step: int, shortest: int):
-        self._window, self._step, self._shortest = window, step, shortest
-        self._codes = np.empty(0, dtype=np.uint8)
-        self._start = 0  # position of _codes[0]; when a run is open, where its next window begins
-        self._owned = 0  # the track is complete up to here
+    def __init__(self, window: int, step: int, min_length: int):
+        self._window, self._step, self._min_length = window, step, min_length
+        self._codes = np.empty(0, dtype=np.uint8)  # bases that the next windows may need
+        self._start = 0  # position of _codes[0]; within a run, start of its next window
+        self._complete = 0  # bases before this position are scored by earlier windows
 
     def feed(self, codes: np.ndarray, last: bool) -> Tiles:
-        """Take the next piece, uint8 shape (any,); `last` says that the sequence ends with it."""
+        """Cut the windows that the next piece completes.
+
+        Parameters
+        ----------
+        codes : the next bases, uint8, shape (any,)
+        last : the sequence ends with this piece
+        """
         codes = np.concatenate([self._codes, codes])
-        known = codes < OTHER
-        edges = np.nonzero(np.diff(known, prepend=False, append=False))[0].reshape(-1, 2)
-        begins, lengths, owns = [], [], []
-        rest, owned = len(codes), self._start + len(codes)
-        for a, b in edges.tolist():
-            open_end = b == len(codes) and not last
-            continued = a == 0 and self._owned > self._start
-            first_own = self._owned - self._start if continued else a
-            starts = self._starts(a, b, open_end, continued)
-            if open_end:
-                rest, owned = a + len(starts) * self._step, first_own + self._start
-            if not len(starts):
+        next_start, complete = len(codes), len(codes)  # from codes[0], as everything below
+        starts, lengths, cores = [], [], []
+        for run_start, run_end in _acgt_runs(codes):
+            is_open = run_end == len(codes) and not last  # it may go on in the next piece
+            continued = run_start == 0 and self._complete > self._start
+            core_start = self._complete - self._start if continued else run_start
+            begins = self._window_starts(run_start, run_end, is_open, continued)
+            if is_open:
+                next_start, complete = run_start + len(begins) * self._step, core_start
+            if not len(begins):
                 continue
-            follow = np.append(starts[1:], rest) if open_end else starts[1:]
-            cuts = (starts[: len(follow)] + self._window + follow) // 2
-            stops = cuts if open_end else np.append(cuts, b)
-            if open_end:
-                owned = int(stops[-1]) + self._start
-            begins.append(starts)
-            lengths.append(np.full(len(starts), min(self._window, b - a) if not continued else self._window))
-            owns.append(np.stack([np.append(first_own, stops[:-1]), stops], axis=1))
+            following = np.append(begins[1:], next_start) if is_open else begins[1:]
+            ends = (begins[: len(following)] + self._window + following) // 2  # middles of the overlaps
+            if is_open:
+                complete = int(ends[-1])
+            else:
+                ends = np.append(ends, run_end)
+            starts.append(begins)
+            lengths.append(np.full(len(begins), self._window if continued else min(self._window, run_end - run_start)))
+            cores.append(np.stack([np.append(core_start, ends[:-1]), ends], axis=1))
         tiles = Tiles(
-            self._owned,
-            owned,
+            self._complete,
+            self._start + complete,
             codes,
             self._start,
-            _joined(begins),
-            _joined(lengths),
-            np.concatenate([np.empty((0, 2), dtype=int), *owns]),
+            np.concatenate([np.empty(0, dtype=int), *starts]),
+            np.concatenate([np.empty(0, dtype=int), *lengths]),
+            np.concatenate([np.empty((0, 2), dtype=int), *cores]),
         )
-        self._codes, self._start, self._owned = codes[rest:].copy(), self._start + rest, owned
+        self._codes = codes[next_start:].copy()
+        self._start, self._complete = self._start + next_start, tiles.end
         return tiles
 
-    def _starts(self, a: int, b: int, open_end: bool, continued: bool) -> np.ndarray:
-        if open_end:  # only windows after which another regular one is sure to fit
-            return np.arange(a, b - self._window - self._step + 1, self._step)
-        if b - a < (self._window if continued else self._shortest):
+    def _window_starts(self, run_start: int, run_end: int, is_open: bool, continued: bool) -> np.ndarray:
+        """Starts of a run's windows; in an open run, only of windows that another at full step is sure to follow."""
+        if is_open:
+            return np.arange(run_start, run_end - self._window - self._step + 1, self._step)
+        if run_end - run_start < (self._window if continued else self._min_length):
             return np.empty(0, dtype=int)
-        return np.append(np.arange(a, max(a, b - self._window), self._step), max(a, b - self._window))
+        final = max(run_start, run_end - self._window)
+        return np.append(np.arange(run_start, final, self._step), final)
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype=int), *parts])
+def _acgt_runs(codes: np.ndarray) -> list[list[int]]:
+    """[start, end) of the runs of A, C, G and T: sequence is cut at N and at every other letter."""
+    return np.nonzero(np.diff(codes < OTHER, prepend=False, append=False))[0].reshape(-1, 2).tolist()
+
+
+def join_windows(tiles: list[Tiles], score: ScoreWindows, rows: int, unscored: float) -> list[np.ndarray]:
+    """Score the windows of a block and join their core intervals to the base scores that each of the tiles completes.
+
+    Windows of one length are scored together, whatever sequence they come from.
+
+    Parameters
+    ----------
+    score : from windows, uint8 codes of shape (n, length), and their core intervals, shape (n, 2), counted from each
+        window's first base, to `rows` arrays of values, each shape (n, length)
+    unscored : value of bases that lie in no window
+
+    Returns
+    -------
+    for each of `tiles`, float32, shape (rows, tiles.end - tiles.start)
+    """
+    offsets = np.cumsum([0, *(len(tile.codes) for tile in tiles)])
+    codes = np.concatenate([tile.codes for tile in tiles])
+    starts = np.concatenate([tile.starts + offset for tile, offset in zip(tiles, offsets)])
+    cores = np.concatenate([tile.cores + offset for tile, offset in zip(tiles, offsets)])
+    lengths = np.concatenate([tile.lengths for tile in tiles])
+    joined = np.full((rows, len(codes)), unscored, dtype=np.float32)
+    for length in np.unique(lengths):
+        selected = np.nonzero(lengths == length)[0]
+        windows = np.lib.stride_tricks.sliding_window_view(codes, length)
+        for first in range(0, len(selected), MAX_WINDOWS):
+            batch = selected[first : first + MAX_WINDOWS]
+            positions = starts[batch, None] + np.arange(length)
+            in_core = (positions >= cores[batch, :1]) & (positions < cores[batch, 1:])
+            for row, values in enumerate(score(windows[starts[batch]], cores[batch] - starts[batch, None])):
+                joined[row, positions[in_core]] = values[in_core]
+    bounds = [
+        (offset + tile.start - tile.codes_start, offset + tile.end - tile.codes_start)
+        for tile, offset in zip(tiles, offsets)
+    ]
+    return [joined[:, start:end] for start, end in bounds]

@@ -1,70 +1,188 @@
-"""What genome browsers read: lines of sites, track lines, bedGraph and bigWig. This module alone imports pyBigWig."""
+"""Write the results of a scan: sites as BED6, BED9 or narrowPeak (`SiteWriter`), base scores as bedGraph or bigWig."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..io.files import open_output
-from ..io.tracks import BigWig, bedgraph_lines, track_line
+from ..errors import UsageError
+from ..io.files import OutputStream, index_bed, open_output
+from ..io.tracks import BigWig, bed_line, bedgraph_lines, narrowpeak_line, track_line
+from ..log import logger
+from .significance import RankedSite
 
 
-class SignalWriter:
-    """Base probabilities of a scan on their way into files; called as `inference.Signal`.
+class SiteFormat(NamedTuple):
+    """How sites are written.
 
-    A base has a probability with three decimals, the higher of both strands but for the options that name a strand.
+    Attributes
+    ----------
+    kind : "bed" (BED6), "bed9" or "narrowpeak"
+    rgb : colour of sites in BED9: "strand" or "score"
+    track : begin with a track line for this genome of the UCSC browser, such as "hg38"; None is without
+    """
+
+    kind: str = "bed"
+    rgb: str = "strand"
+    track: str | None = None
+
+    def line(self, ranked: RankedSite) -> str:
+        """One site as a line."""
+        if self.kind == "narrowpeak":
+            return narrowpeak_line(*ranked)
+        return bed_line(ranked, self.rgb if self.kind == "bed9" else None)
+
+
+class SiteWriter:
+    """Write sites to a file as they come.
+
+    Attributes
+    ----------
+    sites : number of sites written
+    in_order : they are sorted by chromosome and start, as a tabix index needs them
+    """
+
+    def __init__(self, stream: OutputStream, site_format: SiteFormat):
+        self._stream, self._format = stream, site_format
+        self._last_starts: dict[str, int] = {}  # by chromosome, the current one last
+        self.sites = 0
+        self.in_order = True
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: str, site_format: SiteFormat, names: Sequence[str]) -> Iterator[SiteWriter]:
+        """Open a file, which is written atomically; `.gz` is compressed with bgzip and, if sorted, indexed by tabix.
+
+        Parameters
+        ----------
+        path : "-" is standard output
+        names : of the models, for the track line
+        """
+        with open_output(path) as stream:
+            writer = cls(stream, site_format)
+            if site_format.track:
+                title = ", ".join(dict.fromkeys(names))
+                description = f"{title}: binding sites by bertsnr_tools"
+                stream.write(track_line(site_format.kind, title, description, site_format.track).encode())
+            yield writer
+        if path.endswith((".gz", ".bgz")) and not site_format.track:
+            if writer.in_order:
+                index_bed(path)
+            else:
+                logger.warning(
+                    "%s: not sorted by chromosome and start, because the regions are not; no tabix index", path
+                )
+
+    def write(self, ranked: Iterable[RankedSite]) -> None:
+        """Write sites and pass them on at once."""
+        self._stream.write_all(self._line(site) for site in ranked)
+        self._stream.flush()
+
+    def _line(self, site: RankedSite) -> bytes:
+        self.sites += 1
+        new_chrom = site.chrom not in self._last_starts
+        if not new_chrom and (
+            site.chrom != next(reversed(self._last_starts)) or site.start < self._last_starts[site.chrom]
+        ):
+            self.in_order = False
+        self._last_starts[site.chrom] = site.start
+        return self._format.line(site).encode()
+
+
+class SignalFile(NamedTuple):
+    """A file of base scores: of the model with this index, for the option that asked for it."""
+
+    model: int
+    option: str
+    path: str
+
+
+def signal_files(options: Mapping[str, str | None], names: Sequence[str]) -> list[SignalFile]:
+    """The files of base scores, one for each model and option with a path.
 
     Parameters
     ----------
-    files : number of the model, one of --bigwig --bigwig-plus --bigwig-minus --bedgraph, file name
+    options : of --bigwig, --bigwig-plus, --bigwig-minus and --bedgraph, the path; {} in it stands for the model's name
     names : of the models
-    lengths : of the chromosomes, where they are known
-    genome : for bedGraph's track line, or None
-    stack : closes the bedGraph files
+
+    Raises
+    ------
+    UsageError : several models, and a path without {}.
+    """
+    files = []
+    for option, path in options.items():
+        if path and len(names) > 1 and "{}" not in path:
+            raise UsageError(f"{option} {path}: with {len(names)} models the file name needs {{}} for their names")
+        if path:
+            paths = [path.replace("{}", name.replace("/", "_")) for name in names]
+            files += [SignalFile(model, option, filled) for model, filled in enumerate(paths)]
+    return files
+
+
+class SignalWriter:
+    """Write base scores of a scan, with three decimals: the maximum of both strands, or one strand.
+
+    It is called as a `scan.SignalSink` within a `with` block; files are written atomically when the block ends without
+    an error.
+
+    Parameters
+    ----------
+    names : of the models
+    lengths : of the chromosomes (bp); None where not known
+    track : see `SiteFormat`, for bedGraph
     """
 
     def __init__(
-        self,
-        files: Sequence[tuple[int, str, str]],
-        names: Sequence[str],
-        lengths: Mapping[str, int] | None,
-        genome: str | None,
-        stack: ExitStack,
+        self, files: Sequence[SignalFile], names: Sequence[str], lengths: Mapping[str, int] | None, track: str | None
     ):
-        self._takers: list[tuple[int, str, Callable[[str, int, np.ndarray], None]]] = []
+        self._files, self._names, self._lengths, self._track = files, names, lengths, track
+        self._stack = ExitStack()  # of bedGraph files
         self._bigwigs: list[BigWig] = []
-        for number, option, path in files:
-            if option == "--bedgraph":
-                stream = stack.enter_context(open_output(path))
-                if genome:
-                    stream.write(
-                        track_line(
-                            "bedgraph", names[number], f"{names[number]}: base probabilities by bertsnr_tools", genome
-                        ).encode()
-                    )
-                self._takers.append(
-                    (number, option, lambda *piece, stream=stream: stream.write(bedgraph_lines(*piece).encode()))
-                )
+        self._sinks: list[tuple[SignalFile, Callable[[str, int, np.ndarray], None]]] = []
+
+    def __enter__(self) -> SignalWriter:
+        with ExitStack() as stack:
+            for file in self._files:
+                if file.option == "--bedgraph":
+                    stream = stack.enter_context(open_output(file.path))
+                    self._start_bedgraph(stream, self._names[file.model])
+                    self._sinks.append((file, partial(_write_bedgraph, stream)))
+                else:
+                    self._bigwigs.append(BigWig(file.path, self._lengths, merge=True))
+                    self._sinks.append((file, self._bigwigs[-1].add))
+            self._stack = stack.pop_all()
+        return self
+
+    def _start_bedgraph(self, stream: OutputStream, name: str) -> None:
+        if self._track:
+            description = f"{name}: base probabilities by bertsnr_tools"
+            stream.write(track_line("bedgraph", name, description, self._track).encode())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            for bigwig in self._bigwigs:  # at the end, because they begin with the lengths of all chromosomes
+                bigwig.write()
+
+    def __call__(self, model: int, chrom: str, start: int, strand_scores: np.ndarray) -> None:
+        """Take the base scores of a model from `start` on, shape (2, n)."""
+        for file, sink in self._sinks:
+            if file.model != model:
+                continue
+            if file.option == "--bigwig-plus":
+                scores = strand_scores[0]
+            elif file.option == "--bigwig-minus":
+                scores = strand_scores[1]
             else:
-                self._bigwigs.append(BigWig(path, lengths, merge=True))
-                self._takers.append((number, option, self._bigwigs[-1].add))
+                scores = np.fmax.reduce(strand_scores)
+            sink(chrom, start, scores.round(3))
 
-    def __call__(self, model: int, chrom: str, start: int, track: np.ndarray) -> None:
-        """Take the probabilities of bases from `start` on, forward and reverse strand, shape (2, n)."""
-        for number, option, take in self._takers:
-            if number == model:
-                values = (
-                    track[0]
-                    if option == "--bigwig-plus"
-                    else track[1]
-                    if option == "--bigwig-minus"
-                    else np.fmax.reduce(track)
-                )
-                take(chrom, start, values.round(3))
 
-    def write(self) -> None:
-        """Write the bigWig files."""
-        for file in self._bigwigs:
-            file.write()
+def _write_bedgraph(stream: OutputStream, chrom: str, start: int, scores: np.ndarray) -> None:
+    stream.write(bedgraph_lines(chrom, start, scores).encode())

@@ -1,1 +1,1 @@
-"""sequence"""
+"""Bases as arrays: encoding, shuffles, labelled windows and background windows."""

@@ -1,7 +1,7 @@
 """Sequence as numbers: letters to codes, codes to overlapping k-mer tokens, base labels to token labels.
 
-The vocabulary is that of DNABERT (Ji et al. 2021) and BertSNR (Luo et al. 2024, section 2.2): five special tokens, then the
-4^k k-mers counted in the letter order A, T, C, G. Token i of a sequence covers its bases [i, i + k).
+The vocabulary equals DNABERT's (Ji et al. 2021) and BertSNR's (Luo et al. 2024, section 2.2): five special tokens, then
+the 4^k k-mers in the letter order A, T, C, G. Token i of a sequence covers its bases [i, i + k).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def encode(sequence: bytes) -> np.ndarray:
 
 
 def reverse_complement(sequence: bytes) -> bytes:
-    """The other strand of a sequence, read in its own direction; IUPAC letters are complemented too."""
+    """The opposite strand of a sequence in its own direction; IUPAC letters are complemented too."""
     return sequence.translate(_COMPLEMENT_LETTERS)[::-1]
 
 
 def reverse_complement_codes(codes: np.ndarray) -> np.ndarray:
-    """The other strand of codes, shape (..., n), reversed along the last axis."""
+    """The opposite strand of codes, shape (..., n), reversed along the last axis."""
     return _COMPLEMENT[codes[..., ::-1]]
 
 

@@ -1,16 +1,18 @@
-"""Shuffled sequence with the same k-mers: random Euler paths, uniform over all sequences with these counts.
+"""Shuffles that preserve k-mer counts exactly: random Euler paths, uniform over all sequences with the same counts.
 
-A sequence is a walk in the graph whose vertices are its (k-1)-mers and whose edges are its k-mers; every other walk that uses
-each edge once has the same k-mer counts, and the same first and last (k-1)-mer. A uniform one is drawn as in Altschul and
-Erickson (1985) and Kandel, Matias, Unger and Winkler (1996): a uniform spanning tree towards the last vertex says which edge
-leaves each vertex last, the other edges leave in random order. The tree comes from Wilson's cycle popping (Propp and Wilson
-1998), so nothing is ever rejected as a whole. All records of a batch are shuffled together, as array arithmetic.
+A sequence is a walk in the graph whose vertices are its (k-1)-mers and whose edges are its k-mers; every other walk
+that uses each edge once has the same k-mer counts, and the same first and last (k-1)-mer. A uniform walk is drawn as in
+Altschul and Erickson (1985) and Kandel, Matias, Unger and Winkler (1996): a uniform spanning tree towards the last
+vertex gives the last edge out of each vertex, the other edges leave in random order. The tree comes from Wilson's cycle
+popping (Propp and Wilson 1998), so no shuffle is ever rejected as a whole. All records of a batch are shuffled
+together, as array arithmetic.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,20 +21,21 @@ from .encoding import CODE_LETTERS, encode
 from .random_numbers import random_numbers
 
 BATCH_BASES = 1 << 18  # bases that are shuffled together
+FEW_SEQUENCES = 8  # up to this number, a Python loop over a sequence is faster than array operations in step
 
 
 def shuffled_records(records: Iterable[Record], k: int = 2, copies: int = 1, seed: int = 0) -> Iterator[Record]:
     """Shuffle records, `copies` of each in a row, named `<name>_shuf1`, `<name>_shuf2`, …
 
-    Runs of letters other than ACGT stay where they are; what lies between them is shuffled by itself. A record's shuffle
-    depends on its name, its sequence, `seed`, `k` and the number of the copy alone.
+    Runs of letters other than ACGT keep their positions; the segments between them are shuffled one by one. A shuffle
+    depends only on the record's name and sequence, on `seed`, `k` and the number of the copy.
 
     Parameters
     ----------
     records : FASTA records
-    k : length of the k-mers whose counts are kept
+    k : length of the k-mers whose counts are preserved
     copies : shuffles of each record
-    seed : any whole number
+    seed : random seed
     """
     batch: list[Record] = []
     size = 0
@@ -46,10 +49,17 @@ def shuffled_records(records: Iterable[Record], k: int = 2, copies: int = 1, see
         yield from _shuffled_batch(batch, k, copies, seed)
 
 
+class _Segment(NamedTuple):
+    """A run of ACGT in an output record."""
+
+    record: int
+    start: int
+    letters: bytes
+    seed: int
+
+
 def _shuffled_batch(records: list[Record], k: int, copies: int, seed: int) -> Iterator[Record]:
-    segments: list[bytes] = []
-    seeds: list[int] = []
-    places: list[tuple[int, int, int]] = []  # output record, start, end
+    segments: list[_Segment] = []
     outputs: list[tuple[str, bytearray]] = []
     for record in records:
         for copy in range(1, copies + 1):
@@ -59,19 +69,18 @@ def _shuffled_batch(records: list[Record], k: int, copies: int, seed: int) -> It
             for number, part in enumerate(NOT_ACGT.split(record.sequence)):
                 start = record.sequence.index(part, start)
                 if len(part) > k:
-                    segments.append(part)
-                    seeds.append((base + number) & 0xFFFFFFFFFFFFFFFF)
-                    places.append((len(outputs), start, start + len(part)))
+                    segments.append(_Segment(len(outputs), start, part, (base + number) & 0xFFFFFFFFFFFFFFFF))
                 start += len(part)
             outputs.append((name, bytearray(record.sequence)))
-    for (index, start, end), shuffled in zip(places, shuffle_sequences(segments, k, seeds)):
-        outputs[index][1][start:end] = shuffled
+    shuffles = shuffle_sequences([segment.letters for segment in segments], k, [segment.seed for segment in segments])
+    for segment, letters in zip(segments, shuffles):
+        outputs[segment.record][1][segment.start : segment.start + len(letters)] = letters
     for name, sequence in outputs:
         yield Record(name, "", bytes(sequence))
 
 
 def shuffle_sequences(sequences: Sequence[bytes], k: int, seeds: Sequence[int]) -> list[bytes]:
-    """One shuffle of each sequence, uniform over the sequences with its k-mer counts and its first and last k-1 letters.
+    """One shuffle of each sequence, uniform over those with its k-mer counts and its first and last k-1 letters.
 
     Parameters
     ----------
@@ -102,11 +111,12 @@ def shuffle_sequences(sequences: Sequence[bytes], k: int, seeds: Sequence[int]) 
 
 
 class _Graph:
-    """The graphs of all sequences side by side.
+    """The graphs of all sequences, as one graph.
 
-    Vertices are the distinct (sequence, (k-1)-mer) pairs, numbered sequence by sequence; `words`, `owner` and `number` hold
-    each one's (k-1)-mer, sequence, and number within its sequence. Sequence i visits `visits[i]` vertices, which stand in
-    `walk` from `begin[i]` on. Edges are the k-mers in reading order, from vertex `source` to vertex `target`.
+    Vertices are the distinct (sequence, (k-1)-mer) pairs, numbered sequence by sequence; `words`, `owner` and `number`
+    are each vertex's (k-1)-mer, sequence, and number within its sequence. Sequence i visits `visits[i]` vertices, which
+    are in `walk` from `begin[i]` on, and ends at vertex `root[i]`. Edges are the k-mers in reading order, from vertex
+    `source` to vertex `target`; `edge_number` is an edge's position in its sequence.
     """
 
     def __init__(self, codes: np.ndarray, lengths: np.ndarray, k: int):
@@ -134,10 +144,10 @@ class _Graph:
 
 
 def _spanning_trees(graph: _Graph, key: np.ndarray) -> np.ndarray:
-    """One edge out of every vertex but the roots, so that all lead to the root: uniform over all such choices.
+    """One edge out of every vertex but the roots, so that all lead to their root: uniform over all such trees.
 
-    Wilson's algorithm by cycle popping: every vertex draws an edge, vertices on a cycle draw again until there is no cycle.
-    Self-loops are left out from the start, as they are cycles that would be popped at once.
+    Wilson's algorithm by cycle popping: every vertex draws an edge, and vertices on a cycle draw again until no cycle
+    is left. Self-loops are omitted from the start, because they are cycles that would be popped at once.
 
     Returns
     -------
@@ -151,8 +161,8 @@ def _spanning_trees(graph: _Graph, key: np.ndarray) -> np.ndarray:
     is_root[graph.root] = True
     chosen = np.full(len(graph.words), -1)
     parent = np.arange(len(graph.words))
-    place = np.arange(len(graph.words))
-    active = place.copy()  # the vertices of all sequences that may hold a cycle
+    index = np.arange(len(graph.words))  # of a vertex in `active`
+    active = index.copy()  # the vertices of all sequences that may have a cycle
     jumps = int(graph.number.max()).bit_length()
     redraw = np.nonzero(~is_root)[0]
     stream = 1
@@ -161,9 +171,9 @@ def _spanning_trees(graph: _Graph, key: np.ndarray) -> np.ndarray:
         pick = first[redraw] + ((draw * degree[redraw]) >> np.uint64(32))
         chosen[redraw] = useful[pick.astype(np.int64)]
         parent[redraw] = graph.target[chosen[redraw]]
-        place[active] = np.arange(len(active))
-        end = place[parent[active]]
-        for _ in range(jumps):  # after as many steps as there are vertices, one stands on a root or on a cycle
+        index[active] = np.arange(len(active))
+        end = index[parent[active]]
+        for _ in range(jumps):  # at least as many steps as a sequence has vertices end on a root or on a cycle
             end = end[end]
         on_cycle = active[np.unique(end)]
         redraw = on_cycle[~is_root[on_cycle]]
@@ -173,7 +183,7 @@ def _spanning_trees(graph: _Graph, key: np.ndarray) -> np.ndarray:
 
 
 def _walk(graph: _Graph, leaving: np.ndarray) -> np.ndarray:
-    """Follow the edges in the order `leaving` (grouped by source): all sequences in step, the last few one by one.
+    """Follow the edges in the order `leaving` (grouped by source): all sequences in step, the longest few one by one.
 
     Returns
     -------
@@ -182,9 +192,9 @@ def _walk(graph: _Graph, leaving: np.ndarray) -> np.ndarray:
     path = graph.walk.copy()
     target = graph.target[leaving]
     pointer = np.searchsorted(graph.source[leaving], np.arange(len(graph.words)))
-    at = graph.walk[graph.begin]
+    at = graph.walk[graph.begin]  # the current vertex of each sequence
     step, alive = 1, len(at)
-    while (alive := int(np.searchsorted(-graph.visits[:alive], -step))) > 8:
+    while (alive := int(np.searchsorted(-graph.visits[:alive], -step))) > FEW_SEQUENCES:
         edge = pointer[at[:alive]]
         pointer[at[:alive]] += 1
         at[:alive] = target[edge]

@@ -1,8 +1,8 @@
-"""Labelled windows: cut from a genome around sites, read back from FASTA, grouped by where they lie.
+"""Labelled windows: cut from a genome around sites, read back from FASTA, grouped by locus.
 
-A window is FASTA with the header `>name::chrom:start-end(strand) site=a-b[,c-d]`: chrom, start and end (0-based, half-open) say
-where it lies, `site` gives the sites inside it, its own first, counted from 0 in the window's own direction, half-open. The
-sequence of a window of the reverse strand is reverse-complemented (Luo et al. 2024, section 2.1).
+A window is a FASTA record with the header `>name::chrom:start-end(strand) site=a-b[,c-d]`. chrom, start and end are its
+interval (0-based, half-open); `site` lists the sites inside, its own first, half-open, in the window's own direction.
+Windows of the reverse strand are reverse-complemented (Luo et al. 2024, section 2.1).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,93 +29,128 @@ SKIP_REASONS = {
     "n": "with too many N around (see --max-n)",
 }
 
+Span = tuple[int, int]  # [start, end)
 
-def cut_windows(
-    sites: Sequence[Interval], genome: Genome, window: int, max_n: int, seed: int, skipped: Counter[str]
-) -> Iterator[Record]:
-    """One window for each site, the site at a random offset inside.
 
-    The offset is uniform over those whose window lies on the chromosome and holds at most `max_n` letters other than ACGT; it
-    depends on `seed` and the site alone. Sites on the same strand that lie wholly inside are labelled as well.
+class WindowCutter:
+    """Cuts one window around each site, the site at a random offset inside.
+
+    The offset is uniform over the windows that lie on the chromosome and contain at most `max_n` letters other than
+    ACGT. It depends only on `seed` and the site. Other sites inside on the same strand are labelled too.
 
     Parameters
     ----------
-    sites : 0-based, half-open
-    window : bases, the whole site inside
-    skipped : counts the sites left out, by the keys of `SKIPPED`
+    genome : the genome of the sites
+    window : length in bases
+    max_n : letters other than ACGT that a window may contain
+    seed : random seed
 
-    Yields
-    ------
-    records in the order of the sites
+    Attributes
+    ----------
+    skipped : number of sites without a window, by the keys of `SKIP_REASONS`
     """
-    draws, neighbours = _prepare(sites, window, seed)
-    for number, (chrom, site_start, site_end, name, strand, _) in enumerate(sites):
-        size = genome.lengths.get(chrom)
-        if size is None or site_end > size or site_end - site_start > window:
-            skipped["absent" if size is None else "off" if site_end > size else "long"] += 1
-            continue
-        low, high = max(0, site_end - window), min(size, site_start + window)
-        around = genome.fetch(chrom, low, high)
-        if not around.translate(None, b"ACGT"):
-            offset = draws[number] * (high - low - window + 1) >> 64 if high - low >= window else None
-        else:
-            starts = _clean_starts(around, window, max_n)
-            offset = starts[draws[number] * len(starts) >> 64] if starts else None
-        if offset is None:
-            skipped["n" if high - low >= window else "off"] += 1
-            continue
-        start, end = low + offset, low + offset + window
-        sequence = around[offset : offset + window]
-        inside = [(a, b) for a, b in neighbours.get(number, ()) if a >= start and b <= end]
-        if strand == "-":
-            sequence = reverse_complement(sequence)
-            labels = "".join([f",{end - b}-{end - a}" for a, b in inside])
-            own = f"{end - site_end}-{end - site_start}"
-        else:
-            labels = "".join([f",{a - start}-{b - start}" for a, b in inside])
-            own = f"{site_start - start}-{site_end - start}"
-        if not name.isprintable() or " " in name:
-            name = "_".join(name.split())
-        yield Record(f"{name}::{chrom}:{start}-{end}({strand})", f"site={own}{labels}", sequence)
+
+    def __init__(self, genome: Genome, window: int, *, max_n: int = 0, seed: int = 1):
+        self._genome, self._window, self._max_n, self._seed = genome, window, max_n, seed
+        self.skipped: Counter[str] = Counter()
+
+    def cut(self, sites: Sequence[Interval]) -> Iterator[Record]:
+        """Yield the windows in the order of the sites, which are 0-based and half-open."""
+        columns = _columns(sites)
+        draws, neighbours = _site_draws(columns, self._seed), _neighbours(columns, self._window)
+        for number, site in enumerate(sites):
+            size = self._genome.lengths.get(site.chrom)
+            if size is None or site.end > size or site.end - site.start > self._window:
+                self.skipped["absent" if size is None else "off" if site.end > size else "long"] += 1
+                continue
+            low, high = max(0, site.end - self._window), min(size, site.start + self._window)
+            around = self._genome.fetch(site.chrom, low, high)
+            offset = _draw_offset(around, self._window, self._max_n, draws[number])
+            if offset is None:
+                self.skipped["n" if high - low >= self._window else "off"] += 1
+                continue
+            sequence = around[offset : offset + self._window]
+            yield _window_record(site, low + offset, sequence, neighbours.get(number, ()))
+
+    def skip_report(self) -> str:
+        """The reasons for skipped sites and their numbers, as text."""
+        return ", ".join(f"{self.skipped[key]:,} {text}" for key, text in SKIP_REASONS.items() if self.skipped[key])
 
 
-def _prepare(sites: Sequence[Interval], window: int, seed: int) -> tuple[list[int], dict[int, list[tuple[int, int]]]]:
-    """What `cut_windows` needs to know of all sites, as array arithmetic.
+def _draw_offset(around: bytes, window: int, max_n: int, draw: int) -> int | None:
+    """Choose where a window starts in `around`, the union of all windows that contain the site.
+
+    Parameters
+    ----------
+    draw : random number of 64 bits
 
     Returns
     -------
-    a 64-bit random number for each site, from the seed, its place and its strand; and for each site that has any, by its
-    number, the other sites on its strand that may share a window with it
+    offset in bases, None when no window fits or each has more than `max_n` letters other than ACGT
     """
+    if len(around) < window:
+        return None
+    if not around.translate(None, b"ACGT"):
+        return draw * (len(around) - window + 1) >> 64
+    unknown = np.concatenate(([0], np.cumsum(encode(around) >= len(CODE_LETTERS))))
+    starts = np.nonzero(unknown[window:] - unknown[:-window] <= max_n)[0].tolist()
+    return starts[draw * len(starts) >> 64] if starts else None
+
+
+def _window_record(site: Interval, start: int, sequence: bytes, neighbours: Sequence[Span]) -> Record:
+    """The FASTA record of a window: name, labels in its own direction, sequence of the site's strand."""
+    end = start + len(sequence)
+    labelled = [(site.start, site.end), *((a, b) for a, b in neighbours if a >= start and b <= end)]
+    if site.strand == "-":
+        sequence = reverse_complement(sequence)
+        spans = ",".join([f"{end - b}-{end - a}" for a, b in labelled])
+    else:
+        spans = ",".join([f"{a - start}-{b - start}" for a, b in labelled])
+    name = site.name
+    if not name.isprintable() or " " in name:
+        name = "_".join(name.split())
+    return Record(f"{name}::{site.chrom}:{start}-{end}({site.strand})", f"site={spans}", sequence)
+
+
+class _Columns(NamedTuple):
+    """Sites as columns, each of shape (n,)."""
+
+    group: np.ndarray  # number of the chromosome and strand in `keys`
+    starts: np.ndarray
+    ends: np.ndarray
+    keys: list[tuple[str, str]]  # chromosome and strand
+
+
+def _columns(sites: Sequence[Interval]) -> _Columns:
     groups: dict[tuple[str, str], int] = {}
-    group = np.array([groups.setdefault((site[0], site[4]), len(groups)) for site in sites], dtype=int)
-    starts, ends = (np.array([site[column] for site in sites], dtype=int) for column in (1, 2))
-    keys = [
-        int.from_bytes(hashlib.blake2b(f"{seed} {chrom} {strand}".encode(), digest_size=8).digest(), "little")
-        for chrom, strand in groups
-    ]
-    draws = random_numbers(random_numbers(np.array(keys, dtype=np.uint64)[group], starts, 0), ends, 1)
+    group = np.array([groups.setdefault((site.chrom, site.strand), len(groups)) for site in sites], dtype=int)
+    starts = np.array([site.start for site in sites], dtype=int)
+    ends = np.array([site.end for site in sites], dtype=int)
+    return _Columns(group, starts, ends, list(groups))
 
-    order = np.lexsort((ends, starts, group))
-    group, starts = group[order], starts[order]
-    crowded = (np.diff(group) == 0) & (np.diff(starts) < window)
-    neighbours: dict[int, list[tuple[int, int]]] = {}
-    for at in np.nonzero(crowded)[0].tolist():
-        one = int(order[at])
-        other = at + 1
-        while other < len(order) and group[other] == group[at] and starts[other] - starts[at] < window:
-            two = int(order[other])
-            if sites[one][1:3] != sites[two][1:3]:
-                neighbours.setdefault(one, []).append(sites[two][1:3])
-                neighbours.setdefault(two, []).append(sites[one][1:3])
+
+def _site_draws(columns: _Columns, seed: int) -> list[int]:
+    """A random number of 64 bits for each site, from the seed, its interval and its strand."""
+    digests = [hashlib.blake2b(f"{seed} {chrom} {strand}".encode(), digest_size=8) for chrom, strand in columns.keys]
+    keys = np.array([int.from_bytes(digest.digest(), "little") for digest in digests], dtype=np.uint64)
+    return random_numbers(random_numbers(keys[columns.group], columns.starts, 0), columns.ends, 1).tolist()
+
+
+def _neighbours(columns: _Columns, window: int) -> dict[int, list[Span]]:
+    """For the number of a site, the other sites on its strand that may share a window with it, in ascending order."""
+    order = np.lexsort((columns.ends, columns.starts, columns.group))
+    group, starts, ends = columns.group[order], columns.starts[order], columns.ends[order]
+    close = (np.diff(group) == 0) & (np.diff(starts) < window)
+    found: dict[int, set[Span]] = {}
+    for rank in np.nonzero(close)[0].tolist():
+        other = rank + 1
+        while other < len(order) and group[other] == group[rank] and starts[other] - starts[rank] < window:
+            one, two = (int(starts[rank]), int(ends[rank])), (int(starts[other]), int(ends[other]))
+            if one != two:
+                found.setdefault(int(order[rank]), set()).add(two)
+                found.setdefault(int(order[other]), set()).add(one)
             other += 1
-    return draws.tolist(), {number: sorted(set(spans)) for number, spans in neighbours.items()}
-
-
-def _clean_starts(sequence: bytes, window: int, max_n: int) -> list[int]:
-    """Where windows with at most `max_n` letters other than ACGT begin."""
-    unknown = np.concatenate(([0], np.cumsum(encode(sequence) >= len(CODE_LETTERS))))
-    return np.nonzero(unknown[window:] - unknown[:-window] <= max_n)[0].tolist() if len(sequence) >= window else []
+    return {number: sorted(spans) for number, spans in found.items()}
 
 
 @dataclass
@@ -124,8 +160,8 @@ class Windows:
     Attributes
     ----------
     names : record names
-    codes : uint8, shape (n, window), see `kmers.encode`
-    labels : uint8 0/1, shape (n, window)
+    codes : uint8, shape (n, window), see `encoding.encode`
+    labels : uint8, 1 inside a site, shape (n, window)
     """
 
     names: list[str]
@@ -137,11 +173,11 @@ class Windows:
 
     @property
     def positive(self) -> np.ndarray:
-        """bool, shape (n,): the window holds a site."""
+        """bool, shape (n,): the window contains a site."""
         return np.any(self.labels, axis=1)
 
     def take(self, index: np.ndarray) -> Windows:
-        """The windows at these positions."""
+        """The windows at these indices."""
         return Windows([self.names[i] for i in index], self.codes[index], self.labels[index])
 
     def records(self) -> Iterator[Record]:
@@ -166,13 +202,13 @@ class Windows:
 
 
 def read_windows(path: str, positive: bool | None, k: int, length: int | None = None) -> Windows:
-    """Windows from FASTA or "-": positives carry `site=` in the header, negatives do not.
+    """Read windows from FASTA or "-": positives have `site=` in the header, negatives do not.
 
     Parameters
     ----------
-    positive : which of the two all must be; None takes both
-    k : bases in a token; a shorter site could not be labelled
-    length : bases that every window must have; None takes the length of the first
+    positive : require only positives (True) or only negatives (False); None takes both
+    k : bases in a token; a shorter site cannot be labelled
+    length : required length of a window in bases; None takes the length of the first
 
     Raises
     ------
@@ -182,11 +218,9 @@ def read_windows(path: str, positive: bool | None, k: int, length: int | None = 
     for record in read_records(path):
         length = length or len(record.sequence)
         if len(record.sequence) != length:
-            raise DataError(
-                f"record {record.name!r} is {len(record.sequence)} bp, needed are windows of {length} bp", path
-            )
+            raise DataError(f"record {record.name!r} is {len(record.sequence)} bp; expected {length} bp", path)
         if length < k:
-            raise DataError(f"record {record.name!r} is {length} bp, shorter than one token of {k} bp", path)
+            raise DataError(f"record {record.name!r} is {length} bp, less than a token of {k} bp", path)
         names.append(record.name)
         codes.append(encode(record.sequence))
         labels.append(_labels(record, positive, k, path))
@@ -197,25 +231,23 @@ def _labels(record: Record, positive: bool | None, k: int, path: str) -> np.ndar
     labels = np.zeros(len(record.sequence), dtype=np.uint8)
     sites = labelled_sites(record, path)
     if positive is not None and positive != bool(sites):
-        need = (
-            "a positive window needs site=a-b in its header, as `bertsnr windows` writes it"
-            if positive
-            else "a negative window has no site= in its header"
-        )
-        raise DataError(f"record {record.name!r}: {need}", path)
+        problem = "has no site=a-b in its header, which positives need (see `bertsnr windows`)"
+        if not positive:
+            problem = "has site= in its header; expected a negative"
+        raise DataError(f"record {record.name!r} {problem}", path)
     for start, end in sites:
         if end - start < k:
-            raise DataError(f"record {record.name!r}: site {start}-{end} is shorter than one token of {k} bp", path)
+            raise DataError(f"record {record.name!r}: site {start}-{end} is shorter than a token of {k} bp", path)
         labels[start:end] = 1
     return labels
 
 
-def labelled_sites(record: Record, path: str) -> list[tuple[int, int]]:
+def labelled_sites(record: Record, path: str) -> list[Span]:
     """The sites in the header of a window, [start, end) in its own direction; empty without `site=`.
 
     Raises
     ------
-    DataError : a site that is none, or not in the window.
+    DataError : a site that cannot be parsed or is not in the window.
     """
     fields = [text.removeprefix("site=") for text in record.description.split() if text.startswith("site=")]
     sites = []
@@ -223,50 +255,47 @@ def labelled_sites(record: Record, path: str) -> list[tuple[int, int]]:
         match = re.fullmatch(r"(\d{1,18})-(\d{1,18})", span)
         start, end = (int(match[1]), int(match[2])) if match else (0, 0)
         if not start < end <= len(record.sequence):
-            raise DataError(
-                f"record {record.name!r}: site is {span!r}, needed is a-b with 0 <= a < b <= {len(record.sequence)}",
-                path,
-            )
+            expected = f"expected a-b with 0 <= a < b <= {len(record.sequence)}"
+            raise DataError(f"record {record.name!r}: site is {span!r}; {expected}", path)
         sites.append((start, end))
     return sites
 
 
 def site_width(positives: Windows) -> int:
-    """Median width of the sites in bp, runs of labelled bases being sites."""
+    """Median width of the sites in bp; a run of labelled bases is a site."""
     steps = np.diff(positives.labels.astype(np.int8), axis=1, prepend=0, append=0)
     return int(np.median(np.nonzero(steps == -1)[1] - np.nonzero(steps == 1)[1]))
 
 
 def loci(windows: Windows) -> tuple[np.ndarray, list[str]]:
-    """Group windows that overlap on the genome, whatever their strand.
+    """Group windows that overlap on the genome, on either strand.
 
-    Coordinates come from the record names (`regions.located`); a shuffle (`…_shuf1`) belongs to the locus of the window it was
-    made from; a name without coordinates is a locus of its own.
+    Coordinates come from the record names, see `intervals.interval_from_name`. A shuffle (`..._shuf1`) belongs to the
+    locus of its source; a name without coordinates is a locus of its own.
 
     Returns
     -------
     locus numbers, int, shape (n,); chromosome of each window, "" when unknown
     """
     sources = [re.sub(r"_shuf\d+$", "", name) for name in windows.names]
-    places = {name: interval_from_name(name, windows.codes.shape[1]) for name in sources}
+    intervals = {name: interval_from_name(name, windows.codes.shape[1]) for name in sources}
     locus: dict[str, int] = {}
     chrom, reach = "", -1
     number = -1
-    for name in sorted(places, key=lambda name: (places[name] or Interval("", 0, 0))[:3]):
-        place = places[name]
-        if place is None or place.chrom != chrom or place.start >= reach:
+    for name in sorted(intervals, key=lambda name: (intervals[name] or Interval("", 0, 0))[:3]):
+        interval = intervals[name]
+        if interval is None or interval.chrom != chrom or interval.start >= reach:
             number += 1
             reach = -1
-        if place is not None:
-            chrom, reach = place.chrom, max(reach, place.end)
+        if interval is not None:
+            chrom, reach = interval.chrom, max(reach, interval.end)
         locus[name] = number
-    return np.array([locus[name] for name in sources]), [
-        place.chrom if (place := places[name]) else "" for name in sources
-    ]
+    chroms = [interval.chrom if (interval := intervals[name]) else "" for name in sources]
+    return np.array([locus[name] for name in sources]), chroms
 
 
 def split_by_locus(locus: np.ndarray, parts: int, seed: int) -> np.ndarray:
-    """A part number in [0, parts) for every window; windows of one locus get the same, parts are as even as loci allow."""
+    """A part number in [0, parts) for every window: equal within a locus, parts as even as loci allow."""
     unique, inverse = np.unique(locus, return_inverse=True)
     part = np.empty(len(unique), dtype=int)
     part[np.random.default_rng([seed, 1]).permutation(len(unique))] = np.arange(len(unique)) % parts

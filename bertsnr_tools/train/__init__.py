@@ -1,1 +1,1 @@
-"""train"""
+"""Training: from labelled windows to a model (`run`), and pretraining of encoders (`pretrain`)."""

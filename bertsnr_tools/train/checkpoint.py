@@ -1,4 +1,4 @@
-"""What a training that was killed left, and whether it may go on from there."""
+"""Checkpoints: the state of a training after every epoch, from which --resume continues."""
 
 from __future__ import annotations
 
@@ -15,70 +15,76 @@ from ..models.files import read_checked
 from ..sequence.windows import Windows
 
 CHECKPOINT = "bertsnr_tools checkpoint"
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 
 
 class Checkpoint:
-    """What a killed run left, in one file that is replaced whole after every epoch.
+    """The state of an unfinished training, in one file that is replaced atomically after every epoch.
 
     Attributes
     ----------
-    folds : metrics of the folds of a cross-validation that are done
-    hard : natural windows that the first of two models scores highest, None before it is made
+    folds : metrics of the finished folds of a cross-validation
+    hard_negatives : None until they have been mined
     fit : state of the model in training, None at its beginning
 
     Parameters
     ----------
-    path : of the file
-    key : digest of data and options; a checkpoint of another key is refused
-    resume : read the file if it is there
+    path : name of the file; None keeps the state in memory
+    key : digest of data and options, see `digest`
+    resume : continue from the file if it exists
 
     Raises
     ------
-    DataError : the file is no checkpoint, or one of other data or options.
+    DataError : the file is not a checkpoint, or was written with other data or options.
     """
 
-    def __init__(self, path: str, key: str, resume: bool):
+    def __init__(self, path: str | None = None, key: str = "", resume: bool = False):
         self.path, self._key = path, key
         self.folds: list[dict[str, Any]] = []
-        self.hard: Windows | None = None
+        self.hard_negatives: Windows | None = None
         self.fit: dict[str, Any] | None = None
-        if resume and os.path.exists(path):
-            content = read_checked(path, CHECKPOINT, CHECKPOINT_VERSION)
-            if content.get("key") != key:
-                raise DataError(
-                    "was made with other data or options, or by another release: use the same ones, or train without --resume",
-                    path,
-                )
-            self.folds, self.fit = content["folds"], content["fit"]
-            self.hard = content["hard"] and Windows(
-                content["hard"]["names"], *(content["hard"][key].numpy() for key in ("codes", "labels"))
+        if path and resume and os.path.exists(path):
+            self._read(path)
+        elif path and resume:
+            logger.info("no checkpoint %s; training from the beginning", path)
+
+    def _read(self, path: str) -> None:
+        content = read_checked(path, CHECKPOINT, CHECKPOINT_VERSION)
+        if content.get("key") != self._key:
+            raise DataError(
+                "was made with other data or options, or by another release; use the same, or leave out --resume",
+                path,
             )
-        elif resume:
-            logger.info("no checkpoint %s yet: training from the beginning", path)
+        self.folds, self.fit = content["folds"], content["fit"]
+        hard = content["hard_negatives"]
+        self.hard_negatives = hard and Windows(hard["names"], hard["codes"].numpy(), hard["labels"].numpy())
 
     def save(self, fit: dict[str, Any] | None) -> None:
-        """Write the file; `fit` is the state after an epoch, or None between two models."""
+        """Write the file.
+
+        Parameters
+        ----------
+        fit : state after an epoch, None between two models
+        """
         self.fit = fit
-        hard = self.hard and {
-            "names": self.hard.names,
-            "codes": torch.from_numpy(self.hard.codes),
-            "labels": torch.from_numpy(self.hard.labels),
-        }
+        if self.path is None:
+            return
+        hard = self.hard_negatives
         content = {
             "format": CHECKPOINT,
             "format_version": CHECKPOINT_VERSION,
             "key": self._key,
             "folds": self.folds,
-            "hard": hard,
+            "hard_negatives": hard
+            and {"names": hard.names, "codes": torch.from_numpy(hard.codes), "labels": torch.from_numpy(hard.labels)},
             "fit": fit,
         }
         with replace_atomically(self.path) as temporary, open(temporary, "wb") as stream:
             torch.save(content, stream)
 
     def remove(self) -> None:
-        """Delete the file: the model is written."""
-        if os.path.exists(self.path):
+        """Delete the file; the training is finished."""
+        if self.path and os.path.exists(self.path):
             os.unlink(self.path)
 
 
@@ -86,7 +92,6 @@ def digest(*windows: Windows | None, **options: Any) -> str:
     """A short text that changes when any window or option does."""
     state = hashlib.blake2b(repr(sorted(options.items())).encode(), digest_size=16)
     for part in windows:
-        state.update(
-            b"|" if part is None else part.codes.tobytes() + part.labels.tobytes() + "\n".join(part.names).encode()
-        )
+        content = part and part.codes.tobytes() + part.labels.tobytes() + "\n".join(part.names).encode()
+        state.update(content or b"|")
     return state.hexdigest()

@@ -1,9 +1,9 @@
-"""Training on two tasks at once (Luo et al. 2024, section 2.4): recipe, validation, checkpoints, cross-validation."""
+"""How to train (`Recipe`), what to train (`ModelDesign`), and how to pretrain an encoder (`PretrainConfig`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,28 +15,38 @@ from ..models.device import Runtime
 from ..models.encoder import compact_config
 from ..models.files import new_model
 from ..models.interface import ModelInfo
-from ..models.pretrained import Pretrained
+from ..models.pretrained import Pretrained, read_pretrained, shipped_encoder
 from ..sequence.windows import Windows, site_width
+
+if TYPE_CHECKING:
+    from .data import TrainingData
+
+PAPER: dict[str, Any] = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "ema_decay": 0.0}  # Luo et al. 2024, 2.4
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are for the compact encoder, `PAPER` is what the paper does to a large one.
+    """How to train; these defaults are for the compact encoder, `resolve` adapts them to the data and the encoder.
 
     Attributes
     ----------
-    epochs, patience : at most so many epochs; stop after so many without a better validation AUPR
+    epochs : maximum number of epochs
+    patience : early stopping after this number of epochs without a better validation AUPR
     batch_size : windows in a step
-    learning_rate, weight_decay, warmup : AdamW; no decay on biases and norms; linear rise over this share of all steps, then
-        linear fall to 0
-    task_weight : lambda, the share of the sequence task in the loss; 0 trains on the token task alone
-    swap : share of the positive windows that get the site of another in every epoch, see `swapped`
-    natural : natural windows for each positive in an epoch, where there are any
-    hard : train also against the natural windows that the teachers score highest, or without teachers train twice, the second time
-        against those of the first model, see `hard_negatives`
-    average : the model kept is the exponential moving average of the weights with this factor for each step; 0 is none
-    seed : of weights, order, dropout and shuffles
-    precision : as of `model.choose_precision`
+    learning_rate : highest learning rate of AdamW; linear warm-up, then linear decay to 0
+    task_weight : lambda, the weight of the sequence task in the loss; 0 trains on the token task alone
+    weight_decay : on all weights but biases and norms
+    warmup : fraction of all steps in which the learning rate rises
+    swap_fraction : augmentation: fraction of the positive windows that get the site of another in every epoch, see
+        `data.swap_sites`
+    background_ratio : background windows for each positive window in an epoch, if there are any
+    hard_negatives : add hard negatives to every epoch, see `hard_negatives.mine_hard_negatives`; without teachers, a
+        first model is trained to find them
+    ema_decay : decay per step of the exponential moving average of the weights; 0 keeps the weights themselves
+    val_fraction : fraction of the loci for validation
+    val_chroms : validate on the windows of these chromosomes instead
+    seed : random seed of weights, order, dropout, shuffles and augmentation
+    precision : "fp32" or "bf16"
     """
 
     epochs: int = 10
@@ -46,67 +56,143 @@ class Recipe:
     task_weight: float = 0.15
     weight_decay: float = 0.01
     warmup: float = 0.1
-    swap: float = 0.0
-    natural: float = 4.0
-    hard: bool = False
-    average: float = 0.99
+    swap_fraction: float = 0.0
+    background_ratio: float = 4.0
+    hard_negatives: bool = False
+    ema_decay: float = 0.99
+    val_fraction: float = 0.1
+    val_chroms: tuple[str, ...] = ()
     seed: int = 1
     precision: str = "fp32"
 
+    @classmethod
+    def resolve(cls, data: TrainingData, design: ModelDesign, **given: Any) -> Recipe:
+        """The recipe for these data and this design.
+
+        An encoder from a directory is fine-tuned as in the paper (`PAPER`). Otherwise the number of windows sets the
+        epochs, and the number of positive windows the augmentation.
+
+        Parameters
+        ----------
+        given : fields that replace the defaults
+        """
+        if design.arch != "bertsnr":
+            given = given | {"task_weight": 0.0}  # the baselines have no sequence head
+        recipe = cls(**given)
+        if design.from_directory:
+            return cls(**PAPER | given)
+        windows = data.epoch_size(recipe.background_ratio)
+        epochs = default_epochs(windows, recipe.batch_size, design.pretrained is not None)
+        return cls(**{"epochs": epochs, "swap_fraction": default_swap_fraction(len(data.positives))} | given)
+
     def runtime(self, device: torch.device) -> Runtime:
-        """How the model is run between epochs."""
+        """How the model is run for validation."""
         return Runtime((device,), self.precision, EVALUATION_BATCH)
 
 
-PAPER = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "average": 0.0}  # Luo et al. 2024, section 2.4
-
-
-def default_epochs(windows: int, batch_size: int, trained: bool) -> int:
-    """As many as make 4,000 steps, at least 10 and at most 30; of an encoder that knows sites already, 1,500 steps, 8 to 40."""
-    steps, least, most = (1500, 8, 40) if trained else (4000, 10, 30)
+def default_epochs(windows: int, batch_size: int, pretrained: bool) -> int:
+    """Epochs of 4,000 steps in all, 10 to 30; for a pretrained encoder of 1,500 steps, 8 to 40."""
+    steps, least, most = (1500, 8, 40) if pretrained else (4000, 10, 30)
     return min(most, max(least, -(-steps * batch_size // windows)))
 
 
 def default_swap_fraction(positives: int) -> float:
-    """Half of the windows where sites are few; the more there are, the less it is needed."""
+    """Half of the windows where sites are few, less from 1,000 positive windows on."""
     return min(0.5, 500 / positives)
 
 
-class ModelDesign(NamedTuple):
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How to pretrain.
+
+    Attributes
+    ----------
+    k, window : bases in a token and in a training window
+    steps, batch_size : training steps, and windows in each, over all processes
+    learning_rate, weight_decay : of AdamW; weight decay on all weights but biases and norms
+    warmup : fraction of the steps in which the learning rate rises, before its linear decay
+    mask_fraction : fraction of the tokens that are masked, in contiguous spans of k
+    seed : random seed of weights, order, strands, masks and dropout
+    precision : "fp32" or "bf16"
+    """
+
+    k: int = 3
+    window: int = 100
+    steps: int = 10_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    mask_fraction: float = 0.15
+    seed: int = 1
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class ModelDesign:
     """What is trained.
 
     Attributes
     ----------
-    arch : "bertsnr", or a name in `networks.NETWORKS`
-    k : bases in a token; 1 for the networks
-    pretrained : the encoder of "bertsnr" to begin with; None is the compact one with random weights
+    arch : "bertsnr", or a name in `baselines.NETWORKS`
+    k : bases in a token; 1 for the baselines
+    pretrained : the encoder that training starts from; None is the compact one with random weights
+    encoder : where the encoder comes from: "compact" (shipped), "new" (random weights) or a directory
     """
 
     arch: str = "bertsnr"
     k: int = 3
     pretrained: Pretrained | None = None
+    encoder: str = "new"
+
+    @classmethod
+    def choose(cls, arch: str = "bertsnr", k: int | None = None, encoder: str = "compact") -> ModelDesign:
+        """From the values of --arch, -k and --encoder.
+
+        Raises
+        ------
+        UsageError : the options contradict each other.
+        DataError : the directory does not contain an encoder.
+        """
+        if arch != "bertsnr":
+            if k or encoder != "compact":
+                raise UsageError(f"--arch {arch} reads single bases without an encoder; use neither -k nor --encoder")
+            return cls(arch, 1, None, encoder)
+        if encoder == "compact":
+            return cls(arch, k or 3, shipped_encoder(k or 3), encoder)
+        if encoder == "new":
+            return cls(arch, k or 3, None, encoder)
+        pretrained = read_pretrained(encoder)
+        if k not in (None, pretrained.k):
+            raise UsageError(f"-k {k}: the encoder in {encoder} reads {pretrained.k}-mers")
+        return cls(arch, pretrained.k, pretrained, encoder)
+
+    @property
+    def from_directory(self) -> bool:
+        """The encoder was read from a directory."""
+        return self.encoder not in ("compact", "new")
 
     def info(self, name: str, positives: Windows) -> ModelInfo:
         """The description of a model for these windows.
 
         Raises
         ------
-        UsageError : the windows have more tokens than the encoder has learned positions for.
+        UsageError : the windows have more tokens than the encoder has learned positions.
         """
         window = positives.codes.shape[1]
         if self.pretrained and self.pretrained.config["model_type"] == "modernbert":
-            encoder = self.pretrained.config | {"max_position_embeddings": window + 2}  # rotary positions have no end
+            encoder = self.pretrained.config | {"max_position_embeddings": window + 2}  # rotary positions are unlimited
         elif self.pretrained:
-            most = self.pretrained.config.get("max_position_embeddings", 512)
-            if window - self.k + 3 > most:
-                raise UsageError(f"windows of {window} bp have {window - self.k + 3} tokens, the encoder reads {most}")
+            tokens, most = window - self.k + 3, self.pretrained.config.get("max_position_embeddings", 512)
+            if tokens > most:
+                raise UsageError(f"windows of {window} bp have {tokens} tokens, the encoder reads at most {most}")
             encoder = self.pretrained.config
         else:
             encoder = compact_config(self.k, window) if self.arch == "bertsnr" else baseline_config(self.arch)
         return ModelInfo(name, self.k, window, encoder, site_width(positives))
 
     def model(self, info: ModelInfo) -> BertSNR:
-        """A new model: random weights, but for the encoder where it was trained before."""
+        """A new model: random weights, except for a pretrained encoder."""
         model = new_model(info)
         if self.pretrained:
             model.encoder.load_state_dict(self.pretrained.weights, strict=False)

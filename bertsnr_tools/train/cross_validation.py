@@ -1,10 +1,10 @@
-"""Training on two tasks at once (Luo et al. 2024, section 2.4): recipe, validation, checkpoints, cross-validation."""
+"""Cross-validation by locus."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..errors import UsageError
@@ -13,7 +13,7 @@ from ..log import logger
 from ..sequence.windows import Windows
 from .checkpoint import Checkpoint
 from .config import ModelDesign, Recipe
-from .data import shuffled_negatives, split_data, split_parts
+from .data import Parts, TrainingInputs, shuffled_negatives, split_data, split_parts
 from .fit import fit
 
 
@@ -21,48 +21,36 @@ def cross_validate(
     name: str,
     design: ModelDesign,
     recipe: Recipe,
-    positives: Windows,
-    negatives: Windows | None,
-    natural: Windows | None,
+    inputs: TrainingInputs,
     folds: int,
-    share: float,
     device: torch.device,
     checkpoint: Checkpoint,
 ) -> list[dict[str, Any]]:
-    """Train on all folds but one and test on that one, for each fold in turn; folds are made of loci.
+    """Train on all folds but one and test on that one, for each fold in turn; a locus is in one fold.
 
     Returns
     -------
-    for each fold: its number, the windows in its test part, and the six metrics on them
+    for each fold: its number, the number of its test windows, and the six metrics on them
+
+    Raises
+    ------
+    UsageError : fewer loci than folds.
     """
-    head, tail, own = split_parts(positives, negatives, natural, folds, recipe.seed)
-    if len(set(head.tolist())) < folds:
-        raise UsageError(f"the positive windows lie at {len(set(head.tolist()))} loci, too few for {folds} folds")
+    recipe = replace(recipe, val_chroms=())
+    parts = split_parts(inputs, folds, recipe.seed)
+    found = len(set(parts.positives.tolist()))
+    if found < folds:
+        raise UsageError(f"the positive windows lie at {found} loci, too few for {folds} folds")
     for fold in range(len(checkpoint.folds), folds):
         logger.info("fold %d of %d", fold + 1, folds)
-        rest = positives.take(np.nonzero(head != fold)[0])
-        others = (
-            windows and windows.take(np.nonzero(where != fold)[0])
-            for windows, where in ((negatives, tail), (natural, own))
-        )
-        data = split_data(rest, next(others), set(), share, recipe.seed, next(others), recipe.natural)
-        held = positives.take(np.nonzero(head == fold)[0])
-        against = (
-            negatives.take(np.nonzero(tail == fold)[0])
-            if negatives
-            else shuffled_negatives(held, f"{recipe.seed} test")
-        )
-        test = Windows.joined([held, against])
-        model = fit(name, design, recipe, data, device, checkpoint).model
-        checkpoint.folds.append(
-            {"fold": fold + 1, "windows": len(test), **evaluate(model, test, recipe.runtime(device))}
-        )
+        rest = inputs.select(Parts(*(part != fold for part in parts)))
+        held = inputs.select(Parts(*(part == fold for part in parts)))
+        negatives = held.negatives or shuffled_negatives(held.positives, f"{recipe.seed} test")
+        test = Windows.joined([held.positives, negatives])
+        model = fit(name, design, recipe, split_data(rest, recipe), device, checkpoint).model
+        metrics = evaluate(model, test, recipe.runtime(device))
+        checkpoint.folds.append({"fold": fold + 1, "windows": len(test), **metrics})
         checkpoint.save(None)
-        logger.info(
-            "fold %d of %d: AUPR %.4f on %d windows",
-            fold + 1,
-            folds,
-            checkpoint.folds[-1]["nucleotide"]["aupr"],
-            len(test),
-        )
+        area = metrics["nucleotide"]["aupr"]
+        logger.info("fold %d of %d: AUPR %.4f on %d windows", fold + 1, folds, area, len(test))
     return checkpoint.folds

@@ -1,21 +1,122 @@
-"""Training on two tasks at once (Luo et al. 2024, section 2.4): recipe, validation, checkpoints, cross-validation."""
+"""Training data: reading windows, drawing background windows, splitting into training and validation, one epoch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UsageError
-from ..models.bertsnr import BertSNR
-from ..models.device import Runtime
-from ..predict.significance import log_odds, window_call_levels
-from ..sequence.encoding import reverse_complement_codes
+from ..errors import DataError, UsageError
+from ..io.fasta import Genome
+from ..io.intervals import Interval, interval_from_name
+from ..sequence.background import background_windows
 from ..sequence.shuffle import shuffled_records
-from ..sequence.windows import Windows, loci, split_by_locus
-from .config import Recipe
+from ..sequence.windows import Windows, loci, read_windows, split_by_locus
+
+if TYPE_CHECKING:  # the command reads its options without waiting for torch
+    from ..models.bertsnr import BertSNR
+    from .config import Recipe
+
+BACKGROUND_WINDOWS = 100_000  # drawn from a genome
+
+
+class TrainingFiles(NamedTuple):
+    """Names of the files to train from; "-" is standard input.
+
+    Attributes
+    ----------
+    positives, negatives, background : FASTA files of windows
+    genome : FASTA file to draw background windows from
+    exclude : BED files that no background window overlaps
+    teachers : model files or names of shipped models
+    """
+
+    positives: str
+    negatives: tuple[str, ...] = ()
+    background: str | None = None
+    genome: str | None = None
+    exclude: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
+
+    def names(self) -> list[str | None]:
+        """All of them, None for those not given."""
+        return [self.positives, *self.negatives, self.background, self.genome, *self.exclude, *self.teachers]
+
+    def sources(self) -> dict[str, Any]:
+        """Plain values for the model's metadata."""
+        return {
+            "positive_windows": self.positives,
+            "negative_windows": list(self.negatives),
+            "background_windows": self.genome or self.background,
+            "excluded": list(self.exclude),
+            "teachers": list(self.teachers),
+        }
+
+    def read(self, k: int, seed: int) -> TrainingInputs:
+        """Read all windows and draw background windows from the genome; teachers are not loaded.
+
+        Raises
+        ------
+        DataError : see `windows.read_windows` and `draw_background`.
+        UsageError : see `draw_background`.
+        """
+        parts: dict[str, list[Windows]] = {"positives": [], "negatives": [], "background": []}
+        paths = [(self.positives, "positives"), *((path, "negatives") for path in self.negatives)]
+        if self.background:
+            paths.append((self.background, "background"))
+        # a pipe first: in `tee pos.fa | bertsnr shuffle - | bertsnr train pos.fa -n -` its end completes pos.fa
+        length = None
+        for path, kind in sorted(paths, key=lambda item: item[0] != "-"):
+            parts[kind].append(read_windows(path, kind == "positives", k, length))
+            length = parts[kind][-1].codes.shape[1]
+        [positives] = parts["positives"]
+        negatives, background = (Windows.joined(some) if some else None for some in list(parts.values())[1:])
+        if self.genome:
+            genome = Genome(self.genome)
+            excluded = (interval for path in self.exclude for interval in genome.intervals(path))
+            background = draw_background(genome, positives, excluded, seed)
+        return TrainingInputs(positives, negatives, background, sources=self.sources())
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Windows and teachers before the split into training and validation.
+
+    Attributes
+    ----------
+    positives : labelled windows
+    negatives : windows without a site; None for new shuffles of the positives in every epoch
+    background : genomic background windows
+    teachers : models to distill: the targets are their probabilities instead of the labels
+    sources : where all this comes from, plain values for the model's metadata
+    """
+
+    positives: Windows
+    negatives: Windows | None = None
+    background: Windows | None = None
+    teachers: tuple[BertSNR, ...] = ()
+    sources: dict[str, Any] = field(default_factory=dict)
+
+    def select(self, masks: Parts) -> TrainingInputs:
+        """The windows where the masks are true, with the same teachers and sources."""
+        positives, negatives, background = (np.nonzero(mask)[0] for mask in masks)
+        return replace(
+            self,
+            positives=self.positives.take(positives),
+            negatives=self.negatives and self.negatives.take(negatives),
+            background=self.background and self.background.take(background),
+        )
+
+
+class Parts(NamedTuple):
+    """A value for each positive, negative and background window, arrays of shape (n,)."""
+
+    positives: np.ndarray
+    negatives: np.ndarray
+    background: np.ndarray
 
 
 class TrainingData(NamedTuple):
@@ -23,31 +124,76 @@ class TrainingData(NamedTuple):
 
     Attributes
     ----------
-    negatives : None gives every epoch new shuffles of the positives
-    natural : windows of the genome that every epoch draws from
-    hard : natural windows that are in every epoch
-    null : natural windows that the model never sees, for p-values
-    teachers : models whose probabilities are learned in place of the labels, see `taught`
+    positives : labelled windows
+    negatives : windows without a site; None for new shuffles of the positives in every epoch
+    validation : labelled windows with and without a site
+    background : background windows that every epoch draws from
+    hard_negatives : background windows that are in every epoch
+    null_windows : background windows for the null distribution, never trained on
+    teachers : models to distill, see `distillation.teacher_targets`
     """
 
     positives: Windows
     negatives: Windows | None
     validation: Windows
-    natural: Windows | None = None
-    hard: Windows | None = None
-    null: Windows | None = None
+    background: Windows | None = None
+    hard_negatives: Windows | None = None
+    null_windows: Windows | None = None
     teachers: tuple[BertSNR, ...] = ()
 
+    def background_count(self, ratio: float) -> int:
+        """Background windows in an epoch, for the recipe's `background_ratio`."""
+        return min(len(self.background), round(ratio * len(self.positives))) if self.background else 0
+
+    def epoch_size(self, ratio: float) -> int:
+        """Windows in an epoch without hard negatives."""
+        return len(self.positives) + len(self.negatives or self.positives) + self.background_count(ratio)
+
     def epoch(self, number: int, recipe: Recipe) -> Windows:
-        """The windows of one epoch, not yet in random order."""
+        """The windows of one epoch, not yet in random order.
+
+        Parameters
+        ----------
+        number : of the epoch, from 0
+        """
         seed = recipe.seed
-        parts = [swap_sites(self.positives, recipe.swap, f"{seed} swap {number}") if recipe.swap else self.positives]
-        parts.append(self.negatives or shuffled_negatives(self.positives, f"{seed} epoch {number}"))
-        if self.natural:
-            random = np.random.default_rng([seed, 8, number])
-            drawn = random.permutation(len(self.natural))[: round(recipe.natural * len(self.positives))]
-            parts.append(self.natural.take(drawn))
-        return Windows.joined([*parts, self.hard] if self.hard else parts)
+        positives = self.positives
+        if recipe.swap_fraction:
+            positives = swap_sites(positives, recipe.swap_fraction, f"{seed} swap {number}")
+        parts = [positives, self.negatives or shuffled_negatives(self.positives, f"{seed} epoch {number}")]
+        if self.background:
+            order = np.random.default_rng([seed, 8, number]).permutation(len(self.background))
+            parts.append(self.background.take(order[: self.background_count(recipe.background_ratio)]))
+        return Windows.joined([*parts, self.hard_negatives] if self.hard_negatives else parts)
+
+
+def draw_background(genome: Genome, positives: Windows, exclude: Iterable[Interval] = (), seed: int = 1) -> Windows:
+    """Draw up to 100,000 background windows that overlap neither a positive window nor an excluded interval.
+
+    Parameters
+    ----------
+    positives : windows named name::chrom:start-end(strand)
+    exclude : 0-based half-open intervals, such as ChIP-seq peaks
+
+    Raises
+    ------
+    UsageError : the names of the positives do not give positions on the genome.
+    DataError : the genome contains fewer than two such windows.
+    """
+    length = positives.codes.shape[1]
+    located = [interval_from_name(name, length) for name in positives.names]
+    for name, interval in zip(positives.names, located):
+        if interval is None or interval.chrom not in genome.lengths:
+            expected = "expected a name like name::chrom:start-end(strand)"
+            raise UsageError(f"-f: positive window {name!r} is not on {genome.path}; {expected}")
+    avoid = [*(interval for interval in located if interval), *exclude]
+    records = list(
+        background_windows(genome, genome.chromosomes(), avoid, length, np.array([BACKGROUND_WINDOWS]), seed)
+    )
+    if len(records) < 2:
+        obstacles = "free of N, positive windows and excluded intervals"
+        raise DataError(f"contains too few windows of {length} bp ({len(records)}) {obstacles}", genome.path)
+    return Windows.unlabelled(records)
 
 
 def shuffled_negatives(windows: Windows, key: str) -> Windows:
@@ -55,10 +201,10 @@ def shuffled_negatives(windows: Windows, key: str) -> Windows:
     return Windows.unlabelled(list(shuffled_records(windows.records(), seed=seed_of(key))))
 
 
-def swap_sites(windows: Windows, share: float, key: str) -> Windows:
-    """Positive windows, about `share` of them with the site of another in the place of their own.
+def swap_sites(windows: Windows, fraction: float, key: str) -> Windows:
+    """Augmentation: give about this fraction of positive windows the site of another window instead of their own.
 
-    So a few hundred sites make many thousand windows, and the surroundings of a site do not give it away. Sites are swapped between
+    A few hundred sites make many thousand windows, and the flanks of a site do not reveal it. Sites are swapped between
     windows whose sites have the same widths and distances.
     """
     random = np.random.default_rng(seed_of(key))
@@ -68,7 +214,7 @@ def swap_sites(windows: Windows, share: float, key: str) -> Windows:
     for row, (start, end) in enumerate(zip(first.tolist(), after.tolist())):
         alike.setdefault(windows.labels[row, start:end].tobytes(), []).append(row)
     codes = windows.codes.copy()
-    for row in np.nonzero(random.random(len(windows)) < share)[0].tolist():
+    for row in np.nonzero(random.random(len(windows)) < fraction)[0].tolist():
         others = alike[windows.labels[row, first[row] : after[row]].tobytes()]
         other = others[int(random.integers(len(others)))]
         codes[row, first[row] : after[row]] = windows.codes[other, first[other] : after[other]]
@@ -80,85 +226,72 @@ def seed_of(*parts: Any) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "little")
 
 
-def split_data(
-    positives: Windows,
-    negatives: Windows | None,
-    chroms: set[str],
-    share: float,
-    seed: int,
-    natural: Windows | None = None,
-    ratio: float = 0.0,
-) -> TrainingData:
-    """Set a validation part aside so that windows which overlap on the genome stay together.
+def split_data(inputs: TrainingInputs, recipe: Recipe) -> TrainingData:
+    """Split into training and validation; windows that overlap on the genome stay together.
 
-    Of the natural windows that are set aside, `ratio` for each positive are for validation, and the others, with half of those that are
-    not, for p-values.
-
-    Parameters
-    ----------
-    chroms : validate on the windows of these chromosomes; when empty, on a random `share` of the loci
-    share : in (0, 1)
+    Of the held-out background windows, `recipe.background_ratio` for each positive are for validation; the others, with
+    half of the windows that are not held out, are for the null distribution.
 
     Raises
     ------
     UsageError : a part would be empty.
     """
-    if chroms:
-        head, tail, own = (
-            np.array([name in chroms for name in (loci(part)[1] if part else [])], dtype=bool)
-            for part in (positives, negatives, natural)
-        )
-    else:
-        head, tail, own = (
-            part == 0 for part in split_parts(positives, negatives, natural, max(2, round(1 / share)), seed)
-        )
-    if not head.any() or head.all():
-        known = ", ".join(sorted(set(loci(positives)[1]) - {""})[:5])
-        need = (
-            "more loci are needed"
-            if not chroms
-            else f"{', '.join(sorted(chroms))} should hold some of them, they lie on {known}"
-            if known
-            else "their names hold no coordinates"
-        )
-        raise UsageError(f"the positive windows cannot be divided into training and validation: {need}")
-    train = positives.take(np.nonzero(~head)[0])
-    validation = positives.take(np.nonzero(head)[0])
-    if negatives and (not tail.any() or tail.all()):
+    held_out = _held_out(inputs, recipe)
+    if not held_out.positives.any() or held_out.positives.all():
+        advice = _split_advice(inputs.positives, recipe.val_chroms)
+        raise UsageError(f"the positive windows cannot be divided into training and validation: {advice}")
+    if inputs.negatives and (not held_out.negatives.any() or held_out.negatives.all()):
         raise UsageError("the negative windows cannot be divided into training and validation as the positive ones are")
-    against = negatives.take(np.nonzero(tail)[0]) if negatives else shuffled_negatives(validation, f"{seed} validation")
-    data = TrainingData(
-        train, negatives and negatives.take(np.nonzero(~tail)[0]), Windows.joined([validation, against])
-    )
-    if natural is None:
+    train, held = inputs.select(Parts(*(~mask for mask in held_out))), inputs.select(held_out)
+    negatives = held.negatives or shuffled_negatives(held.positives, f"{recipe.seed} validation")
+    validation = Windows.joined([held.positives, negatives])
+    data = TrainingData(train.positives, train.negatives, validation, teachers=inputs.teachers)
+    background = inputs.background
+    if background is None:
         return data
-    random = np.random.default_rng([seed, 9])
-    aside, rest = (random.permutation(np.nonzero(part)[0]) for part in (own, ~own))
-    many, half = round(ratio * len(validation)), len(rest) // 2
+    random = np.random.default_rng([recipe.seed, 9])
+    aside, rest = (random.permutation(np.nonzero(mask)[0]) for mask in (held_out.background, ~held_out.background))
+    validated, half = round(recipe.background_ratio * len(held.positives)), len(rest) // 2
     if not half:
-        raise UsageError("no natural window is left for training")
-    seen = Windows.joined([data.validation, natural.take(aside[:many])])
+        raise UsageError("no background window is left for training; give more of them")
     return data._replace(
-        validation=seen, natural=natural.take(rest[:half]), null=natural.take(np.append(aside[many:], rest[half:]))
+        validation=Windows.joined([data.validation, background.take(aside[:validated])]),
+        background=background.take(rest[:half]),
+        null_windows=background.take(np.append(aside[validated:], rest[half:])),
     )
 
 
-def split_parts(
-    positives: Windows, negatives: Windows | None, natural: Windows | None, parts: int, seed: int
-) -> list[np.ndarray]:
-    """Part numbers of all three by their loci, as of `windows.split_by_locus`; the parts are even in what is no natural window."""
-    locus, _ = loci(Windows.joined([windows for windows in (positives, negatives, natural) if windows]))
-    ends = np.cumsum([len(positives), len(negatives or [])])
-    labelled, own = locus[: ends[1]], locus[ends[1] :]
-    part = split_by_locus(labelled, parts, seed)
-    of_locus = dict(zip(own.tolist(), split_by_locus(own, parts, seed).tolist())) | dict(
-        zip(labelled.tolist(), part.tolist())
-    )
-    return [*np.split(part, ends[:1]), np.array([of_locus[number] for number in own.tolist()], dtype=int)]
+def _held_out(inputs: TrainingInputs, recipe: Recipe) -> Parts:
+    """Which windows are held out, bool."""
+    if recipe.val_chroms:
+        sets = (inputs.positives, inputs.negatives, inputs.background)
+        chroms = (loci(windows)[1] if windows else [] for windows in sets)
+        return Parts(*(np.array([chrom in recipe.val_chroms for chrom in part], dtype=bool) for part in chroms))
+    parts = split_parts(inputs, max(2, round(1 / recipe.val_fraction)), recipe.seed)
+    return Parts(*(part == 0 for part in parts))
 
 
-def hard_negatives(models: Sequence[BertSNR], natural: Windows, most: int, runtime: Runtime) -> Windows:
-    """The natural windows, read on either strand, that score highest; so many, but no more than a tenth of all."""
-    both = Windows.joined([natural, Windows(natural.names, reverse_complement_codes(natural.codes), natural.labels)])
-    heights = sum(log_odds(window_call_levels(model, both, runtime, both_strands=False)) for model in models)
-    return both.take(np.argsort(-heights, kind="stable")[: min(most, len(natural) // 10)])
+def _split_advice(positives: Windows, val_chroms: Sequence[str]) -> str:
+    if not val_chroms:
+        return "more loci are needed"
+    chroms = sorted(set(loci(positives)[1]) - {""})[:5]
+    asked = ", ".join(sorted(val_chroms))
+    if not chroms:
+        return "their names contain no coordinates"
+    return f"{asked} should contain some of them; they lie on {', '.join(chroms)}"
+
+
+def split_parts(inputs: TrainingInputs, count: int, seed: int) -> Parts:
+    """Part numbers in [0, count) of all windows by locus, see `windows.split_by_locus`.
+
+    Positives and negatives alone are divided evenly; background windows at their loci follow them.
+    """
+    sets = [windows for windows in (inputs.positives, inputs.negatives, inputs.background) if windows]
+    locus, _ = loci(Windows.joined(sets))
+    ends = np.cumsum([len(inputs.positives), len(inputs.negatives or [])])
+    labelled, background = locus[: ends[1]], locus[ends[1] :]
+    part = split_by_locus(labelled, count, seed)
+    of_locus = dict(zip(background.tolist(), split_by_locus(background, count, seed).tolist()))
+    of_locus |= dict(zip(labelled.tolist(), part.tolist()))
+    positives, negatives = np.split(part, ends[:1])
+    return Parts(positives, negatives, np.array([of_locus[number] for number in background.tolist()], dtype=int))

@@ -1,39 +1,36 @@
-"""Training on two tasks at once (Luo et al. 2024, section 2.4): recipe, validation, checkpoints, cross-validation."""
+"""The training loop: epochs, moving average, validation, early stopping (Luo et al. 2024, section 2.4)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ..evaluate import evaluate
 from ..log import logger, progress
 from ..metrics import aupr
 from ..models.batching import token_probabilities
 from ..models.bertsnr import BertSNR, token_ids
 from ..models.device import autocast
-from ..models.interface import InferenceFunction
-from ..predict.significance import MIN_BACKGROUND, NullDistribution, window_call_levels
 from ..sequence.encoding import bases_from_tokens, token_labels
-from ..sequence.windows import Windows, loci
+from ..sequence.windows import Windows
 from .checkpoint import Checkpoint
 from .config import ModelDesign, Recipe
-from .data import TrainingData, hard_negatives, seed_of
+from .data import TrainingData, seed_of
+from .distillation import teacher_targets
+from .optimization import adamw, optimizer_step, scheduled_rate, set_learning_rate, two_task_loss
 
 
-def teacher_targets(teachers: Sequence[InferenceFunction], ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities of both tasks, (B,) and (B, T), of the mean log odds of several models: so many in one (Hinton et al. 2015)."""
-    with torch.no_grad():
-        answers = [read(ids) for read in teachers]
-        return tuple(torch.stack(logits).mean(dim=0).sigmoid() for logits in zip(*answers))  # type: ignore[return-value]
+class FitResult(NamedTuple):
+    """A trained model.
 
-
-class Result(NamedTuple):
-    """A trained model, its epochs, and its base probabilities on the validation windows, shape (n, window)."""
+    Attributes
+    ----------
+    model : with the weights of the best epoch
+    history : for each epoch: epoch, loss, validation_loss, aupr
+    scores : base probabilities of the validation windows, shape (n, window)
+    """
 
     model: BertSNR
     history: list[dict[str, float]]
@@ -42,125 +39,142 @@ class Result(NamedTuple):
 
 def fit(
     name: str, design: ModelDesign, recipe: Recipe, data: TrainingData, device: torch.device, checkpoint: Checkpoint
-) -> Result:
-    """Train one model; the weights kept are those of the epoch with the best validation AUPR over bases.
+) -> FitResult:
+    """Train one model; the result has the weights of the epoch with the best validation AUPR over bases.
 
-    After every epoch the checkpoint is written; a run that goes on from it gives the model of an unbroken run, because every
-    epoch draws its random numbers from the seed and its own number.
+    The checkpoint is written after every epoch. A resumed run gives the same model as an uninterrupted one, because
+    every epoch draws its random numbers from the seed and its own number.
     """
     torch.manual_seed(seed_of(recipe.seed, "weights"))
     model = design.model(design.info(name, data.positives)).to(device)
-    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    optimizer = _optimizer(model, recipe)
+    trainer = Trainer(model, recipe, data.teachers)
     history: list[dict[str, float]] = []
-    best: dict[str, Any] = {"aupr": -1.0, "epoch": 0, "weights": average}
+    best: dict[str, Any] = {"aupr": -1.0, "epoch": 0, "weights": trainer.average}
     if checkpoint.fit:
-        model.load_state_dict(checkpoint.fit["model"])
-        optimizer.load_state_dict(checkpoint.fit["optimizer"])
-        average, history, best = checkpoint.fit["average"], checkpoint.fit["history"], checkpoint.fit["best"]
-        average = {name: value.to(device) for name, value in average.items()}
+        trainer.load_state(checkpoint.fit)
+        history, best = checkpoint.fit["history"], checkpoint.fit["best"]
     while len(history) < recipe.epochs and len(history) - best["epoch"] < recipe.patience:
         number = len(history)
-        windows = data.epoch(number, recipe)
-        loss = _train_epoch(model, average, optimizer, recipe, windows, number, data.teachers)
-        scores, measured = _validate(model, average, recipe, data.validation)
+        loss = trainer.train_epoch(data.epoch(number, recipe), number)
+        _, measured = validate(model, trainer.average, recipe, data.validation)
         history.append({"epoch": number + 1, "loss": loss, **measured})
         if measured["aupr"] > best["aupr"]:
-            best = {
-                "aupr": measured["aupr"],
-                "epoch": number + 1,
-                "weights": {name: value.cpu().clone() for name, value in average.items()},
-            }
-        note = " (best)" if best["epoch"] == number + 1 else ""
-        logger.info(
-            "epoch %d of %d: loss %.4f, validation loss %.4f, AUPR %.4f%s",
-            number + 1,
-            recipe.epochs,
-            loss,
-            measured["validation_loss"],
-            measured["aupr"],
-            note,
-        )
-        checkpoint.save(
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average,
-                "history": history,
-                "best": best,
-            }
-        )
-    scores, _ = _validate(
-        model, {name: value.to(device) for name, value in best["weights"].items()}, recipe, data.validation
-    )
+            weights = {key: value.cpu().clone() for key, value in trainer.average.items()}
+            best = {"aupr": measured["aupr"], "epoch": number + 1, "weights": weights}
+        _log_epoch(history[-1], recipe.epochs, best["epoch"])
+        checkpoint.save({**trainer.state(), "history": history, "best": best})
+    weights = {key: value.to(device) for key, value in best["weights"].items()}
+    scores, _ = validate(model, weights, recipe, data.validation)
     model.load_state_dict(best["weights"])
-    return Result(model.eval(), history, scores)
+    return FitResult(model.eval(), history, scores)
 
 
-def _optimizer(model: BertSNR, recipe: Recipe) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},  # biases and norms
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+def _log_epoch(row: dict[str, float], epochs: int, best: int) -> None:
+    logger.info(
+        "epoch %d of %d: loss %.4f, validation loss %.4f, AUPR %.4f%s",
+        row["epoch"],
+        epochs,
+        row["loss"],
+        row["validation_loss"],
+        row["aupr"],
+        " (best)" if best == row["epoch"] else "",
+    )
 
 
-def _learning_rate(recipe: Recipe, done: float) -> float:
-    """Learning rate when a share `done` of all steps is behind."""
-    return recipe.learning_rate * min(done / recipe.warmup if recipe.warmup else 1.0, (1 - done) / (1 - recipe.warmup))
+class Trainer:
+    """A model in training: its weights, their exponential moving average and the optimizer.
+
+    Parameters
+    ----------
+    teachers : models to distill, see `distillation.teacher_targets`
+
+    Attributes
+    ----------
+    average : exponential moving average of the weights, by name
+    """
+
+    def __init__(self, model: BertSNR, recipe: Recipe, teachers: Sequence[BertSNR] = ()):
+        self.model, self.recipe = model, recipe
+        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self._optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay)
+        self._teachers = [teacher.inference_function(recipe.precision) for teacher in teachers]
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values for a checkpoint."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": self.average,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from a `state`."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.average = {name: value.to(self.model.device) for name, value in state["average"].items()}
+
+    def train_epoch(self, windows: Windows, number: int) -> float:
+        """Pass over the windows once, in random order; update the weights and their average.
+
+        Parameters
+        ----------
+        number : of the epoch, from 0
+
+        Returns
+        -------
+        mean loss
+        """
+        recipe, model = self.recipe, self.model
+        torch.manual_seed(seed_of(recipe.seed, "dropout", number))
+        order = np.random.default_rng([recipe.seed, 2, number]).permutation(len(windows))
+        steps = -(-len(windows) // recipe.batch_size)
+        model.train()
+        total = torch.zeros((), device=model.device)
+        with progress(f"epoch {number + 1}", len(windows), "windows") as bar:
+            for step in range(steps):
+                done = (number + (step + 1) / steps) / recipe.epochs
+                set_learning_rate(self._optimizer, scheduled_rate(recipe.learning_rate, recipe.warmup, done))
+                batch = windows.take(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
+                loss = self._loss(batch)
+                optimizer_step(model, self._optimizer, loss)
+                total += loss.detach() * len(batch)
+                if recipe.ema_decay or step + 1 == steps:
+                    self._update_average(number * steps + step + 1)
+                bar.advance(len(batch))
+        return float(total) / len(windows)
+
+    def _loss(self, batch: Windows) -> torch.Tensor:
+        model, device = self.model, self.model.device
+        ids = token_ids(batch.codes, model.info.k).to(device)
+        with autocast(device, self.recipe.precision):
+            logits = model(ids)
+            if self._teachers:
+                targets = teacher_targets(self._teachers, ids)
+            else:
+                labels = batch.positive, token_labels(batch.labels, model.info.k)
+                sequence, token = (torch.from_numpy(label).to(device).float() for label in labels)
+                targets = sequence, token
+        return two_task_loss(logits, targets, self.recipe.task_weight)
+
+    def _update_average(self, steps: int) -> None:
+        """Update after this number of steps; the decay is low at first, because the first weights are noise."""
+        decay = min(self.recipe.ema_decay, steps / (steps + 9))
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
 
 
-def _train_epoch(
-    model: BertSNR,
-    average: dict[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    windows: Windows,
-    number: int,
-    teachers: Sequence[BertSNR],
-) -> float:
-    """One pass over the windows; updates the model and its moving average in place, returns the mean loss."""
-    device, k = model.device, model.info.k
-    torch.manual_seed(seed_of(recipe.seed, "dropout", number))
-    order = np.random.default_rng([recipe.seed, 2, number]).permutation(len(windows))
-    steps = -(-len(windows) // recipe.batch_size)
-    model.train()
-    model.use_training_attention(True)
-    total = torch.zeros((), device=device)
-    readers = [teacher.inference_function(recipe.precision) for teacher in teachers]
-    with progress(f"epoch {number + 1}", len(windows), "windows") as bar:
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(recipe, (number + (step + 1) / steps) / recipe.epochs)
-            index = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            ids = token_ids(windows.codes[index], k).to(device)
-            with autocast(device, recipe.precision):
-                sequence_logits, token_logits = model(ids)
-                if readers:
-                    positive, tokens = teacher_targets(readers, ids)
-                else:
-                    positive = torch.from_numpy(windows.labels[index].any(axis=1)).to(device).float()
-                    tokens = torch.from_numpy(token_labels(windows.labels[index], k)).to(device).float()
-            loss = recipe.task_weight * binary_cross_entropy_with_logits(sequence_logits, positive)
-            loss = loss + (1 - recipe.task_weight) * binary_cross_entropy_with_logits(token_logits, tokens)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(index)
-            if recipe.average or step + 1 == steps:
-                # early on, the average forgets fast: the first weights are noise
-                factor = min(recipe.average, (number * steps + step + 1) / (number * steps + step + 10))
-                for name, value in model.state_dict().items():
-                    average[name].lerp_(value, 1 - factor) if value.is_floating_point() else average[name].copy_(value)
-            bar.advance(len(index))
-    model.use_training_attention(False)
-    return float(total) / len(windows)
-
-
-def _validate(
+def validate(
     model: BertSNR, weights: dict[str, torch.Tensor], recipe: Recipe, windows: Windows
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Base probabilities with these weights, shape (n, window), and loss and AUPR; the model's own weights stay."""
+    """Validate with these weights and leave the model's own unchanged.
+
+    Returns
+    -------
+    base probabilities, shape (n, window), and a dict of validation_loss and aupr
+    """
     own = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(weights)
     sequences, tokens = token_probabilities(model, windows.codes, recipe.runtime(model.device))
@@ -172,54 +186,5 @@ def _validate(
 
 
 def _cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    right = np.where(labels, probabilities, 1 - probabilities.astype(np.float64))
-    return float(-np.log(np.maximum(right, 1e-12)).mean())
-
-
-def train(
-    name: str,
-    design: ModelDesign,
-    recipe: Recipe,
-    data: TrainingData,
-    device: torch.device,
-    checkpoint: Checkpoint,
-    sources: dict[str, Any],
-) -> Result:
-    """Train the model that is kept and write into its description how it came about.
-
-    Parameters
-    ----------
-    sources : where the data came from, for the model's metadata
-    """
-    if recipe.hard and data.natural and checkpoint.hard is None:
-        judges = data.teachers or [fit(name, design, recipe, data, device, checkpoint).model]
-        checkpoint.hard = hard_negatives(judges, data.natural, len(data.positives), recipe.runtime(device))
-        logger.info("training in every epoch against the %d natural windows that score highest", len(checkpoint.hard))
-        checkpoint.save(None)
-    result = fit(name, design, recipe, data._replace(hard=checkpoint.hard), device, checkpoint)
-    chroms = sorted(set(loci(data.positives)[1]) - {""})
-    others = {kind: len(part) for kind, part in (("natural", data.natural), ("hard", checkpoint.hard)) if part}
-    counts = {
-        "chroms": chroms,
-        "positives": len(data.positives),
-        "negatives": len(data.negatives or data.positives),
-        **others,
-        "validation": len(data.validation),
-    }
-    metrics = evaluate(result.model, data.validation, recipe.runtime(device))
-    result.model.info.training = {
-        "data": {**sources, **counts},
-        "recipe": asdict(recipe),
-        "epochs": len(result.history),
-        "validation": metrics,
-    }
-    if data.null and len(data.null) >= MIN_BACKGROUND:
-        seen = window_call_levels(result.model, data.null, recipe.runtime(device))
-        result.model.info.null = NullDistribution.of(seen, data.null.codes.shape[1]).as_dict()
-    elif data.null:
-        logger.warning(
-            "%d natural windows are left for p-values, %d are needed: the model has none",
-            len(data.null),
-            MIN_BACKGROUND,
-        )
-    return result
+    likelihood = np.where(labels, probabilities, 1 - probabilities.astype(np.float64))
+    return float(-np.log(np.maximum(likelihood, 1e-12)).mean())

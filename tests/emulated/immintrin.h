@@ -1,8 +1,12 @@
-/* The instructions that _amx.c uses, in C: so that it is tested on every processor, and by sanitizers and valgrind, which know no AMX.
+/* The instructions of the AMX kernel, emulated in C: for tests on every CPU, and for sanitizers and valgrind, which
+ * lack AMX.
  *
- * As the processor does it, with two differences: a fused product and sum is rounded twice, and subnormal numbers are kept. What would be
- * a fault there (no tile configuration, an unaligned address) ends the process here.
+ * They compute what a CPU with AMX computes, with two differences: fused multiply-add rounds twice, and subnormal
+ * numbers are not flushed to 0. What would fault there (no tile configuration, an unaligned address) aborts here.
  */
+#ifndef BERTSNR_EMULATED_IMMINTRIN_H
+#define BERTSNR_EMULATED_IMMINTRIN_H
+
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -28,7 +32,9 @@ EMULATED __m512 _mm512_max_ps(__m512 a, __m512 b) { LANES(a[lane] > b[lane] ? a[
 EMULATED __m512 _mm512_min_ps(__m512 a, __m512 b) { LANES(a[lane] < b[lane] ? a[lane] : b[lane]) }
 EMULATED __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) { LANES((float)((double)a[lane] * b[lane] + c[lane])) }
 EMULATED __m512 _mm512_fmsub_ps(__m512 a, __m512 b, __m512 c) { LANES((float)((double)a[lane] * b[lane] - c[lane])) }
-EMULATED __m512 _mm512_scalef_ps(__m512 a, __m512 b) { LANES(ldexpf(a[lane], (int)fmaxf(fminf(floorf(b[lane]), 1000), -1000))) }
+EMULATED __m512 _mm512_scalef_ps(__m512 a, __m512 b) {
+    LANES(ldexpf(a[lane], (int)fmaxf(fminf(floorf(b[lane]), 1000), -1000)))
+}
 EMULATED __m512 _mm512_maskz_mov_ps(__mmask16 mask, __m512 a) { LANES(mask >> lane & 1 ? a[lane] : 0) }
 
 EMULATED __m512 _mm512_reduce_ps(__m512 a, int control) {
@@ -96,7 +102,7 @@ EMULATED __m512i _mm512_shuffle_i32x4(__m512i a, __m512i b, int control) {
     return result;
 }
 
-/* Of each 16 bytes the first or the second 8, by turns a word of `a` and one of `b`. */
+/* Of each 16 bytes the first or second 8, alternating words of `a` and `b`. */
 EMULATED __m512i emulated_unpack(__m512i a, __m512i b, int bytes, int second) {
     char from[2][64], result[64];
     memcpy(from[0], &a, 64);
@@ -153,7 +159,7 @@ EMULATED void _tile_stored(int tile, void *to, long stride) {
         memcpy((char *)to + row * stride, emulated_tiles[tile].bytes[row], 64);
 }
 
-/* The bf16 in the first or second half of a word. */
+/* The first or second bf16 of a pair. */
 EMULATED float emulated_half(uint32_t word, int second) {
     float x;
     word = second ? word & 0xffff0000 : word << 16;
@@ -161,7 +167,7 @@ EMULATED float emulated_half(uint32_t word, int second) {
     return x;
 }
 
-/* The products of first and of second inputs are added up apart. */
+/* The first and second inputs of all pairs have sums of their own. */
 EMULATED void _tile_dpbf16ps(int sums, int rows, int columns) {
     uint32_t left[16][16], right[16][16];
     __m512 parts[2][16], total[16];
@@ -182,3 +188,5 @@ EMULATED void _tile_dpbf16ps(int sums, int rows, int columns) {
     }
     memcpy(&emulated_tiles[sums], total, sizeof total);
 }
+
+#endif

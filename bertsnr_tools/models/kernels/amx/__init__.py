@@ -1,4 +1,7 @@
-"""The forward pass of the compact encoder on processors with AMX, several times as fast as `lean`: `_amx.c` from Python."""
+"""The AMX kernel: the compact encoder in bf16 on CPUs with AMX, several times as fast as `kernels.inference`.
+
+`encoder.c` is the kernel, `kernel.h` its interface, which the structs below mirror. `models.encoder` is its oracle.
+"""
 
 from __future__ import annotations
 
@@ -13,164 +16,173 @@ import torch
 from torch.nn.functional import layer_norm
 
 from ....log import logger
+from ...encoder import Encoder
 
-WIDTH, INNER, HEAD = (
-    128,
-    256,
-    32,
-)  # as in _amx.c: units of hidden states, of the feed-forward part and of an attention head
-NEEDED = ("amx_tile", "amx_bf16", "avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_bf16")
+ABI_VERSION = 2  # of kernel.h, as are the sizes: hidden units, units of the feed-forward layer and of an attention head
+WIDTH, INNER, HEAD_SIZE = 128, 256, 32
+CPU_FEATURES = ("amx_tile", "amx_bf16", "avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_bf16")
+
+
+class _Abi(ctypes.Structure):
+    """`struct abi` of kernel.h."""
+
+    _fields_ = [(name, ctypes.c_int32) for name in ("version", "encoder_size", "layer_size")]
 
 
 class _Layer(ctypes.Structure):
-    """As `layer` in _amx.c."""
+    """`struct layer` of kernel.h."""
 
     _fields_ = [
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("before", "between", "cosine", "sine", "qkv", "out", "up", "gate", "down")
-        ),
-        ("reach", ctypes.c_long),
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "cosine", "sine")),
+        *((name, ctypes.c_void_p) for name in ("qkv", "attention_out", "up", "gate", "down")),
+        ("window", ctypes.c_long),
     ]
+
+
+class _Encoder(ctypes.Structure):
+    """`struct encoder` of kernel.h."""
+
+    _fields_ = [
+        ("layers", ctypes.POINTER(_Layer)),
+        ("depth", ctypes.c_long),
+        *((name, ctypes.c_void_p) for name in ("embedding", "first_qkv", "final_norm")),
+        ("eps", ctypes.c_float),
+    ]
+
+
+def _cpu_has_amx() -> bool:
+    """Whether CPU and operating system allow AMX. False where torch's probes, of which one is private, do not exist."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    request_tiles = getattr(torch.cpu, "_init_amx", lambda: False)
+    return all(capabilities.get(name) for name in CPU_FEATURES) and request_tiles()
+
+
+def bind(library: ctypes.CDLL) -> Any:
+    """`encode` of a compiled kernel.
+
+    Raises
+    ------
+    OSError : the library was built from another version of kernel.h.
+    AttributeError : it lacks a function.
+    """
+    library.abi.restype = _Abi
+    abi = library.abi()
+    found = (abi.version, abi.encoder_size, abi.layer_size)
+    expected = (ABI_VERSION, ctypes.sizeof(_Encoder), ctypes.sizeof(_Layer))
+    if found != expected:
+        raise OSError(f"it was built for ABI {found}, expected {expected}; reinstall the package")
+    number, address = ctypes.c_long, ctypes.c_void_p
+    library.encode.argtypes = [ctypes.POINTER(_Encoder), address, number, number, address]
+    return library.encode
 
 
 @functools.cache
-def _library() -> Any:
-    """None where the processor has no AMX, or the package was installed without a compiler that knows it."""
-    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in all releases
-    if not all(has.get(name) for name in NEEDED) or not torch.cpu._init_amx():
+def kernel() -> Any:
+    """`encode` of the installed kernel; None where the CPU lacks AMX or the installation lacks a matching kernel."""
+    if not _cpu_has_amx():
         return None
     try:
-        return _function(np.ctypeslib.load_library("_amx", str(Path(__file__).parent)))
-    except (OSError, AttributeError):
-        logger.debug(
-            "the library for this processor's AMX was not built on installation: compact encoders are several times slower without it"
-        )
+        return bind(np.ctypeslib.load_library("_amx", str(Path(__file__).parent)))
+    except (OSError, AttributeError) as error:
+        logger.debug(f"cannot load the AMX kernel, compact encoders are several times slower without it: {error}")
         return None
-
-
-def _function(library: ctypes.CDLL) -> Any:
-    encode, number, address = library.encode_1, ctypes.c_long, ctypes.c_void_p
-    encode.argtypes = [
-        ctypes.POINTER(_Layer),
-        number,
-        address,
-        address,
-        address,
-        ctypes.c_float,
-        address,
-        number,
-        number,
-        address,
-    ]
-    return encode
 
 
 def supports(encoder: Any) -> bool:
-    """Whether processor and installation have AMX, and this is a ModernBERT of the compact encoder's sizes, with any number of layers."""
+    """Whether the kernel runs here and computes this encoder: a compact one of the kernel's sizes, of any depth."""
+    if not isinstance(encoder, Encoder) or kernel() is None:
+        return False
     config = encoder.config
-    return (
-        _library() is not None
-        and config.model_type == "modernbert"
-        and config.hidden_activation == "gelu"
-        and config.sliding_window > 0
-        and not getattr(config, "is_causal", False)
-        and not (config.attention_bias or config.mlp_bias or config.norm_bias)
-        and (config.hidden_size, config.intermediate_size, config.num_attention_heads) == (WIDTH, INNER, WIDTH // HEAD)
-    )
+    sizes = (config.hidden_size, config.intermediate_size, config.num_attention_heads)
+    biased = config.attention_bias or config.mlp_bias or config.norm_bias
+    return sizes == (WIDTH, INNER, WIDTH // HEAD_SIZE) and config.sliding_window > 0 and not biased
 
 
 class AmxEncoder:
-    """An encoder in bf16: token ids, int64 shape (B, T), to hidden states, fp32 shape (B, T, 128).
+    """The forward pass of an encoder with the AMX kernel.
 
     Parameters
     ----------
-    encoder : one that is `usable`; its weights are read once
+    encoder : an encoder that the kernel `supports`; its weights are copied
     """
 
-    def __init__(self, encoder: Any):
-        self.encoder, self.eps, self.encode = encoder, encoder.config.norm_eps, _library()
-        self._kept: list[torch.Tensor] = []  # what addresses point to
-        # tables in fp64, so that their rounding is the same whichever way torch takes sums: a bit of theirs may be seen in a score
-        embedding, norm = encoder.embeddings.tok_embeddings, encoder.embeddings.norm
-        words = layer_norm(embedding.weight.double(), (WIDTH,), norm.weight.double(), None, norm.eps)
-        self.words, self.first = self._floats(words), self._floats(words @ self._qkv(encoder.layers[0]).double().t())
-        self.last = self._floats(encoder.final_norm.weight)
-        reach = min(encoder.config.sliding_window, 2**31 - 1)
-        self.layers = [
-            self._layer(layer, reach if kind == "sliding_attention" else 0)
-            for layer, kind in zip(encoder.layers, encoder.config.layer_types)
-        ]
-        self._turned: dict[int, ctypes.Array[_Layer]] = {}
+    def __init__(self, encoder: Encoder):
+        self.encoder, self._encode = encoder, kernel()
+        self._tensors: list[torch.Tensor] = []  # the memory that the structs point to
+        # tables in fp64, then rounded once: scores do not depend on the order in which torch takes sums
+        embeddings = encoder.embeddings
+        weight, norm = embeddings.tok_embeddings.weight.double(), embeddings.norm
+        table = layer_norm(weight, (WIDTH,), norm.weight.double(), None, norm.eps)
+        first_qkv = table @ self._permuted_qkv(encoder.layers[0]).double().t()
+        self._tables = tuple(self._floats(part) for part in (table, first_qkv, encoder.final_norm.weight))
+        self._layers = [self._layer(layer) for layer in encoder.layers]
+        self._structs: dict[int, _Encoder] = {}  # by the length of the windows
         self._lock = threading.Lock()
 
-    def _address(self, tensor: torch.Tensor) -> int:
-        self._kept.append(tensor)
-        return tensor.data_ptr()
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """Hidden states, fp32, shape (B, T, 128), of token ids, int64, shape (B, T).
+
+        Raises
+        ------
+        IndexError : an id is not in the vocabulary.
+        """
+        count, length = ids.shape
+        least, most = ids.aminmax()
+        vocabulary = self.encoder.config.vocab_size
+        if ids.dtype != torch.int64 or least < 0 or most >= vocabulary:
+            found = f"token ids from {least} to {most}, {ids.dtype}"
+            raise IndexError(f"{found}; expected int64 from 0 to {vocabulary - 1}")
+        ids = ids.contiguous()
+        hidden = torch.empty(count, length, WIDTH, dtype=torch.float32, device="cpu")
+        if self._encode(ctypes.byref(self._struct(length)), ids.data_ptr(), count, length, hidden.data_ptr()):
+            raise MemoryError(f"out of memory for windows of {length} tokens")
+        return hidden
+
+    def _struct(self, length: int) -> _Encoder:
+        """The encoder for windows of `length` tokens."""
+        with self._lock:
+            if length not in self._structs:
+                self._structs[length] = self._encoder(length)
+            return self._structs[length]
+
+    def _encoder(self, length: int) -> _Encoder:
+        config = self.encoder.config
+        rotary = {kind: self._rotary(length, kind) for kind in set(config.layer_types)}
+        layers = (_Layer * len(self._layers))(*self._layers)
+        for layer, kind in zip(layers, config.layer_types):
+            layer.cosine, layer.sine = rotary[kind]
+            local = kind == "sliding_attention" and config.sliding_window < length
+            layer.window = config.sliding_window if local else 0
+        return _Encoder(layers, len(layers), *self._tables, config.norm_eps)
+
+    def _rotary(self, length: int, kind: str) -> tuple[int, int]:
+        cosine, sine = self.encoder.rotary(length, kind)  # the second half of a head repeats the first
+        return self._floats(cosine[:, : HEAD_SIZE // 2]), self._floats(sine[:, : HEAD_SIZE // 2])
+
+    def _layer(self, layer: Any) -> _Layer:
+        first = isinstance(layer.attn_norm, torch.nn.Identity)
+        norms = (None if first else self._floats(layer.attn_norm.weight), self._floats(layer.mlp_norm.weight))
+        up, gate = layer.mlp.Wi.weight.chunk(2)
+        weights = (self._permuted_qkv(layer), layer.attn.Wo.weight, up, gate, layer.mlp.Wo.weight)
+        return _Layer(*norms, None, None, *(self._packed(weight) for weight in weights))
+
+    @staticmethod
+    def _permuted_qkv(layer: Any) -> torch.Tensor:
+        """Weight of queries, keys and values, shape (384, 128).
+
+        In a head, groups of four values from its first and second half alternate; `interleave_rows` restores the order.
+        """
+        queries, keys, values = layer.attn.Wqkv.weight.chunk(3)
+        return torch.cat([queries, keys, values.view(-1, 2, 4, 4, WIDTH).transpose(1, 2).reshape(WIDTH, WIDTH)])
+
+    def _packed(self, weight: torch.Tensor) -> int:
+        """Address of a weight, shape (outputs, inputs), packed by tiles as kernel.h describes."""
+        tiles = weight.detach().bfloat16().view(len(weight) // 16, 16, -1, 16, 2)
+        return self._address(tiles.permute(0, 2, 3, 1, 4).contiguous())
 
     def _floats(self, values: torch.Tensor) -> int:
         return self._address(values.detach().float().contiguous())
 
-    def _tiles(self, weight: torch.Tensor) -> int:
-        """A weight, shape (columns, inputs), in the order of the products: (columns / 16, inputs / 32, 16 pairs of inputs, 16 columns, 2)."""
-        tiles = weight.detach().bfloat16().view(len(weight) // 16, 16, -1, 16, 2)
-        return self._address(tiles.permute(0, 2, 3, 1, 4).contiguous())
-
-    @staticmethod
-    def _qkv(layer: Any) -> torch.Tensor:
-        """Shape (3 * 128, 128). A head's values come in groups of 4, one of its first half and one of its second in turn, as `attend` mixes them."""
-        queries, keys, values = layer.attn.Wqkv.weight.chunk(3)
-        return torch.cat([queries, keys, values.view(-1, 2, 4, 4, WIDTH).transpose(1, 2).reshape(WIDTH, WIDTH)])
-
-    def _layer(self, layer: Any, reach: int) -> _Layer:
-        before = (
-            None if isinstance(layer.attn_norm, torch.nn.Identity) else self._floats(layer.attn_norm.weight)
-        )  # none in the first
-        weights = (self._qkv(layer), layer.attn.Wo.weight, *layer.mlp.Wi.weight.chunk(2), layer.mlp.Wo.weight)
-        return _Layer(
-            before, self._floats(layer.mlp_norm.weight), None, None, *(self._tiles(weight) for weight in weights), reach
-        )
-
-    def _with_turns(self, length: int) -> ctypes.Array[_Layer]:
-        """The layers for windows of so many tokens."""
-        kinds = self.encoder.config.layer_types
-        places = torch.arange(length, device="cpu")[None]
-        turns = {
-            kind: self.encoder.rotary_emb(torch.zeros(1, dtype=torch.float32, device="cpu"), places, kind)
-            for kind in set(kinds)
-        }
-        if any(part.shape != (1, length, HEAD) for parts in turns.values() for part in parts):
-            raise RuntimeError(f"positions are not of {HEAD} units, as attention heads are")
-        layers = (_Layer * len(kinds))(*self.layers)
-        for layer, kind in zip(layers, kinds):
-            layer.cosine, layer.sine = (self._floats(part[0, :, : HEAD // 2]) for part in turns[kind])
-            if layer.reach >= length:
-                layer.reach = 0
-        return layers
-
-    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        count, length = ids.shape
-        with self._lock:
-            if length not in self._turned:
-                self._turned[length] = self._with_turns(length)
-        least, most = ids.aminmax()
-        if ids.dtype != torch.int64 or least < 0 or most >= self.encoder.config.vocab_size:
-            raise IndexError(
-                f"token ids from {least} to {most}, needed are 0 to {self.encoder.config.vocab_size - 1}, int64"
-            )
-        ids = ids.contiguous()
-        hidden = torch.empty(count, length, WIDTH, dtype=torch.float32, device="cpu")
-        if self.encode(
-            self._turned[length],
-            len(self.layers),
-            self.words,
-            self.first,
-            self.last,
-            self.eps,
-            ids.data_ptr(),
-            count,
-            length,
-            hidden.data_ptr(),
-        ):
-            raise MemoryError(f"no memory for windows of {length} tokens")
-        return hidden
+    def _address(self, tensor: torch.Tensor) -> int:
+        self._tensors.append(tensor)
+        return tensor.data_ptr()

@@ -5,10 +5,10 @@ import pysam
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
-from bertsnr_tools.io.files import check_output, open_input, open_output
+from bertsnr_tools.io.files import check_output, open_input, open_output, replace_atomically
 
 
-def test_a_file_is_replaced_only_whole(tmp_path):
+def test_files_are_replaced_atomically(tmp_path):
     path = tmp_path / "out.bed"
     path.write_text("old")
     path.chmod(0o640)
@@ -22,6 +22,32 @@ def test_a_file_is_replaced_only_whole(tmp_path):
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o640
     assert os.listdir(tmp_path) == ["out.bed"]
+
+
+def test_new_files_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with open_output(str(tmp_path / "new")) as stream:
+            stream.write(b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_temporary_file_has_an_unpredictable_name_and_is_never_a_link(tmp_path, monkeypatch):
+    path = str(tmp_path / "out")
+    names = set()
+    for _ in range(2):
+        with replace_atomically(path) as temporary:
+            names.add(temporary)
+    assert len(names) == 2
+    # even a guessed name is not followed
+    (tmp_path / "victim").write_text("precious")
+    monkeypatch.setattr(os, "urandom", bytes)
+    (tmp_path / f"out.{bytes(8).hex()}.tmp").symlink_to(tmp_path / "victim")
+    with pytest.raises(DataError, match="out: File exists"), open_output(path) as stream:
+        stream.write(b"x")
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_a_link_stays_a_link(tmp_path):
@@ -42,7 +68,7 @@ def test_gz_is_bgzip_and_reads_back(tmp_path):
         assert stream.readline() == b"chr1\t1\t2\n"
 
 
-def test_full_disk_and_missing_folder(tmp_path):
+def test_full_disk_and_missing_directory(tmp_path):
     with pytest.raises(DataError, match="/dev/full: No space left on device"), open_output("/dev/full") as stream:
         stream.write(b"x" * 100)
     with (
@@ -63,7 +89,7 @@ def test_an_output_is_never_an_input(tmp_path):
     path.write_text("x")
     (tmp_path / "b").hardlink_to(path)
     for name in (path, tmp_path / "b"):
-        with pytest.raises(UsageError, match="is an input too"):
+        with pytest.raises(UsageError, match="is also an input"):
             check_output(str(name), [None, "-", str(path)])
     check_output("-", [str(path), "-"])
     check_output(str(tmp_path / "new"), [str(path), str(tmp_path / "new")])

@@ -24,7 +24,7 @@ LENGTHS = {"chr1": 1000, "HLA-A*01:01": 300, "HLA-A*01:01:02": 50, "X": 10}
         ("HLA-A*01:01:02", "HLA-A*01:01:02", 0, 50),
     ],
 )
-def test_regions_as_people_type_them(text, chrom, start, end):
+def test_region_strings(text, chrom, start, end):
     assert parse_region(text, LENGTHS)[:3] == (chrom, start, end)
 
 
@@ -46,7 +46,7 @@ def test_regions_as_people_type_them(text, chrom, start, end):
         "chr1:5-" + "9" * 5000,
     ],
 )
-def test_regions_that_are_none(text):
+def test_text_that_is_not_a_region(text):
     with pytest.raises(UsageError, match="region"):
         parse_region(text, LENGTHS)
 
@@ -74,15 +74,16 @@ def test_an_unknown_chromosome_gets_a_hint_and_no_guess():
     ],
 )
 def test_record_names(name, length, expected):
-    place = parse_record_name(name, length)
-    assert (place.chrom, place.start, place.end, place.strand) == expected
-    assert (interval_from_name(name, length) is None) == (place.chrom == name)
+    interval = parse_record_name(name, length)
+    assert (interval.chrom, interval.start, interval.end, interval.strand) == expected
+    assert (interval_from_name(name, length) is None) == (interval.chrom == name)
 
 
 def test_bed(tmp_path):
     path = tmp_path / "a.bed"
     path.write_bytes(
-        b"track name=x\nbrowser position chr1:1-2\n# note\n\nchr1\t0\t5\nchr1 3 9 name 0 -\r\nchr2\t1\t2\ta\t0\t.\t1\t2\n"
+        b"track name=x\nbrowser position chr1:1-2\n# note\n\n"
+        b"chr1\t0\t5\nchr1 3 9 name 0 -\r\nchr2\t1\t2\ta\t0\t.\t1\t2\n"
     )
     assert list(read_bed(str(path))) == [
         Interval("chr1", 0, 5, ".", "+", 5),
@@ -94,9 +95,9 @@ def test_bed(tmp_path):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("chr1\t5", "2 column"),
-        ("chr1\t5\t5", "start 5 is not below end 5"),
-        ("chr1\t9\t5", "start 9 is not below end 5"),
+        ("chr1\t5", "has 2 column"),
+        ("chr1\t5\t5", "start 5 is not less than end 5"),
+        ("chr1\t9\t5", "start 9 is not less than end 5"),
         ("chr1\t-1\t5", "'-1'"),
         ("chr1\t1.5\t5", "'1.5'"),
         ("chr1\tx\ty", "'x'"),
@@ -107,14 +108,14 @@ def test_bed(tmp_path):
 def test_bed_errors_name_file_and_line(tmp_path, line, problem):
     path = tmp_path / "a.bed"
     path.write_text(f"chr1\t1\t2\n{line}\n")
-    with pytest.raises(DataError, match=rf"a\.bed, line 2: .*{problem}"):
+    with pytest.raises(DataError, match=rf"a\.bed:2: .*{problem}"):
         list(read_bed(str(path)))
 
 
-def test_bed_that_is_no_text(tmp_path):
+def test_bed_that_is_not_text(tmp_path):
     path = tmp_path / "a.bed"
     path.write_bytes(b"\xff\xfe\x00\n")
-    with pytest.raises(DataError, match="line 1: is not text"):
+    with pytest.raises(DataError, match=":1: is not UTF-8 text"):
         list(read_bed(str(path)))
 
 

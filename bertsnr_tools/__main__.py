@@ -1,0 +1,5 @@
+"""`python -m bertsnr_tools`: the same as `bertsnr`."""
+
+from .cli import main
+
+main()

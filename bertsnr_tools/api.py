@@ -1,0 +1,219 @@
+"""The Python API: models ready to run, and one function for each command. `bertsnr_tools` imports it on first use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from . import attention
+from . import evaluate as evaluate_module
+from .errors import UsageError
+from .io.fasta import Genome, Record, as_records
+from .io.intervals import Interval
+from .io.motif_files import Motif
+from .models import files, registry
+from .models.bertsnr import BertSNR
+from .models.device import Runtime
+from .models.interface import Model, ModelInfo
+from .models.onehot import OneHotModule
+from .models.pwm import PwmModel
+from .motifs import model_source
+from .predict.scan import base_scores, scan_sites
+from .predict.significance import RankedSite
+from .sequence.shuffle import shuffled_records
+from .sequence.windows import Windows
+from .train.config import ModelDesign, Recipe
+from .train.run import train_model
+
+PathName = str | os.PathLike[str]
+
+
+class SiteModel:
+    """A model with the device and precision in which it runs.
+
+    Attributes
+    ----------
+    network : the torch module, see `models.interface.Model`; a PWM has the same interface
+    runtime : device, precision and batch size
+    info : name, window, site width, threshold, training summary, see `models.interface.ModelInfo`
+    """
+
+    def __init__(self, network: Model, runtime: Runtime):
+        self.network, self.runtime = network, runtime
+
+    def __repr__(self) -> str:
+        return f"<SiteModel {self.name}: windows of {self.info.window} bp, sites of {self.info.site_width} bp>"
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.network.info
+
+    @property
+    def name(self) -> str:
+        """The transcription factor."""
+        return self.info.name
+
+    def predict_bases(self, sequences: Sequence[str | bytes]) -> list[np.ndarray]:
+        """Base probabilities of sequences of any length.
+
+        Returns
+        -------
+        for each sequence float32, shape (2, length): forward and reverse strand, both in forward order; NaN at N
+        """
+        if isinstance(sequences, (str, bytes)):
+            raise UsageError("predict_bases takes a list of sequences; put a single one into a list")
+        return base_scores(self.network, sequences, runtime=self.runtime)
+
+    def as_onehot_module(self, output: Literal["sequence", "bases"] = "sequence") -> nn.Module:
+        """The model as a differentiable torch module on one-hot sequence, float (B, 4, L), rows A, C, G, T.
+
+        It scores the strand given, in fp32; see `models.onehot.OneHotModule`.
+
+        Raises
+        ------
+        UsageError : the model is a PWM or a published baseline, not a BertSNR network.
+        """
+        if not isinstance(self.network, BertSNR):
+            raise UsageError(f"{self.name} is not a BertSNR network; only these have a one-hot module")
+        return OneHotModule(self.network, output)
+
+    def save(self, path: PathName) -> None:
+        """Write the model file, atomically.
+
+        Raises
+        ------
+        UsageError : the model is a PWM, which a MEME file stores.
+        """
+        if isinstance(self.network, PwmModel):
+            raise UsageError(f"{self.name} is a PWM; write_motifs writes it")
+        files.save_model(os.fspath(path), self.network)
+
+
+def load_models(names: Iterable[PathName], *, runtime: Runtime | None = None) -> list[SiteModel]:
+    """Load models as `bertsnr predict -m` does.
+
+    Parameters
+    ----------
+    names : names of shipped models, model files, or MEME and JASPAR files, each matrix of which is a model
+    runtime : device, precision and batch size; by default a GPU if there is one, and bf16 where it is native
+
+    Raises
+    ------
+    DataError : a file that is missing or not a model.
+    """
+    runtime = runtime or Runtime.choose()
+    return [SiteModel(model, runtime) for model in registry.load_models([os.fspath(name) for name in names], runtime)]
+
+
+def load_model(name: PathName, *, runtime: Runtime | None = None) -> SiteModel:
+    """Load one model; see `load_models`.
+
+    Raises
+    ------
+    DataError : a file that is missing or not a model.
+    UsageError : a file of several matrices.
+    """
+    models = load_models([name], runtime=runtime)
+    if len(models) > 1:
+        raise UsageError(f"{name} contains {len(models)} matrices; load_models loads them all")
+    return models[0]
+
+
+def scan(
+    models: SiteModel | Sequence[SiteModel],
+    source: PathName | Genome,
+    *,
+    regions: PathName | Sequence[str | Interval] | None = None,
+    threshold: str | float | None = None,
+    step: int | None = None,
+    prefilter: bool = False,
+) -> Iterator[RankedSite]:
+    """Call sites on both strands, streamed in the order of the sequence.
+
+    The parameters are described in `predict.scan.scan_sites`.
+
+    Examples
+    --------
+    >>> sites = scan(load_model("CTCF"), Genome("hg38.fa"), regions=["chr20:1,000,000-2,000,000"])  # doctest: +SKIP
+    """
+    chosen = [models] if isinstance(models, SiteModel) else list(models)
+    if not chosen:
+        raise UsageError("a scan needs at least one model")
+    networks = [model.network for model in chosen]
+    options: dict[str, Any] = {"threshold": threshold, "step": step, "prefilter": prefilter}
+    return scan_sites(networks, source, regions=regions, runtime=chosen[0].runtime, **options)
+
+
+def train(
+    windows: Windows,
+    *,
+    negatives: Windows | None = None,
+    background: Windows | Genome | None = None,
+    recipe: Recipe | Mapping[str, Any] | None = None,
+    design: ModelDesign | None = None,
+    name: str = "TF",
+    runtime: Runtime | None = None,
+    checkpoint: PathName | None = None,
+) -> SiteModel:
+    """Train a model; for the parameters see `train.run.train_model`, for the default runtime `load_models`."""
+    runtime = runtime or Runtime.choose()
+    path = None if checkpoint is None else os.fspath(checkpoint)
+    data: dict[str, Any] = {"negatives": negatives, "background": background, "checkpoint": path}
+    return SiteModel(train_model(windows, recipe=recipe, design=design, name=name, runtime=runtime, **data), runtime)
+
+
+def evaluate(model: SiteModel, windows: Windows) -> dict[str, dict[str, float]]:
+    """Six metrics on labelled windows, over bases ("nucleotide") and over windows ("sequence").
+
+    These are accuracy, precision, recall, F1, AUC and AUPR.
+    """
+    return evaluate_module.evaluate(model.network, windows, model.runtime)
+
+
+def shuffle(
+    sequences: PathName | Iterable[str | bytes | Record], *, k: int = 2, copies: int = 1, seed: int = 1
+) -> Iterator[Record]:
+    """Shuffle sequences with their k-mer counts preserved exactly, uniformly over all such sequences.
+
+    Parameters
+    ----------
+    sequences : FASTA file, or sequences
+    """
+    return shuffled_records(as_records(sequences), k, copies, seed)
+
+
+def find_motif(
+    model: SiteModel,
+    sequences: PathName | Iterable[str | bytes | Record],
+    *,
+    width: int | None = None,
+    coverage: float = 0.8,
+    every: bool = False,
+    forward: bool = False,
+    threshold: str | float | None = None,
+) -> Motif:
+    """Make the motif of a model from the bases that it calls; see `motifs.model_source.find_motif`."""
+    options: dict[str, Any] = {"every": every, "forward": forward, "threshold": threshold, "runtime": model.runtime}
+    return model_source.find_motif(model.network, sequences, width=width, coverage=coverage, **options)
+
+
+def attention_scores(
+    model: SiteModel,
+    sequences: PathName | Iterable[str | bytes | Record],
+    *,
+    layer: int = -1,
+    head: int | None = None,
+) -> list[np.ndarray]:
+    """Attention from [CLS] to every base, float32 (length,) for each sequence; see `attention.attention`.
+
+    Raises
+    ------
+    UsageError : the model is not a BertSNR network.
+    """
+    if not isinstance(model.network, BertSNR):
+        raise UsageError(f"{model.name} is not a BertSNR network; only these have attention")
+    return attention.attention(model.network, sequences, layer=layer, head=head, runtime=model.runtime)

@@ -1,0 +1,88 @@
+"""Motif discovery: instances of a source, counted into motifs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from ..errors import DataError
+from ..io.fasta import Genome
+from ..io.intervals import Interval, read_bed
+from ..io.motif_files import Motif, unique_id
+from ..log import logger
+from ..predict.calling import CalledSite
+from .instances import Instance, InstanceCounts, InstanceRule
+from .sources import InstanceSource, SiteSource
+
+
+def discover(
+    source: InstanceSource, *, write: Callable[[Instance], None] | None = None, strict: bool = False
+) -> list[Motif]:
+    """Make motifs from the instances of a source.
+
+    Parameters
+    ----------
+    write : takes each instance, see `instances.instance_writer`
+    strict : raise an error, rather than log a warning, when a site was skipped
+
+    Returns
+    -------
+    a motif for each name with instances, in the order of `source.widths`
+
+    Raises
+    ------
+    DataError : no instance was found, or a site was skipped with `strict`.
+    """
+    pfms = {name: InstanceCounts(width) for name, width in source.widths.items()}
+    for instance in source.instances():
+        pfms[instance.interval.name].add(instance.sequence)
+        if write:
+            write(instance)
+    motifs: list[Motif] = []
+    for name, pfm in pfms.items():
+        if pfm.counts.any():
+            motifs.append(Motif(unique_id(name, [motif.id for motif in motifs]), pfm.counts))
+    skipped = source.skip_report()
+    if not motifs:
+        raise DataError(f"no motif instance was found{f' (skipped: {skipped})' if skipped else ''}", source.path)
+    if skipped and strict:
+        raise DataError(f"sites skipped: {skipped}", source.path)
+    if skipped:
+        logger.warning("sites skipped: %s", skipped)
+    for name, pfm in pfms.items():
+        if not pfm.counts.any():
+            logger.warning("%s: no instance, no motif", name)
+    for motif in motifs:
+        logger.debug("%s: %s instances of %d bp", motif.id, f"{motif.sites:,}", motif.width)
+    return motifs
+
+
+def discover_motifs(
+    sites: str | os.PathLike[str] | Iterable[Interval | CalledSite],
+    genome: str | os.PathLike[str] | Genome,
+    *,
+    width: int | None = None,
+    coverage: float = 0.8,
+) -> list[Motif]:
+    """Make motifs from called sites, one for each site name.
+
+    Parameters
+    ----------
+    sites : BED file, or sites as `scan` yields them or `read_bed` reads them
+    genome : indexed FASTA; its sequences are chromosomes, or parts of them named `chrom:from-to`
+    width : bases of the motifs; None for the median site of each name
+    coverage : minimum fraction of the width that a site must have, or else it is skipped and logged
+
+    Raises
+    ------
+    DataError : no sites, sites that are not on the genome, or no instance.
+
+    Examples
+    --------
+    >>> motifs = discover_motifs("sites.bed", "hg38.fa")  # doctest: +SKIP
+    """
+    given = read_bed(os.fspath(sites)) if isinstance(sites, (str, os.PathLike)) else sites
+    intervals = [Interval(s.chrom, s.start, s.end, s.name, s.strand, getattr(s, "line", None)) for s in given]
+    path = os.fspath(sites) if isinstance(sites, (str, os.PathLike)) else "sites"
+    indexed = genome if isinstance(genome, Genome) else Genome(os.fspath(genome))
+    return discover(SiteSource(intervals, indexed, InstanceRule(width, coverage), path))

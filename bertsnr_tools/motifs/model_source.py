@@ -1,0 +1,132 @@
+"""Motif instances from FASTA whose bases are called by models. Imports torch; the other sources do not."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from ..io.fasta import Record, as_records
+from ..io.motif_files import Motif
+from ..models.device import Runtime
+from ..predict.scan import score_records, window_step
+from ..predict.thresholds import Threshold, base_threshold, parse_threshold
+from .discovery import discover
+from .instances import Instance, InstanceRule, called_instances
+from .sources import InstanceSource
+
+if TYPE_CHECKING:
+    from ..models.interface import Model
+
+
+@dataclass(frozen=True)
+class BaseCaller:
+    """A model with the settings at which it calls bases.
+
+    Attributes
+    ----------
+    threshold : base probability above which a base is called
+    step : distance between window starts, bp
+    forward : score records only in their own direction
+    """
+
+    model: Model
+    threshold: float
+    step: int
+    forward: bool = False
+
+    @classmethod
+    def for_model(
+        cls, model: Model, threshold: Threshold | None = None, step: int | None = None, forward: bool = False
+    ) -> BaseCaller:
+        """Settings as requested, or else the model's own.
+
+        Parameters
+        ----------
+        threshold : kind and value, see `predict.thresholds.base_threshold`
+
+        Raises
+        ------
+        UsageError : the model does not have such a threshold, or the step is longer than its window.
+        """
+        return cls(model, base_threshold(threshold, model), window_step(step, model.info), forward)
+
+
+class ModelSource(InstanceSource):
+    """Instances in the base calls of one or more models, one motif for each model.
+
+    Parameters
+    ----------
+    records : sequences; read once, in blocks
+
+    Raises
+    ------
+    UsageError : two models have the same name.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        callers: Sequence[BaseCaller],
+        rule: InstanceRule,
+        runtime: Runtime,
+        path: str = "sequences",
+    ):
+        for name, count in Counter(caller.model.info.name for caller in callers).items():
+            if count > 1:
+                raise UsageError(f"{count} models are named {name}; motifs are named by model, so names must differ")
+        super().__init__(path, {c.model.info.name: rule.width or c.model.info.site_width for c in callers})
+        self._records, self._callers, self._rule, self._runtime = records, callers, rule, runtime
+
+    def instances(self) -> Iterator[Instance]:
+        """The instances of each record, in the order of the records and, within a record, of the models."""
+        scored = [
+            score_records(caller.model, records, caller.step, caller.forward, self._runtime)
+            for caller, records in zip(self._callers, itertools.tee(self._records, len(self._callers)))
+        ]
+        for by_model in zip(*scored):
+            for caller, (record, scores) in zip(self._callers, by_model):
+                name = caller.model.info.name
+                sites = called_instances(scores, caller.threshold, self.widths[name], self._rule)
+                yield from self.locate(record, sites, name)
+
+
+def find_motif(
+    model: Model,
+    sequences: str | os.PathLike[str] | Iterable[str | bytes | Record],
+    *,
+    width: int | None = None,
+    coverage: float = 0.8,
+    every: bool = False,
+    forward: bool = False,
+    threshold: str | float | None = None,
+    runtime: Runtime | None = None,
+) -> Motif:
+    """Make the motif of a model from the bases that it calls in sequences.
+
+    Parameters
+    ----------
+    sequences : FASTA file, or sequences
+    width : bases of the motif; None for the median site of the model's training
+    coverage : minimum fraction of an instance that must be called
+    every : take every instance of a sequence, not only one
+    forward : score sequences only in their own direction
+    threshold : base probability above which a base is called, or "p=1e-4" or "score=12"; None for the model's own
+    runtime : device, precision and batch size; None for the CPU in fp32
+
+    Raises
+    ------
+    DataError : no instance was found.
+
+    Examples
+    --------
+    >>> motif = find_motif(load_model("CTCF"), "peaks.fa")  # doctest: +SKIP
+    """
+    caller = BaseCaller.for_model(model, parse_threshold(threshold), forward=forward)
+    rule = InstanceRule(width, coverage, every)
+    path = str(sequences) if isinstance(sequences, (str, os.PathLike)) else "sequences"
+    return discover(ModelSource(as_records(sequences), [caller], rule, runtime or Runtime(), path))[0]

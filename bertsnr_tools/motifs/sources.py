@@ -1,0 +1,179 @@
+"""Sources of motif instances: called sites in a genome, and labelled windows (see `model_source` for models)."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import median_low
+
+import numpy as np
+
+from ..errors import DataError, UsageError
+from ..io.fasta import Genome, Record
+from ..io.intervals import Interval, interval_from_name, parse_record_name, read_bed, unknown_chrom
+from ..predict.calling import Site
+from ..sequence.encoding import CODE_LETTERS, reverse_complement
+from ..sequence.windows import Windows, read_windows, site_width
+from .instances import Instance, InstanceRule, called_instances
+
+SKIP_REASONS = {
+    "short": "with too few called bases for the motif's width (see --coverage)",
+    "edge": "too near to the end of their sequence",
+    "n": "with letters other than ACGT",
+}
+
+
+class InstanceSource(ABC):
+    """Where the instances of one or more motifs come from.
+
+    Attributes
+    ----------
+    path : input, for error messages
+    widths : width of each motif by name, in the order of output
+    skipped : number of sites without an instance, by the keys of `SKIP_REASONS`; counted by `instances`
+    """
+
+    def __init__(self, path: str, widths: dict[str, int]):
+        self.path, self.widths = path, widths
+        self.skipped: Counter[str] = Counter()
+
+    @abstractmethod
+    def instances(self) -> Iterator[Instance]:
+        """Instances of all motifs, named by motif."""
+
+    def skip_report(self) -> str:
+        """Numbers and reasons of skipped sites; empty without any."""
+        return ", ".join(f"{count:,} {SKIP_REASONS[reason]}" for reason, count in self.skipped.items())
+
+    def locate(self, record: Record, sites: Iterable[Site], name: str) -> Iterator[Instance]:
+        """Instances from sites in a record, on the chromosome interval in the record's name."""
+        region = parse_record_name(record.name, len(record.sequence))
+        for site in sites:
+            sequence = record.sequence[site.start : site.end]
+            if sequence.translate(None, CODE_LETTERS):
+                self.skipped["n"] += 1
+                continue
+            if site.strand == "-":
+                sequence = reverse_complement(sequence)
+            start = region.start + site.start if region.strand == "+" else region.end - site.end
+            strand = "+" if site.strand == region.strand else "-"
+            interval = Interval(region.chrom, start, start + len(sequence), name, strand)
+            yield Instance(interval, site.score, sequence)
+
+
+class SiteSource(InstanceSource):
+    """Instances at called sites, one motif for each site name.
+
+    Each site is a called sequence of its own, so that its instance is `width` bases around its middle.
+
+    Parameters
+    ----------
+    sites : called sites, at least one
+    genome : its sequences are chromosomes, or parts of them named `chrom:from-to`
+    path : file of the sites, for error messages
+
+    Raises
+    ------
+    DataError : no sites; from `instances`: a site that is not on the sequences.
+    """
+
+    def __init__(self, sites: Sequence[Interval], genome: Genome, rule: InstanceRule, path: str = "sites"):
+        if not sites:
+            raise DataError("contains no sites", path)
+        lengths: dict[str, list[int]] = {}
+        for site in sites:
+            lengths.setdefault(site.name, []).append(site.end - site.start)
+        super().__init__(path, {name: rule.width or median_low(values) for name, values in lengths.items()})
+        self._sites, self._genome, self._rule = sites, genome, rule
+        self._parts: dict[str, list[tuple[str, Interval]]] = {}  # chromosome -> records that are parts of it
+        for name, length in genome.lengths.items():
+            part = interval_from_name(name, length)
+            if part:
+                self._parts.setdefault(part.chrom, []).append((name, part))
+
+    @classmethod
+    def read(cls, bed: str, fasta: str, rule: InstanceRule) -> SiteSource:
+        """Sites of a BED file ("-" is standard input) in an indexed FASTA file."""
+        genome = Genome(fasta)
+        return cls(list(read_bed(bed)), genome, rule, bed)
+
+    def instances(self) -> Iterator[Instance]:
+        """The instance of each site, in the order of the sites."""
+        for site in self._sites:
+            width = self.widths[site.name]
+            record, part = self._containing_record(site)
+            centered = _centered(site, width)
+            if site.end - site.start < self._rule.min_called_bases(width):
+                self.skipped["short"] += 1
+            elif centered.start < part.start or centered.end > part.end:
+                self.skipped["edge"] += 1
+            else:
+                sequence = self._sequence(record, part, centered)
+                if sequence.translate(None, CODE_LETTERS):
+                    self.skipped["n"] += 1
+                else:
+                    yield Instance(centered, 0.0, sequence)
+
+    def _containing_record(self, site: Interval) -> tuple[str, Interval]:
+        """The record that contains a site, and the interval of its chromosome that the record is."""
+        lengths = self._genome.lengths
+        if site.chrom in lengths:
+            self._genome.check(site, self.path)
+            return site.chrom, Interval(site.chrom, 0, lengths[site.chrom])
+        for name, part in self._parts.get(site.chrom, []):
+            if part.start <= site.start and site.end <= part.end:
+                return name, part
+        if site.chrom in self._parts:
+            raise DataError(f"no sequence of {self._genome.path} contains {site}", self.path, site.line)
+        raise unknown_chrom(site, self.path, lengths)
+
+    def _sequence(self, record: str, part: Interval, interval: Interval) -> bytes:
+        """Bases of an interval on its strand, from a record that may itself be reverse-complemented."""
+        start = interval.start - part.start if part.strand == "+" else part.end - interval.end
+        sequence = self._genome.fetch(record, start, start + interval.end - interval.start)
+        return sequence if part.strand == interval.strand else reverse_complement(sequence)
+
+
+def _centered(site: Interval, width: int) -> Interval:
+    """`width` bases around the middle of a site; the middle is rounded down in the direction of the strand."""
+    if site.strand == "+":
+        start = (site.start + site.end) // 2 - width // 2
+    else:
+        start = width // 2 - width - (-site.start - site.end) // 2
+    return site._replace(start=start, end=start + width)
+
+
+class LabelSource(InstanceSource):
+    """Instances at the labelled sites of windows: one motif, named by `name`.
+
+    Parameters
+    ----------
+    windows : all with a site
+    """
+
+    def __init__(self, windows: Windows, name: str, rule: InstanceRule, path: str = "windows"):
+        super().__init__(path, {name: rule.width or site_width(windows)})
+        self._windows, self._rule = windows, rule
+
+    @classmethod
+    def read(cls, fasta: str, rule: InstanceRule) -> LabelSource:
+        """Windows as `bertsnr windows` writes them; the motif has the name of the file.
+
+        Raises
+        ------
+        UsageError : the file is BED by its name.
+        DataError : see `sequence.windows.read_windows`.
+        """
+        if fasta.removesuffix(".gz").lower().endswith((".bed", ".narrowpeak")):
+            raise UsageError(f"{fasta}: BED input needs the sequence of its sites: -f FASTA")
+        name = "motif" if fasta == "-" else os.path.basename(fasta).split(".")[0]
+        return cls(read_windows(fasta, True, 1), name, rule, fasta)
+
+    def instances(self) -> Iterator[Instance]:
+        """The instances of each window, in the order of the windows."""
+        ((name, width),) = self.widths.items()
+        for record, labels in zip(self._windows.records(), self._windows.labels):
+            sites = called_instances(np.stack([labels, np.zeros_like(labels)]), 0.5, width, self._rule)
+            yield from self.locate(record, sites, name)

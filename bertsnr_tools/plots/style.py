@@ -1,0 +1,70 @@
+"""What all figures share: colours, canvas, file formats, and the check before work begins."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import UsageError
+from ..io.files import replace_atomically
+
+FORMATS = (".png", ".pdf", ".svg")
+# the palette of Okabe and Ito, distinguishable with any colour vision
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = LINE_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)
+GREY, PALE, SHADE = "#999999", "#E8E8E8", "#F6DFC4"
+LETTER_COLOURS = {"A": GREEN, "C": BLUE, "G": YELLOW, "T": ORANGE}
+
+
+def check_plot(path: str, logos: bool = False) -> None:
+    """Check that a figure can be drawn, before the work begins.
+
+    Parameters
+    ----------
+    path : name of the figure
+    logos : the figure contains sequence logos
+
+    Raises
+    ------
+    UsageError : the file name has another ending, or matplotlib (with `logos`, logomaker) is not installed.
+    """
+    if os.path.splitext(path)[1].lower() not in FORMATS:
+        raise UsageError(f"{path}: the name of a figure must end in .png, .pdf or .svg")
+    try:
+        import matplotlib  # noqa: F401
+
+        if logos:
+            import logomaker  # noqa: F401
+    except ImportError as error:
+        raise UsageError("figures need matplotlib and logomaker: pip install 'bertsnr_tools[plot]'") from error
+
+
+def new_figure(inches_across: float, inches_down: float):
+    """An empty matplotlib Figure."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(inches_across, inches_down), layout="constrained")
+
+
+def save_figure(figure, path: str) -> None:
+    """Write a figure atomically, in the format of the name's ending."""
+    with replace_atomically(path) as temporary:
+        figure.savefig(temporary, format=os.path.splitext(path)[1][1:].lower(), dpi=150)
+
+
+def escape(text: str) -> str:
+    """Text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def integer_ticks():
+    """A tick locator for whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)

@@ -1,0 +1,64 @@
+"""Optimizer, learning-rate schedule and two-task loss of training and pretraining."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+
+def adamw(model: nn.Module, learning_rate: float, weight_decay: float, **options: float | tuple) -> torch.optim.AdamW:
+    """AdamW without weight decay on biases and norms (Luo et al. 2024, section 2.4).
+
+    Parameters
+    ----------
+    options : further options of `torch.optim.AdamW`, such as betas and eps
+    """
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True, **options)  # type: ignore[arg-type]
+
+
+def scheduled_rate(peak: float, warmup: float, done: float, before: float | None = None) -> float:
+    """Learning rate of one step: linear warm-up to `peak`, then linear decay to 0.
+
+    Parameters
+    ----------
+    peak : highest learning rate
+    warmup : fraction of all steps in which the rate rises
+    done : fraction of all steps that are done after this step
+    before : the fraction by which the rate decays, for a schedule whose last step is above 0; by default `done`
+    """
+    decayed = done if before is None else before
+    return peak * min(done / warmup if warmup else 1.0, (1 - decayed) / (1 - warmup))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def two_task_loss(
+    logits: tuple[torch.Tensor, torch.Tensor], targets: tuple[torch.Tensor, torch.Tensor], task_weight: float
+) -> torch.Tensor:
+    """Weighted sum of both cross-entropies: lambda * sequence + (1 - lambda) * token (Luo et al. 2024, section 2.4).
+
+    Parameters
+    ----------
+    logits, targets : of sequences (B,) and tokens (B, T); targets in [0, 1]
+    task_weight : lambda
+    """
+    (sequence_logits, token_logits), (sequence, token) = logits, targets
+    loss = task_weight * binary_cross_entropy_with_logits(sequence_logits, sequence)
+    return loss + (1 - task_weight) * binary_cross_entropy_with_logits(token_logits, token)
+
+
+def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = 0.0) -> None:
+    """Update the weights; `clip` limits the norm of the gradient, 0 does not."""
+    optimizer.zero_grad()
+    loss.backward()
+    if clip:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()

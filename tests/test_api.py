@@ -1,0 +1,210 @@
+"""The Python API: the same results as the commands, without an effect on the process."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bertsnr_tools as bt
+from bertsnr_tools.models.device import Runtime
+from conftest import DATA
+
+
+@pytest.fixture(scope="module")
+def ctcf():
+    return bt.load_model("CTCF", runtime=Runtime())
+
+
+def one_hot(sequences):
+    letters = np.array([list(sequence) for sequence in sequences])
+    return torch.from_numpy(np.stack([letters == letter for letter in "ACGT"], axis=1).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def windows():
+    records = bt.read_records(str(DATA / "expected" / "windows.fa"))
+    return [record.sequence.decode() for _, record in zip(range(12), records)]
+
+
+def test_a_scan_gives_the_sites_of_the_command(ctcf, run):
+    sites = list(bt.scan(ctcf, DATA / "region.fa"))
+    lines = [f"{s.chrom}\t{s.start}\t{s.end}\t{s.name}\t{round(1000 * s.score)}\t{s.strand}" for s in sites]
+    assert lines
+    assert lines == run("predict", "-m", "CTCF", "--precision", "fp32", DATA / "region.fa").out.splitlines()
+    assert all(0 < site.p < 0.05 for site in sites)
+
+
+def test_a_genome_is_scanned_in_regions(ctcf, genome):
+    whole = bt.Genome(str(genome))
+    chrom, length = next(iter(whole.lengths.items()))
+    half = f"{chrom}:1-{length // 2}"
+
+    def interval(site):
+        return site.chrom, site.start, site.end
+
+    everything = [interval(site) for site in bt.scan(ctcf, whole) if site.chrom == chrom]
+    inside = [interval(site) for site in bt.scan(ctcf, whole, regions=[half])]
+    assert inside
+    assert inside == [(_, start, end) for _, start, end in everything if (start + end) // 2 < length // 2]
+    called = list(bt.scan(ctcf, whole, threshold="q=0.05"))
+    assert called
+    assert all(site.q <= 0.05 for site in called)
+
+
+def test_base_probabilities_cover_both_strands(ctcf, windows):
+    sequence = windows[0]
+    forward = ctcf.predict_bases([sequence])[0]
+    assert forward.shape == (2, len(sequence))
+    assert forward.dtype == np.float32
+    other = sequence[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    np.testing.assert_array_equal(ctcf.predict_bases([other])[0], forward[::-1, ::-1])
+    assert forward.max() > 0.9
+    assert np.isnan(ctcf.predict_bases(["N" * 20 + sequence])[0][:, :20]).all()
+    with pytest.raises(bt.UsageError, match="list of sequences"):
+        ctcf.predict_bases(sequence)
+
+
+def test_the_one_hot_module_is_the_network(ctcf, windows):
+    x = one_hot(windows)
+    logits = ctcf.as_onehot_module("bases")(x)
+    probabilities = torch.sigmoid(logits).detach().numpy()
+    wanted = np.stack([scores[0] for scores in ctcf.predict_bases(windows)])
+    assert wanted.max() > 0.9
+    np.testing.assert_allclose(probabilities, wanted, atol=2e-5)
+    assert ctcf.as_onehot_module()(x).shape == (len(windows), 1)
+    with pytest.raises(ValueError, match="expected"):
+        ctcf.as_onehot_module()(x.transpose(1, 2))
+
+
+def test_a_column_of_zeros_is_n(ctcf, windows):
+    x = one_hot(windows[:1])
+    x[:, :, 30] = 0
+    logits = ctcf.as_onehot_module("bases")(x)
+    with_n = windows[0][:30] + "N" + windows[0][31:]
+    ids = torch.from_numpy(_ids(with_n))
+    with torch.inference_mode():
+        tokens = ctcf.network(ids)[1]
+    assert logits[0, 40:80].detach().numpy() == pytest.approx(_bases(tokens)[0, 40:80], abs=1e-3)
+
+
+def _ids(sequence):
+    from bertsnr_tools.models.bertsnr import token_ids
+    from bertsnr_tools.sequence.encoding import encode
+
+    return token_ids(encode(sequence.encode())[None], 3).numpy()
+
+
+def _bases(tokens):
+    from bertsnr_tools.sequence.encoding import bases_from_tokens
+
+    return bases_from_tokens(tokens.numpy(), 3)
+
+
+def test_attributions_point_at_the_site(ctcf, windows):
+    """Integrated gradients of the sequence task: complete, and larger inside the labelled site than outside."""
+    captum = pytest.importorskip("captum.attr")
+    x = one_hot(windows)
+    baseline = torch.full_like(x, 0.25)
+    net = ctcf.as_onehot_module().eval()
+    gradients, gap = captum.IntegratedGradients(net).attribute(
+        x, baseline, target=0, n_steps=64, return_convergence_delta=True
+    )
+    change = (net(x) - net(baseline))[:, 0].detach()
+    assert (gap.abs() / change.abs()).median() < 0.1
+    labels = (
+        bt.read_windows(str(DATA / "expected" / "windows.fa"), positive=True, k=3).labels[: len(windows)].astype(bool)
+    )
+    size = gradients.abs().sum(1).detach().numpy()
+    assert size[labels].mean() > 2 * size[~labels].mean()
+
+
+def test_tangermeme_predicts_with_it(ctcf, windows):
+    predict = pytest.importorskip("tangermeme.predict").predict
+    x = one_hot(windows)
+    net = ctcf.as_onehot_module().eval()
+    found = predict(net, x, batch_size=5, device="cpu")
+    np.testing.assert_allclose(found.numpy(), net(x).detach().numpy(), atol=1e-5)
+
+
+def test_training_saves_a_model_that_loads(tmp_path, run):
+    positives = bt.read_windows(str(DATA / "expected" / "windows.fa"), positive=True, k=3)
+    model = bt.train(positives.take(np.arange(96)), name="TINY", recipe={"epochs": 1}, runtime=Runtime())
+    model.save(tmp_path / "TINY.pt")
+    again = bt.load_model(tmp_path / "TINY.pt", runtime=Runtime())
+    sequence = positives.records().__next__().sequence
+    np.testing.assert_array_equal(model.predict_bases([sequence])[0], again.predict_bases([sequence])[0])
+    assert list(Path(tmp_path).iterdir()) == [tmp_path / "TINY.pt"]
+    metrics = bt.evaluate(again, positives)
+    assert 0 <= metrics["nucleotide"]["aupr"] <= 1
+    assert "TINY" in run("models", tmp_path / "TINY.pt").out
+
+
+def test_motifs_and_attention(ctcf, tmp_path):
+    motif = bt.find_motif(ctcf, DATA / "expected" / "windows.fa")
+    assert motif.width == ctcf.info.site_width
+    bt.write_motifs(str(tmp_path / "m.meme"), [motif])
+    np.testing.assert_allclose(bt.read_motifs(str(tmp_path / "m.meme"))[0].probs, motif.probs, atol=1e-6)
+    values = bt.attention_scores(ctcf, ["ACGT" * 20])[0]
+    assert values.shape == (80,)
+    assert values.min() > 0
+
+
+def test_a_matrix_is_a_model_too(tmp_path):
+    pytest.importorskip("lightmotif")
+    path = tmp_path / "two.jaspar"
+    counts = "A [ 9 0 0 0 ]\nC [ 0 9 0 0 ]\nG [ 0 0 9 0 ]\nT [ 0 0 0 9 ]\n"
+    path.write_text(f">M1 ONE\n{counts}>M2 TWO\n{counts}")
+    assert [model.name for model in bt.load_models([path], runtime=Runtime())] == ["ONE", "TWO"]
+    with pytest.raises(bt.UsageError, match="2 matrices"):
+        bt.load_model(path)
+    with pytest.raises(bt.UsageError, match="PWM"):
+        bt.load_models([path], runtime=Runtime())[0].save(tmp_path / "x.pt")
+    with pytest.raises(bt.UsageError, match="one-hot"):
+        bt.load_models([path], runtime=Runtime())[0].as_onehot_module()
+
+
+def test_shuffles_keep_dinucleotides():
+    shuffled = next(bt.shuffle(["ACGTTGCAAGGCTTACGATCGA"])).sequence.decode()
+
+    def pairs(text):
+        return sorted(text[at : at + 2] for at in range(len(text) - 1))
+
+    assert pairs(shuffled) == pairs("ACGTTGCAAGGCTTACGATCGA")
+
+
+def test_the_process_is_left_as_it_was(ctcf):
+    """Threads, garbage collector, signals, environment and logging: a scan changes none of them."""
+    code = f"""
+import gc, logging, os, signal, torch
+import bertsnr_tools as bt
+
+log = logging.getLogger("bertsnr_tools")
+
+def state():
+    process = dict(os.environ), gc.isenabled(), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    return process, (log.level, log.handlers[:], log.propagate), torch.get_num_threads(), torch.is_grad_enabled()
+
+before = state()
+assert list(bt.scan(bt.load_model("CTCF"), {str(DATA / "region.fa")!r}))
+assert state() == before, (state(), before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert signal.getsignal(signal.SIGTERM) is not None
+
+
+def test_import_takes_no_time_and_explains_itself():
+    code = (
+        "import sys, bertsnr_tools as bt; assert not {'torch', 'numpy', 'click'} & set(sys.modules); print(bt.__doc__)"
+    )
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for name in bt.__all__:
+        assert getattr(bt, name) is not None
+        assert name == "__version__" or name in text
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = bt.nothing

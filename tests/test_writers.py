@@ -1,0 +1,78 @@
+import numpy as np
+import pybigtools
+import pytest
+
+from bertsnr_tools.errors import UsageError
+from bertsnr_tools.predict.calling import CalledSite
+from bertsnr_tools.predict.significance import UNKNOWN, RankedSite
+from bertsnr_tools.predict.writers import SignalFile, SignalWriter, SiteFormat, SiteWriter, signal_files
+
+
+def ranked(chrom, start):
+    site = CalledSite(chrom, start, start + 10, "CTCF", 0.75, "-", 0.9, 4, 0)
+    return RankedSite(site, 2.19722, 3.5, UNKNOWN, 4)
+
+
+@pytest.mark.parametrize(
+    ("site_format", "line"),
+    [
+        (SiteFormat(), "chr1\t5\t15\tCTCF\t750\t-\n"),
+        (SiteFormat("bed9"), "chr1\t5\t15\tCTCF\t750\t-\t5\t15\t220,50,32\n"),
+        (SiteFormat("bed9", rgb="score"), "chr1\t5\t15\tCTCF\t750\t-\t5\t15\t55,55,55\n"),
+        (SiteFormat("narrowpeak"), "chr1\t5\t15\tCTCF\t750\t-\t2.1972\t3.5000\t-1.0000\t4\n"),
+    ],
+)
+def test_formats_of_sites(tmp_path, site_format, line):
+    path = tmp_path / "sites"
+    with SiteWriter.open(str(path), site_format, ["CTCF"]) as writer:
+        writer.write([ranked("chr1", 5)])
+    assert path.read_text() == line and writer.sites == 1
+
+
+@pytest.mark.parametrize(
+    ("sites", "in_order"),
+    [
+        ([("chr2", 5), ("chr2", 5), ("chr1", 0), ("chr1", 9)], True),
+        ([("chr1", 5), ("chr1", 4)], False),
+        ([("chr1", 5), ("chr2", 5), ("chr1", 9)], False),
+    ],
+)
+def test_only_sorted_sites_are_indexed(tmp_path, sites, in_order):
+    path = tmp_path / "sites.bed.gz"
+    with SiteWriter.open(str(path), SiteFormat(), ["CTCF"]) as writer:
+        for site in sites:
+            writer.write([ranked(*site)])
+    assert writer.in_order == in_order == (tmp_path / "sites.bed.gz.tbi").exists()
+
+
+def test_an_error_leaves_no_file_of_base_scores(tmp_path):
+    files = [SignalFile(0, "--bedgraph", str(tmp_path / "s.bg")), SignalFile(0, "--bigwig", str(tmp_path / "s.bw"))]
+    scores = np.array([[0.1, 0.2004], [0.3, np.nan]], dtype=np.float32)
+
+    def write(fail):
+        with SignalWriter(files, ["CTCF"], {"chr1": 100}, None) as signal:
+            signal(0, "chr1", 10, scores)
+            signal(1, "chr1", 10, 1 - scores)  # of a model without a file
+            if fail:
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        write(True)
+    assert not list(tmp_path.iterdir())
+    write(False)
+    assert (tmp_path / "s.bg").read_text() == "chr1\t10\t11\t0.3\nchr1\t11\t12\t0.2\n"
+    with pybigtools.open(str(tmp_path / "s.bw")) as file:
+        assert file.values("chr1", 9, 13, fillna=None) == pytest.approx([np.nan, 0.3, 0.2, np.nan], nan_ok=True)
+
+
+def test_files_of_base_scores_are_named_by_the_models():
+    options = {"--bigwig": "{}.bw", "--bigwig-plus": None, "--bedgraph": "x/{}.bg"}
+    assert signal_files(options, ["A", "B/C"]) == [
+        SignalFile(0, "--bigwig", "A.bw"),
+        SignalFile(1, "--bigwig", "B_C.bw"),
+        SignalFile(0, "--bedgraph", "x/A.bg"),
+        SignalFile(1, "--bedgraph", "x/B_C.bg"),
+    ]
+    assert signal_files({"--bigwig": "s.bw"}, ["A"]) == [SignalFile(0, "--bigwig", "s.bw")]
+    with pytest.raises(UsageError, match="--bigwig s.bw: with 2 models the file name needs {} for their names"):
+        signal_files({"--bigwig": "s.bw"}, ["A", "B"])
