@@ -26,9 +26,9 @@ from bertsnr_tools.cli.options import usable_cpus
 from bertsnr_tools.models.device import choose_device, choose_precision
 from bertsnr_tools.models.pretrained import read_pretrained
 from bertsnr_tools.sequence.encoding import vocabulary
-from bertsnr_tools.train.config import PAPER, ModelDesign, Recipe
-from bertsnr_tools.train.data import TrainingInputs, split_data
-from bertsnr_tools.train.fit import Trainer
+from bertsnr_tools.training.config import PAPER, ModelDesign, Recipe
+from bertsnr_tools.training.data import TrainingInputs, split_data
+from bertsnr_tools.training.fit import Trainer
 from published import published_split
 
 K = 6

@@ -201,7 +201,7 @@ def replaced(directory: Path) -> None:
         wrong=out != reference and process.returncode == 0,
     )
     words = ["windows", "-q", "-f", "g.fa", "sites.bed"]
-    expect("genome with the index of another", directory, words, 1, "does not fit its index")
+    expect("genome with the index of another", directory, words, 1, "does not match its index")
 
 
 def interrupted_twice(directory: Path) -> None:

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 
 from bertsnr_tools.cli.options import usable_cpus
-from bertsnr_tools.evaluate import evaluate
+from bertsnr_tools.evaluation import evaluate
 from bertsnr_tools.io.motif_files import Motif
 from bertsnr_tools.metrics import NAMES, aupr
 from bertsnr_tools.models.batching import base_probabilities
@@ -48,10 +48,10 @@ from bertsnr_tools.models.pretrained import Pretrained, read_pretrained, shipped
 from bertsnr_tools.models.pwm import PwmModel
 from bertsnr_tools.motifs.instances import InstanceCounts
 from bertsnr_tools.sequence.windows import Windows, site_width
-from bertsnr_tools.train.checkpoint import Checkpoint, digest
-from bertsnr_tools.train.config import ModelDesign, Recipe, default_epochs, default_swap_fraction
-from bertsnr_tools.train.data import TrainingInputs, split_data
-from bertsnr_tools.train.fit import fit
+from bertsnr_tools.training.checkpoint import Checkpoint, digest
+from bertsnr_tools.training.config import ModelDesign, Recipe, default_epochs, default_swap_fraction
+from bertsnr_tools.training.data import TrainingInputs, split_data
+from bertsnr_tools.training.fit import fit
 from commands import bertsnr
 from published import fasta, published_split
 

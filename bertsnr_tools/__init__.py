@@ -17,9 +17,9 @@ The command line is `bertsnr` (see `bertsnr --help`). The same work from Python:
     model = bt.train(bt.read_windows("pos.fa"), name="MYTF")
     model.save("MYTF.pt")
 
-Coordinates are 0-based and half-open. Nothing here prints, exits, or changes settings of the process (threads, logging, signals).
-Errors are `bt.DataError`, `bt.UsageError` and `bt.DeviceError`, all of them `bt.BertsnrError`. Every name is imported on first use, so
-`import bertsnr_tools` takes no time.
+Coordinates are 0-based and half-open. Nothing here prints, exits or changes settings of the process (threads,
+logging, signals). Errors are `bt.DataError`, `bt.UsageError` and `bt.DeviceError`, each a `bt.BertsnrError`. Names
+are imported on first use, so `import bertsnr_tools` takes no time.
 
 Models      load_model, load_models, shipped_models, SiteModel, Runtime
 Scanning    scan, Genome, Interval, read_bed, Record, read_records
@@ -47,8 +47,8 @@ _MODULES = {
     "motifs.comparison": "compare",
     "motifs.discovery": "discover_motifs",
     "sequence.windows": "Windows WindowCutter read_windows",
-    "train.config": "ModelDesign Recipe",
-    "train.data": "draw_background",
+    "training.config": "ModelDesign Recipe",
+    "training.data": "draw_background",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

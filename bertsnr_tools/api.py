@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from . import attention
-from . import evaluate as evaluate_module
+from . import attention, evaluation
 from .errors import UsageError
 from .io.fasta import Genome, Record, as_records
 from .io.intervals import Interval
@@ -26,8 +25,8 @@ from .predict.scan import base_scores, scan_sites
 from .predict.significance import RankedSite
 from .sequence.shuffle import shuffled_records
 from .sequence.windows import Windows
-from .train.config import ModelDesign, Recipe
-from .train.run import train_model
+from .training.config import ModelDesign, Recipe
+from .training.run import train_model
 
 PathName = str | os.PathLike[str]
 
@@ -159,7 +158,7 @@ def train(
     runtime: Runtime | None = None,
     checkpoint: PathName | None = None,
 ) -> SiteModel:
-    """Train a model; for the parameters see `train.run.train_model`, for the default runtime `load_models`."""
+    """Train a model; for the parameters see `training.run.train_model`, for the default runtime `load_models`."""
     runtime = runtime or Runtime.choose()
     path = None if checkpoint is None else os.fspath(checkpoint)
     data: dict[str, Any] = {"negatives": negatives, "background": background, "checkpoint": path}
@@ -171,7 +170,7 @@ def evaluate(model: SiteModel, windows: Windows) -> dict[str, dict[str, float]]:
 
     These are accuracy, precision, recall, F1, AUC and AUPR.
     """
-    return evaluate_module.evaluate(model.network, windows, model.runtime)
+    return evaluation.evaluate(model.network, windows, model.runtime)
 
 
 def shuffle(

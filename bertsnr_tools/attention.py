@@ -24,7 +24,7 @@ from .predict.scan import assemble_records, score_records, window_step
 from .sequence.encoding import base_means_from_tokens
 from .sequence.windows import labelled_sites
 
-MAX_MAP_BASES = 500  # bases of a sequence whose layers and heads are shown
+MAX_MAP_BASES = 500  # length of the longest sequence whose layers and heads are shown
 
 
 class HeadChoice(NamedTuple):
@@ -50,12 +50,12 @@ class HeadChoice(NamedTuple):
         layers, heads = model.info.encoder["num_hidden_layers"], model.info.encoder["num_attention_heads"]
         for option, number, count in (("--layer", layer, layers), ("--head", head, heads)):
             if number and number > count:
-                raise UsageError(f"{option} {number}: the model {model.info.name} has {count}")
+                raise UsageError(f"{option} {number}: the last {option[2:]} of the model {model.info.name} is {count}")
         return cls((layer or layers) - 1, head - 1 if head else None)
 
     @property
     def title(self) -> str:
-        """Description for a figure; only for a `layer` that counts from the first."""
+        """Description for a figure; `layer` must count from the first."""
         heads = "all heads" if self.head is None else f"head {self.head + 1}"
         return f"attention from [CLS], layer {self.layer + 1}, {heads}"
 
@@ -80,7 +80,7 @@ def attention(
     head: int | None = None,
     runtime: Runtime | None = None,
 ) -> list[np.ndarray]:
-    """Attention from [CLS] to every base of sequences, each read in its own direction.
+    """Attention from [CLS] to every base of sequences, each read on the given strand.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class PlacedValues(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """Attention from [CLS] to the bases of a record, in the record's own direction.
+    """Attention from [CLS] to the bases of a record, read on the given strand.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class Profile(NamedTuple):
 def attention_profiles(
     model: BertSNR, records: Iterable[Record], choice: HeadChoice, step: int, runtime: Runtime
 ) -> Iterator[Profile]:
-    """Attention from [CLS] to the bases of every record, in the record's own direction.
+    """Attention from [CLS] to the bases of every record, read on the given strand.
 
     Records longer than the model's window are cut into windows, `step` bp apart, each with its own [CLS]; a base gets
     its value from the window in which it is nearest to the middle.
@@ -191,7 +191,7 @@ def attention_maps(model: BertSNR, codes: np.ndarray, runtime: Runtime) -> np.nd
 
 
 def called_spans(model: BertSNR, record: Record, step: int, runtime: Runtime) -> list[tuple[int, int]]:
-    """Start and end of the sites that the model calls in a record, read in the record's own direction only."""
+    """Start and end of the sites that the model calls in a record, read only on the given strand."""
     info = model.info
     _, strand_scores = next(score_records(model, [record], step, True, runtime))
     sites = call_sites(strand_scores, info.threshold, min_site_length(info.site_width, info.k), MAX_GAP)
@@ -243,7 +243,7 @@ def _table_rows(path: str) -> Callable[[Profile], str]:
         header = "" if length else "\t".join(["name", *map(str, range(1, size + 1))]) + "\n"
         length = length or size
         if size != length:
-            problem = f"record {name!r} is {size} bp and the first is {length} bp; a table needs records of one length"
+            problem = f"record {name!r} is {size} bp, but the first is {length} bp; a table requires equal lengths"
             raise DataError(problem, path)
         return header + "\t".join([name, *(f"{value:.6g}" for value in profile.values.tolist())]) + "\n"
 
@@ -263,22 +263,22 @@ def only_profile(profiles: Iterable[Profile], option: str, path: str, *, as_map:
     """
     for number, profile in enumerate(profiles):
         if number:
-            raise DataError(f"contains several records; {option} takes one (extract it with samtools faidx)", path)
+            raise DataError(f"contains several records; {option} takes one; extract it with samtools faidx", path)
         name, size = profile.record.name, len(profile.values)
         if as_map and size > MAX_MAP_BASES:
             problem = f"record {name!r} is {size:,} bp; {option} takes up to {MAX_MAP_BASES} bp"
-            raise DataError(f"{problem} (extract a part with samtools faidx)", path)
+            raise DataError(f"{problem}; extract a part with samtools faidx", path)
         yield profile
 
 
 class AlignedProfiles(NamedTuple):
-    """Profiles below each other.
+    """Aligned profiles, one in each row.
 
     Attributes
     ----------
-    values : float32, shape (n, length), NaN where a sequence does not reach
+    values : float32, shape (n, length), NaN outside a sequence
     first : position of the first column
-    label : what a position is
+    label : label of the position axis
     """
 
     values: np.ndarray
@@ -314,7 +314,7 @@ def align_rows(values: Sequence[np.ndarray], anchors: Sequence[int]) -> np.ndarr
 
     Returns
     -------
-    float32, shape (n, any), NaN where a sequence does not reach; the anchors are in column `max(anchors)`
+    float32, shape (n, any), NaN outside a sequence; the anchors are in column `max(anchors)`
     """
     column = max(anchors)
     after = max(len(row) - anchor for row, anchor in zip(values, anchors))

@@ -1,4 +1,4 @@
-"""The errors of bertsnr_tools: one tree; each error is one line for the user and one exit status.
+"""The exceptions of bertsnr_tools, one hierarchy; each is shown as one line and sets the exit status.
 
 Library functions raise these errors; only `bertsnr_tools.cli` turns them into a line on stderr and a status.
 """
@@ -35,4 +35,10 @@ class UsageError(BertsnrError):
 
 
 class DeviceError(BertsnrError, RuntimeError):
-    """A device that this machine does not have or that cannot do the work."""
+    """A device that this machine does not have, or that does not support the request."""
+
+
+def is_out_of_device_memory(error: BaseException) -> bool:
+    """Whether a GPU ran out of memory: torch has an exception for this, CUDA libraries only a message."""
+    texts = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in texts)

@@ -27,7 +27,7 @@ def configure(command: str, verbosity: int) -> None:
 
 
 class Progress:
-    """Counts the work of a loop; this one shows nothing, so that loops need no `if`."""
+    """Progress of a loop. This base class shows nothing, so that loops need no `if`."""
 
     def advance(self, amount: int) -> None:
         """Count `amount` more units as done."""

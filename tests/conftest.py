@@ -66,7 +66,7 @@ def run(tmp_path_factory):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            "bertsnr_tools.train.run",
+            "bertsnr_tools.training.run",
             "bertsnr_tools.predict.scan",
         ]
     )

@@ -77,7 +77,7 @@ def test_heads_add_up_and_layers_differ(run_here, one):
     assert np.allclose(sum(values("--head", head) for head in (1, 2, 3, 4)), values(), atol=1e-5)
     assert np.array_equal(values("--layer", 4), values()) and not np.allclose(values("--layer", 1), values())
     outcome = run_here("attn", "-m", "CTCF", "--layer", 5, one)
-    assert outcome.status == 2 and outcome.err == "bertsnr-attn: --layer 5: the model CTCF has 4\n"
+    assert outcome.status == 2 and outcome.err == "bertsnr-attn: --layer 5: the last layer of the model CTCF is 4\n"
 
 
 def test_a_window_of_the_reverse_strand_is_written_forward(run, one, tmp_path):

@@ -40,7 +40,7 @@ def test_models_and_data_sets(run, data, tmp_path, toy_model_file):
     )
     assert outcome.status == 0
     assert outcome.err == (
-        f"bertsnr-evaluate: {other}: every window has a site, so that metrics over windows are not meaningful; "
+        f"bertsnr-evaluate: {other}: every window has a site, so metrics over windows are meaningless; "
         "add negatives (cat pos.fa neg.fa)\n"
     )
     table = rows(outcome.out)

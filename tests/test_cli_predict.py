@@ -146,11 +146,11 @@ def test_models_without_genomic_background_have_no_p_values(run, toy_model_file)
         assert (outcome.status, outcome.out) == (
             2,
             "",
-        ) and "TOY has no p-values: it was trained without genomic background" in outcome.err
+        ) and "TOY does not report p-values: it was trained without genomic background" in outcome.err
     peaks = rows(run("predict", "-m", toy_model_file, "--format", "narrowpeak", DATA / "region.fa").out)
     assert peaks and all(row[7:9] == ["-1.0000", "-1.0000"] for row in peaks)
     outcome = run("predict", "-m", toy_model_file, "-t", "x=1", DATA / "region.fa")
-    assert outcome.status == 2 and "p= with one, q= with one, or score= with a number" in outcome.err
+    assert outcome.status == 2 and "expected P, p=P, q=Q (numbers between 0 and 1) or score=BITS" in outcome.err
 
 
 def test_matches_of_a_pwm_have_p_and_q_values_too(run, tmp_path):
@@ -251,12 +251,12 @@ def test_bed9_and_track_lines(run, tmp_path):
     [
         (
             ("-m", "CTCF", "-m", "YY1", "--bigwig", "x.bw"),
-            "--bigwig x.bw: with 2 models the file name needs {} for their names",
+            "--bigwig x.bw: with 2 models, put {} into the file name for their names",
         ),
         (("-m", "CTCF", "--bigwig", "-"), "a bigWig file cannot be written to standard output"),
         (("-m", "CTCF", "--bedgraph", "-"), "sites and --bedgraph both go to standard output; add -o FILE"),
-        (("-m", "CTCF", "--bigwig", "x", "--bedgraph", "x"), "x: is named for two outputs"),
-        (("-m", "CTCF", "--track", "hg38 x=1"), "--track 'hg38 x=1' is not the name of a UCSC genome, such as hg38"),
+        (("-m", "CTCF", "--bigwig", "x", "--bedgraph", "x"), "x: is given for two outputs"),
+        (("-m", "CTCF", "--track", "hg38 x=1"), "--track 'hg38 x=1': expected the name of a UCSC genome, such as hg38"),
     ],
 )
 def test_outputs_that_cannot_be(run, tmp_path, arguments, message):
@@ -279,7 +279,7 @@ def test_a_packed_bed_file_has_a_tabix_index_where_its_order_allows_one(run, gen
     )
     assert (
         outcome.status == 0
-        and "t.bed.gz: not sorted by chromosome and start" in outcome.err
+        and "t.bed.gz: no tabix index, because the regions are not sorted" in outcome.err
         and not (tmp_path / "t.bed.gz.tbi").exists()
     )
 
@@ -322,12 +322,12 @@ def test_shards_have_one_track_line_and_a_bedgraph_with_the_same_values(run, gen
     [
         (
             ("--shard", "8/7", "-f", DATA / "genome.fa"),
-            "'8/7' is not a shard; give I/N with 1 <= I <= N, such as 2/7",
+            "'8/7' is not a shard; expected I/N with 1 <= I <= N, such as 2/7",
         ),
-        (("--shard", "1/2", DATA / "region.fa"), "--shard needs a genome; add -f FASTA"),
+        (("--shard", "1/2", DATA / "region.fa"), "--shard requires a genome; add -f FASTA"),
         (
             ("--shard", "1/2", "-f", DATA / "genome.fa", "--format", "narrowpeak"),
-            "q-values are known only when everything is scanned",
+            "--shard: q-values and narrowPeak require a complete scan",
         ),
     ],
 )

@@ -107,9 +107,9 @@ def test_old_option_names_still_work(run_here, windows, tmp_path):
 @pytest.mark.parametrize(
     ("outputs", "problem"),
     [
-        (("-o", "x.pt", "--json", "x.pt"), "x.pt: is named for two outputs"),
-        (("-o", "x.pt", "--plot", "./x.pt"), "x.pt: is named for two outputs"),
-        (("-o", "x.pt", "--json", "x.pt.ckpt"), "x.pt.ckpt: is named for two outputs"),
+        (("-o", "x.pt", "--json", "x.pt"), "x.pt: is given for two outputs"),
+        (("-o", "x.pt", "--plot", "./x.pt"), "x.pt: is given for two outputs"),
+        (("-o", "x.pt", "--json", "x.pt.ckpt"), "x.pt.ckpt: is given for two outputs"),
         (("-o", "t.pt", "--teacher", "t.pt"), "t.pt: is also an input"),
         (("-o", "x.pt", "--json", "t.pt", "--teacher", "CTCF", "--teacher", "t.pt"), "t.pt: is also an input"),
     ],
@@ -138,8 +138,8 @@ def test_background_windows_give_the_model_p_values(run, windows, tmp_path):
 
 
 def test_a_prefilter_is_trained(run_here, windows, tmp_path, monkeypatch):
-    monkeypatch.setattr("bertsnr_tools.train.prefilter.STEPS", 60)
-    monkeypatch.setattr("bertsnr_tools.train.prefilter.VARIANTS_PER_SITE", 1)
+    monkeypatch.setattr("bertsnr_tools.training.prefilter.STEPS", 60)
+    monkeypatch.setattr("bertsnr_tools.training.prefilter.VARIANTS_PER_SITE", 1)
     rng = random.Random(1)
     (tmp_path / "b.fa").write_text("".join(f">n{i}\n{''.join(rng.choices('ACGT', k=100))}\n" for i in range(300)))
     models = []

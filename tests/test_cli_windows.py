@@ -30,8 +30,8 @@ def test_skipped_sites_are_counted_and_strict_fails(run, genome, tmp_path):
     outcome = run("windows", "-f", genome, bed)
     assert outcome.status == 0 and outcome.out.count(">") == 1
     assert outcome.err == (
-        "bertsnr-windows: 4 of 5 sites skipped: 1 longer than the window, 1 on a sequence that the genome lacks, "
-        "1 off the end of its sequence, 1 with too many N around (see --max-n)\n"
+        "bertsnr-windows: 4 of 5 sites skipped: 1 longer than the window, 1 on a sequence that is not in the genome, "
+        "1 past the end of its sequence, 1 with too many N around (see --max-n)\n"
     )
     out = tmp_path / "out.fa"
     outcome = run("windows", "--strict", "-f", genome, "-o", out, bed)
@@ -70,9 +70,9 @@ def test_background_from_regions_with_the_gc_content_of_the_sites(run, genome, t
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("-c", 2), "-c, -b, --exclude and --gc need --background"),
-        (("--gc",), "-c, -b, --exclude and --gc need --background"),
-        (("--background", "-b", "-"), "standard input can be read only once"),
+        (("-c", 2), "-c, -b, --exclude and --gc require --background"),
+        (("--gc",), "-c, -b, --exclude and --gc require --background"),
+        (("--background", "-b", "-"), "standard input (-) is given twice, but can be read only once"),
     ],
 )
 def test_options_of_background_windows(run, genome, arguments, message):

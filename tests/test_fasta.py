@@ -147,7 +147,7 @@ def test_an_index_that_does_not_fit_is_an_error(genome, packed):
     Genome(name)
     os.rename(f"{name}.fai", f"{other}.fai")
     with pytest.raises(
-        DataError, match=r"other.fa.*: does not fit its index .*; delete .*other.fa.*.fai to rebuild it"
+        DataError, match=r"other.fa.*: does not match its index .*; delete .*other.fa.*.fai to rebuild it"
     ):
         Genome(str(other))
 
@@ -156,7 +156,7 @@ def test_a_line_of_an_index_that_does_not_fit_is_an_error(genome):
     Genome(str(genome))
     index = genome.parent / "genome.fa.fai"
     index.write_text(index.read_text().replace("chr1\t40000\t6\t", "chr1\t40000\t1\t"))
-    with pytest.raises(DataError, match=r"genome.fa: does not fit its index \(chr1:0-40000 is not sequence\)"):
+    with pytest.raises(DataError, match=r"genome.fa: does not match its index \(no valid sequence at chr1:0-40000\)"):
         Genome(str(genome)).fetch("chr1", 0, 40_000)
 
 

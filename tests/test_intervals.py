@@ -52,7 +52,7 @@ def test_text_that_is_not_a_region(text):
 
 
 def test_an_unknown_chromosome_gets_a_hint_and_no_guess():
-    with pytest.raises(UsageError, match=r"no sequence named 'chrX' in the genome \(it has X\)"):
+    with pytest.raises(UsageError, match=r"no sequence named 'chrX' in the genome \(it contains X\)"):
         parse_region("chrX:1-5", LENGTHS)
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bertsnr_tools"
-RULE = "errors log metrics <- io <- sequence <- models <- predict <- evaluate <- train motifs attention <- plots api"
-RULE += " <- cli"
+RULE = (
+    "errors log metrics <- io <- sequence <- models <- predict <- evaluation <- training motifs attention <- plots"
+    " <- api cli"
+)
 LAYERS = [layer.split() for layer in RULE.split(" <- ")]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {  # packages that are slow to import, or that not every installation has
-    "torch": ("models", "predict", "train", "attention", "api", "cli.options"),
-    "transformers": ("models.huggingface", "train.pretrain", "train.pretrain_tasks"),
+    "torch": ("models", "predict", "training", "attention", "api", "cli.options"),
+    "transformers": ("models.huggingface", "training.pretrain", "training.pretrain_tasks"),
     "pysam": ("io",),
     "pyBigWig": ("io.tracks",),
     "matplotlib": ("plots",),

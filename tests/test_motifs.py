@@ -236,7 +236,7 @@ def test_motif_of_a_name(tmp_path):
     path = str(tmp_path / "m.meme")
     write_motifs(path, MOTIFS)
     assert read_motif(path, "M3").id == "M3" and read_motif(path, "short").id == "A_1"
-    with pytest.raises(DataError, match="contains 5 motifs; expected exactly one named CTCF"):
+    with pytest.raises(DataError, match="contains 5 motifs; expected exactly one of them to be named CTCF"):
         read_motif(path, "CTCF")
     write_motifs(path, MOTIFS[:1])
     assert read_motif(path, "CTCF").id == "A_1"

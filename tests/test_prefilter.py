@@ -17,7 +17,7 @@ from bertsnr_tools.predict.scan import Scanner
 from bertsnr_tools.predict.thresholds import CallingRule
 from bertsnr_tools.sequence.encoding import encode
 from bertsnr_tools.sequence.windows import Windows, read_windows
-from bertsnr_tools.train.prefilter import train_prefilter
+from bertsnr_tools.training.prefilter import train_prefilter
 from conftest import DATA
 
 LETTERS = np.frombuffer(b"ACGT", dtype=np.uint8)
@@ -99,12 +99,12 @@ def test_a_prefilter_is_for_thresholds_from_the_default_of_its_model_up(filtered
     for rule in (CallingRule(default), CallingRule(0.9), CallingRule(0.1, min_call_level=0.9)):
         check_prefilter(filtered, rule)
     for rule in (CallingRule(default - 0.1), CallingRule(0.1, min_call_level=0.2)):
-        with pytest.raises(UsageError, match="the prefilter of TOY is for thresholds of at least 0.5"):
+        with pytest.raises(UsageError, match="the prefilter of TOY requires a threshold of at least 0.5"):
             check_prefilter(filtered, rule)
 
 
 def test_learning_keeps_the_calls(monkeypatch, tmp_path):
-    monkeypatch.setattr("bertsnr_tools.train.prefilter.STEPS", 1000)
+    monkeypatch.setattr("bertsnr_tools.training.prefilter.STEPS", 1000)
     model = load_model(find_model("CTCF"))
     model.prefilter, model.info.prefilter = None, {}
     cut = [
@@ -134,10 +134,10 @@ def test_command(run_here, tmp_path, toy_model_file):
         values = track.values("chr20", 1_000_000, 1_005_000, fillna=None)
     assert 0.5 < np.isnan(values).mean() < 1
     for words, problem in (
-        (["-m", toy_model_file], "--prefilter: TOY has no prefilter; train it with --prefilter"),
+        (["-m", toy_model_file], "--prefilter: TOY has no prefilter; leave out --prefilter, or train"),
         (
             ["-m", "CTCF", "-t", "0.4"],
-            "--prefilter: the prefilter of CTCF is for thresholds of at least 0.5 (0.4 given)",
+            "--prefilter: the prefilter of CTCF requires a threshold of at least 0.5 (got 0.4)",
         ),
     ):
         outcome = run_here("predict", "--prefilter", *words, DATA / "region.fa")

@@ -11,10 +11,10 @@ from bertsnr_tools.models.files import load_model, save_model
 from bertsnr_tools.models.pretrained import read_pretrained
 from bertsnr_tools.sequence.encoding import encode, vocabulary
 from bertsnr_tools.sequence.windows import Windows
-from bertsnr_tools.train.config import ModelDesign
+from bertsnr_tools.training.config import ModelDesign
 
 SEQUENCES = [b"ACGTTGCAAGCTTGACCACTAGAGGGCGCTATTGACCATT", b"TTTTTTTTTTTTAAAAAAAAAAAACCCCCCCCGGGGACGT"]
-# what DNABERT's configuration holds beside that of BERT
+# fields of DNABERT's configuration that BERT lacks
 EXTRA = {
     "num_rnn_layer": 1,
     "rnn": "lstm",
@@ -27,9 +27,9 @@ EXTRA = {
 }
 
 
-def write_dnabert(folder, k, pooler=True, kind="bin", words=None):
-    """A folder as the authors of DNABERT publish it, small and with random weights."""
-    folder.mkdir()
+def write_dnabert(directory, k, pooler=True, kind="bin", words=None):
+    """A directory as the authors of DNABERT publish it, small and with random weights."""
+    directory.mkdir()
     torch.manual_seed(k)
     config = {
         "vocab_size": 5 + 4**k,
@@ -41,24 +41,26 @@ def write_dnabert(folder, k, pooler=True, kind="bin", words=None):
         "layer_norm_eps": 1e-12,
         "type_vocab_size": 2,
     }
-    (folder / "config.json").write_text(json.dumps({**config, **EXTRA}))
-    (folder / "vocab.txt").write_text("\n".join(words or vocabulary(k)) + "\n")
+    (directory / "config.json").write_text(json.dumps({**config, **EXTRA}))
+    (directory / "vocab.txt").write_text("\n".join(words or vocabulary(k)) + "\n")
     weights = BertForMaskedLM(BertConfig(**config)).state_dict()
     weights = {name: value for name, value in weights.items() if "position_ids" not in name}
     if pooler:
         weights.update({"bert.pooler.dense.weight": torch.randn(48, 48) / 7, "bert.pooler.dense.bias": torch.randn(48)})
     weights["bert.embeddings.position_ids"] = torch.arange(64)[None]
-    if kind == "bin":  # of a time when layer norms had other names
+    if kind == "bin":  # old names of layer norms
         weights = {
             name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
             for name, value in weights.items()
         }
-        torch.save(weights, folder / "pytorch_model.bin")
+        torch.save(weights, directory / "pytorch_model.bin")
     else:
         from safetensors.torch import save_file
 
-        save_file({name: value.contiguous().clone() for name, value in weights.items()}, folder / "model.safetensors")
-    return folder
+        save_file(
+            {name: value.contiguous().clone() for name, value in weights.items()}, directory / "model.safetensors"
+        )
+    return directory
 
 
 def some_windows():
@@ -69,51 +71,51 @@ def some_windows():
 
 
 @pytest.mark.parametrize("k", [3, 4, 5, 6])
-def test_ids_are_those_of_the_tokenizer(tmp_path, k):
-    folder = write_dnabert(tmp_path / "d", k)
-    tokenizer = BertTokenizer.from_pretrained(folder, do_lower_case=False)
+def test_ids_equal_the_tokenizers(tmp_path, k):
+    directory = write_dnabert(tmp_path / "d", k)
+    tokenizer = BertTokenizer.from_pretrained(directory, do_lower_case=False)
     codes = np.stack([encode(text) for text in SEQUENCES])
     words = [" ".join(text.decode()[i : i + k] for i in range(len(text) - k + 1)) for text in SEQUENCES]
     assert token_ids(codes, k).tolist() == [tokenizer(text)["input_ids"] for text in words]
 
 
 @pytest.mark.parametrize("kind", ["bin", "safetensors"])
-def test_hidden_states_are_those_of_transformers(tmp_path, kind):
-    folder = write_dnabert(tmp_path / "d", 4, kind=kind)
-    pretrained = read_pretrained(str(folder))
+def test_hidden_states_equal_transformers(tmp_path, kind):
+    directory = write_dnabert(tmp_path / "d", 4, kind=kind)
+    pretrained = read_pretrained(str(directory))
     assert pretrained.k == 4 and "rnn" not in pretrained.config and "cls" not in " ".join(pretrained.weights)
     model = (
         ModelDesign("bertsnr", 4, pretrained)
         .model(ModelDesign("bertsnr", 4, pretrained).info("T", some_windows()))
         .eval()
     )
-    other = BertModel.from_pretrained(folder).eval()
+    other = BertModel.from_pretrained(directory).eval()
     with torch.inference_mode():
         ids = token_ids(some_windows().codes, 4)
-        own, theirs = model.encoder(input_ids=ids), other(input_ids=ids)
-        assert torch.allclose(own.last_hidden_state, theirs.last_hidden_state, atol=1e-5)
+        hidden, theirs = model.encoder(ids), other(input_ids=ids)
+        assert torch.allclose(hidden, theirs.last_hidden_state, atol=1e-5)
         if kind == "safetensors":
-            assert torch.allclose(own.pooler_output, theirs.pooler_output, atol=1e-5)
+            assert torch.allclose(model.encoder.pooler(hidden), theirs.pooler_output, atol=1e-5)
     # the model file then stands alone
     save_model(str(tmp_path / "t.pt"), model)
-    for path in folder.iterdir():
+    for path in directory.iterdir():
         path.unlink()
     again = load_model(str(tmp_path / "t.pt"))
     with torch.inference_mode():
         assert torch.equal(again(ids)[1], model(ids)[1])
 
 
-def test_a_vocabulary_in_another_order_is_put_in_ours(tmp_path):
+def test_a_vocabulary_in_another_order_is_reordered(tmp_path):
     words = vocabulary(3)
     shuffled = words[:5] + words[5:][::-1]
-    folder = write_dnabert(tmp_path / "d", 3, words=shuffled)
-    pretrained = read_pretrained(str(folder))
-    other = torch.load(folder / "pytorch_model.bin", weights_only=True)["bert.embeddings.word_embeddings.weight"]
+    directory = write_dnabert(tmp_path / "d", 3, words=shuffled)
+    pretrained = read_pretrained(str(directory))
+    other = torch.load(directory / "pytorch_model.bin", weights_only=True)["bert.embeddings.word_embeddings.weight"]
     table = pretrained.weights["embeddings.word_embeddings.weight"]
     assert all(torch.equal(table[words.index(word)], other[shuffled.index(word)]) for word in words)
 
 
-def test_modernbert_folder(tmp_path):
+def test_modernbert_directory(tmp_path):
     config = ModernBertConfig(
         vocab_size=69,
         hidden_size=32,
@@ -140,9 +142,7 @@ def test_modernbert_folder(tmp_path):
     other = ModernBertForMaskedLM.from_pretrained(tmp_path).eval()
     ids = token_ids(some_windows().codes, 3)
     with torch.inference_mode():
-        assert torch.allclose(
-            model.encoder(input_ids=ids).last_hidden_state, other.model(input_ids=ids).last_hidden_state, atol=1e-5
-        )
+        assert torch.allclose(model.encoder(ids), other.model(input_ids=ids).last_hidden_state, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -157,45 +157,48 @@ def test_modernbert_folder(tmp_path):
         (lambda d: (d / "config.json").write_text("{"), "config.json: "),
         (
             lambda d: (d / "config.json").write_text('{"model_type": "gpt2"}'),
-            "config.json: model_type is 'gpt2', needed is bert or modernbert",
+            "config.json: model_type is 'gpt2', expected bert or modernbert",
         ),
         (lambda d: (d / "pytorch_model.bin").unlink(), "pytorch_model.bin: no such file, nor model.safetensors"),
-        (lambda d: (d / "pytorch_model.bin").write_bytes(b"junk"), "pytorch_model.bin: holds no weights"),
-        (lambda d: (d / "model.safetensors").write_bytes(b"junk"), "model.safetensors: holds no weights"),
-        (lambda d: torch.save({"x": 1}, d / "pytorch_model.bin"), "pytorch_model.bin: holds more than tensors"),
-        (lambda d: torch.save({"x": torch.ones(1)}, d / "pytorch_model.bin"), "the token embedding has no rows"),
+        (lambda d: (d / "pytorch_model.bin").write_bytes(b"junk"), "pytorch_model.bin: is not a file of weights"),
+        (lambda d: (d / "model.safetensors").write_bytes(b"junk"), "model.safetensors: is not a file of weights"),
+        (lambda d: torch.save({"x": 1}, d / "pytorch_model.bin"), "pytorch_model.bin: contains more than tensors"),
+        (lambda d: torch.save({"x": torch.ones(1)}, d / "pytorch_model.bin"), "the token embedding has 0 rows"),
         (
             lambda d: change(d, lambda w: w.pop("bert.encoder.layer.1.output.dense.weight")),
             "weights of encoder.layer.1.output.dense.weight are missing",
         ),
         (
             lambda d: change(d, lambda w: w.update({"bert.encoder.layer.1.output.dense.bias": torch.ones(3)})),
-            "output.dense.bias have the shape (3,), needed is (48,)",
+            "output.dense.bias have the shape (3,), expected (48,)",
         ),
-        (lambda d: change(d, lambda w: w["bert.encoder.layer.1.output.dense.bias"].fill_(float("nan"))), "no numbers"),
+        (
+            lambda d: change(d, lambda w: w["bert.encoder.layer.1.output.dense.bias"].fill_(float("nan"))),
+            "weights are not finite",
+        ),
     ],
 )
-def test_bad_folders_are_refused(tmp_path, spoil, problem):
-    folder = write_dnabert(tmp_path / "d", 3)
-    spoil(folder)
+def test_bad_directories_are_refused(tmp_path, spoil, problem):
+    directory = write_dnabert(tmp_path / "d", 3)
+    spoil(directory)
     with pytest.raises(DataError) as error:
-        read_pretrained(str(folder))
+        read_pretrained(str(directory))
     assert problem in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such directory"):
         read_pretrained(str(tmp_path / "e"))
 
 
-def change(folder, spoil):
-    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+def change(directory, spoil):
+    weights = torch.load(directory / "pytorch_model.bin", weights_only=True)
     spoil(weights)
-    torch.save(weights, folder / "pytorch_model.bin")
+    torch.save(weights, directory / "pytorch_model.bin")
 
 
 def test_fine_tuning_from_the_command_line(run_here, tmp_path):
-    """The paper's recipe on a trained encoder, k from its vocabulary; without a pooler, one is made by chance."""
+    """The paper's recipe on a trained encoder, k from its vocabulary; without a pooler, one gets random weights."""
     import random
 
-    folder = write_dnabert(tmp_path / "d", 5, pooler=False)
+    directory = write_dnabert(tmp_path / "d", 5, pooler=False)
     rng = random.Random(1)
     lines = []
     for i in range(40):
@@ -205,7 +208,7 @@ def test_fine_tuning_from_the_command_line(run_here, tmp_path):
             f">w{i}::chr1:{i * 1000}-{i * 1000 + 40}(+) site={at}-{at + 9}\n{text[:at]}GATTACAGG{text[at + 9 :]}\n"
         )
     (tmp_path / "pos.fa").write_text("".join(lines))
-    outcome = run_here("train", "--encoder", folder, "--json", "r.json", "-o", "T.pt", "pos.fa")
+    outcome = run_here("train", "--encoder", directory, "--json", "r.json", "-o", "T.pt", "pos.fa")
     assert outcome.status == 0, outcome.err
     recipe = json.loads((tmp_path / "r.json").read_text())["recipe"]
     assert (
@@ -213,19 +216,19 @@ def test_fine_tuning_from_the_command_line(run_here, tmp_path):
         recipe["epochs"],
         recipe["patience"],
         recipe["weight_decay"],
-        recipe["average"],
+        recipe["ema_decay"],
     ) == (2e-4, 10, 3, 0.01, 0)
     model = load_model(str(tmp_path / "T.pt"))
     assert model.info.k == 5 and model.info.encoder["model_type"] == "bert"
-    again = run_here("train", "--encoder", folder, "--json", "r.json", "-o", "U.pt", "--name", "T", "pos.fa")
+    again = run_here("train", "--encoder", directory, "--json", "r.json", "-o", "U.pt", "--name", "T", "pos.fa")
     assert again.status == 0 and all(
         torch.equal(a, b)
         for a, b in zip(model.state_dict().values(), load_model(str(tmp_path / "U.pt")).state_dict().values())
     )
     for options, status, problem in (
-        (["-k", 3, "--encoder", folder], 2, "-k 3: the encoder in"),
-        (["--arch", "deepsnr", "--encoder", folder], 2, "neither -k nor --encoder"),
-        (["--encoder", tmp_path / "nothing"], 1, "no such folder"),
+        (["-k", 3, "--encoder", directory], 2, "-k 3: the encoder in"),
+        (["--arch", "deepsnr", "--encoder", directory], 2, "neither -k nor --encoder"),
+        (["--encoder", tmp_path / "nothing"], 1, "no such directory"),
     ):
         bad = run_here("train", *options, "-o", "V.pt", "pos.fa")
         assert bad.status == status and problem in bad.err and not (tmp_path / "V.pt").exists()

@@ -10,9 +10,9 @@ import torch
 from bertsnr_tools.models.bertsnr import token_ids
 from bertsnr_tools.models.pretrained import read_pretrained
 from bertsnr_tools.sequence.encoding import CLS, MASK, SEP, reverse_complement_codes
-from bertsnr_tools.train.pretrain import PretrainRun
-from bertsnr_tools.train.pretrain_data import batches, windows
-from bertsnr_tools.train.pretrain_tasks import IGNORED, mask_tokens
+from bertsnr_tools.training.pretrain import PretrainRun
+from bertsnr_tools.training.pretrain_data import batches, windows
+from bertsnr_tools.training.pretrain_tasks import IGNORED, mask_tokens
 from conftest import BIN, DATA
 
 GENOME = str(DATA / "genome.fa")
@@ -39,7 +39,7 @@ def test_windows_cover_the_sequence_once(tmp_path, monkeypatch):
 
 
 def test_batches_are_endless_and_reproducible(monkeypatch):
-    monkeypatch.setattr("bertsnr_tools.train.pretrain_data.POOL_WINDOWS", 300)
+    monkeypatch.setattr("bertsnr_tools.training.pretrain_data.POOL_WINDOWS", 300)
     one, other = (batches([GENOME], 60, 32, seed=1) for _ in range(2))
     for _ in range(120):  # several epochs of 85 kb
         batch = next(one)

@@ -23,7 +23,7 @@ def test_windows_agree_with_the_published_ones(tf):
 
 def test_a_shipped_model_on_chromosomes_it_was_not_trained_on():
     """The protocol of training, labels of neighbouring sites included, on the sites of the held-out chromosomes."""
-    from bertsnr_tools.evaluate import evaluate
+    from bertsnr_tools.evaluation import evaluate
     from bertsnr_tools.io.fasta import Genome
     from bertsnr_tools.io.intervals import read_bed
     from bertsnr_tools.models.device import Runtime

@@ -53,14 +53,14 @@ def test_the_model_file_keeps_it_and_nonsense_is_refused():
     info = ModelInfo("X", 3, 100, {}, 8, null=null.as_dict())
     again = NullDistribution.from_info(info)
     assert np.array_equal(again.scores, null.scores) and again.windows == 2000 and again.width == 100
-    with pytest.raises(UsageError, match="X has no p-values: it was trained without genomic background"):
+    with pytest.raises(UsageError, match="X does not report p-values: it was trained without genomic background"):
         NullDistribution.from_info(ModelInfo("X", 3, 100, {}, 8))
     for key in ("background", "natural"):  # now, and in files of earlier releases
-        with pytest.raises(UsageError, match="X has no p-values: fewer than 1,000 background windows were left"):
+        with pytest.raises(UsageError, match="X does not report p-values: it was trained with fewer than 1,000"):
             NullDistribution.from_info(ModelInfo("X", 3, 100, {}, 8, training={"data": {key: 152}}))
     bad = {"scores": [2.0, 1.0], "logs": [1, "a"], "width": 0, "windows": None}
     for key, value in bad.items():
-        with pytest.raises(DataError, match=r"m\.pt: null distribution of model X is not usable"):
+        with pytest.raises(DataError, match=r"m\.pt: the null distribution of model X is invalid"):
             NullDistribution.from_info(ModelInfo("X", 3, 100, {}, 8, null={**null.as_dict(), key: value}), "m.pt")
 
 
@@ -115,9 +115,9 @@ def test_calling_rules_of_a_network(toy_model):
     assert CallingRule.for_model(model, ("p", 0.2)) == CallingRule(low, low)
     assert CallingRule.for_model(model, ("q", 0.2)) == CallingRule(low, low, 0.2)
     assert CallingRule(0.5, high).lowest_call_level == high
-    with pytest.raises(UsageError, match="TOY is not a PWM; give a probability or p="):
+    with pytest.raises(UsageError, match="TOY is not a PWM; expected a probability or p=P"):
         CallingRule.for_model(model, ("score", 9.0))
-    with pytest.raises(UsageError, match="TOY has no p-values"):
+    with pytest.raises(UsageError, match="TOY does not report p-values"):
         CallingRule.for_model(toy_model, ("q", 0.1))
 
 
@@ -139,5 +139,5 @@ def test_thresholds_as_text():
         ("score", -2.0),
     ]
     for text in ("1", "p=0", "q=nan", "score=inf", "x=0.5", "p=", ""):
-        with pytest.raises(UsageError, match="is not P, p=P or q=Q"):
+        with pytest.raises(UsageError, match="expected P, p=P, q=Q"):
             parse_threshold(text)

@@ -38,14 +38,14 @@ def test_bigwig_is_read_by_another_reader(tmp_path):
             assert np.array_equal(file.values(place.chrom, place.start, place.end, fillna=None), values, equal_nan=True)
 
 
-def test_bigwig_refuses_overlapping_and_missing_values(tmp_path):
+def test_bigwig_rejects_overlapping_and_missing_values(tmp_path):
     path = tmp_path / "t.bw"
     path.write_text("old")
     one = (Interval("c", 0, 5), np.ones(5))
     for tracks, problem in (
         ([one, (Interval("c", 4, 6), np.ones(2))], "c:4-5 has several values"),
-        ([(Interval("c", 0, 5), np.full(5, NAN))], "has no values"),
-        ([], "has no values"),
+        ([(Interval("c", 0, 5), np.full(5, NAN))], "no scored bases"),
+        ([], "no scored bases"),
     ):
         with pytest.raises(DataError, match=problem):
             write_bigwig(str(path), tracks)

@@ -12,14 +12,14 @@ from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.predict.significance import log_odds, window_call_levels
 from bertsnr_tools.sequence.encoding import reverse_complement_codes
 from bertsnr_tools.sequence.windows import Windows, site_width
-from bertsnr_tools.train.checkpoint import Checkpoint, digest
-from bertsnr_tools.train.config import PAPER, ModelDesign, Recipe, default_epochs, default_swap_fraction
-from bertsnr_tools.train.cross_validation import cross_validate
-from bertsnr_tools.train.data import TrainingInputs, seed_of, split_data, swap_sites
-from bertsnr_tools.train.distillation import teacher_targets
-from bertsnr_tools.train.fit import fit, validate
-from bertsnr_tools.train.optimization import adamw, scheduled_rate, two_task_loss
-from bertsnr_tools.train.run import TrainingRun, train_model
+from bertsnr_tools.training.checkpoint import Checkpoint, digest
+from bertsnr_tools.training.config import PAPER, ModelDesign, Recipe, default_epochs, default_swap_fraction
+from bertsnr_tools.training.cross_validation import cross_validate
+from bertsnr_tools.training.data import TrainingInputs, seed_of, split_data, swap_sites
+from bertsnr_tools.training.distillation import teacher_targets
+from bertsnr_tools.training.fit import fit, validate
+from bertsnr_tools.training.optimization import adamw, scheduled_rate, two_task_loss
+from bertsnr_tools.training.run import TrainingRun, train_model
 
 CPU = torch.device("cpu")
 
@@ -249,7 +249,7 @@ def test_the_loss_is_the_weighted_sum_of_two_cross_entropies():
 def test_early_stopping(checkpoint, monkeypatch):
     windows = toy_windows(20)
     data = split(windows, val_fraction=0.2)
-    monkeypatch.setattr("bertsnr_tools.train.fit.aupr", lambda labels, scores: 0.5)
+    monkeypatch.setattr("bertsnr_tools.training.fit.aupr", lambda labels, scores: 0.5)
     result = fit("toy", ModelDesign(), Recipe(epochs=9, patience=2), data, CPU, checkpoint)
     assert len(result.history) == 3
 
@@ -365,7 +365,7 @@ def test_teachers_find_the_hard_negatives_without_a_first_model(monkeypatch):
     background = background_windows(300)
     run = training_run(windows, background=background, teachers=teachers, epochs=1, hard_negatives=True)
     fits = []
-    monkeypatch.setattr("bertsnr_tools.train.run.fit", lambda *arguments: fits.append(1) or fit(*arguments))
+    monkeypatch.setattr("bertsnr_tools.training.run.fit", lambda *arguments: fits.append(1) or fit(*arguments))
     checkpoint = Checkpoint()
     run.train(checkpoint)
     assert len(fits) == 1

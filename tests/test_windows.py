@@ -112,13 +112,13 @@ def test_read_windows(tmp_path):
     ("text", "positive", "problem"),
     [
         (">a\nACGTACGT\n", True, "record 'a' has no site=a-b in its header"),
-        (">a site=1-4\nACGTACGT\n", False, "record 'a' has site= in its header; expected a negative"),
+        (">a site=1-4\nACGTACGT\n", False, "record 'a' has site=a-b in its header; expected a negative"),
         (">a site=1-4\nACGTACGT\n>b site=1-4\nACGT\n", True, "record 'b' is 4 bp; expected 8 bp"),
         (">a site=4-9\nACGTACGT\n", True, "site is '4-9'; expected a-b with 0 <= a < b <= 8"),
         (">a site=4-4\nACGTACGT\n", True, "site is '4-4'"),
         (">a site=x\nACGTACGT\n", True, "site is 'x'"),
         (">a site=1-3\nACGTACGT\n", True, "site 1-3 is shorter than a token of 3"),
-        (">a site=0-2\nAC\n", True, "less than a token of 3 bp"),
+        (">a site=0-2\nAC\n", True, "shorter than a token of 3 bp"),
     ],
 )
 def test_bad_windows(tmp_path, text, positive, problem):

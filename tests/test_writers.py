@@ -74,5 +74,5 @@ def test_files_of_base_scores_are_named_by_the_models():
         SignalFile(1, "--bedgraph", "x/B_C.bg"),
     ]
     assert signal_files({"--bigwig": "s.bw"}, ["A"]) == [SignalFile(0, "--bigwig", "s.bw")]
-    with pytest.raises(UsageError, match="--bigwig s.bw: with 2 models the file name needs {} for their names"):
+    with pytest.raises(UsageError, match="--bigwig s.bw: with 2 models, put {} into the file name for their names"):
         signal_files({"--bigwig": "s.bw"}, ["A", "B"])

@@ -21,7 +21,7 @@ allowed() {
         $1 == "chr2" { print $1, 0, 95000000; print $1, 98500000, $2 }' "$1.fai"
 }
 
-# CTCF: matches of JASPAR 2018's motif in CTCF peaks of any of three cell lines, with p < 1e-5 or the best of their peak;
+# CTCF: matches of JASPAR 2018's motif in CTCF peaks of any of three cell lines, p < 1e-5 or the best of their peak;
 # and matches at JASPAR's sites on hg38 whose sequence is not among them
 hg19=$data/genome/hg19.sparse.fa.gz
 zcat "$data"/peaks/encode_awg.*.ctcf.hg19.bed.gz | sort -k1,1 -k2,2n | bedtools merge > ctcf.peaks.bed
@@ -50,7 +50,8 @@ awk '/^>/ { header = $0; split($0, parts, "site="); from = parts[2] + 0; next } 
     FNR == NR { seen[word] = 1 }
     FNR == NR || !(word in seen) { print header; print }' CTCF.hg19.fa CTCF.hg38.fa > CTCF.windows.fa
 allowed "$hg19" > allowed.bed
-bertsnr windows --background -c 50 -b allowed.bed --exclude every.peaks.bed -f "$hg19" CTCF.hg19.bed > CTCF.background.fa
+bertsnr windows --background -c 50 -b allowed.bed --exclude every.peaks.bed -f "$hg19" CTCF.hg19.bed \
+    > CTCF.background.fa
 # three teachers, and the model that is distilled from them
 common=(--background CTCF.background.fa --hard-negatives --val-chroms chr8,chr10 --resume CTCF.windows.fa)
 bertsnr train -o CTCF.1.pt "${common[@]}"
@@ -66,8 +67,8 @@ import torch
 from bertsnr_tools.models.files import load_model, save_model
 from bertsnr_tools.predict.significance import NullDistribution, window_call_levels
 from bertsnr_tools.sequence.windows import loci, read_windows
-from bertsnr_tools.train.config import Recipe
-from bertsnr_tools.train.data import TrainingInputs, split_data
+from bertsnr_tools.training.config import Recipe
+from bertsnr_tools.training.data import TrainingInputs, split_data
 
 positives = read_windows("CTCF.windows.fa", True, 3)
 background = read_windows("CTCF.background.fa", False, 3)

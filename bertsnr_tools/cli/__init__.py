@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from .. import __version__
-from ..errors import BertsnrError
+from ..errors import BertsnrError, is_out_of_device_memory
 
-COMMANDS = {  # in the order of a project; each is a module of this package with a function of the same name
+COMMANDS = {  # in the order of use; each is a module of this package with a function of the same name
     "windows": "cut labelled windows around known sites",
-    "shuffle": "shuffle sequences and preserve their k-mer counts",
-    "pretrain": "pretrain an encoder for several models",
+    "shuffle": "shuffle sequences, preserving their k-mer counts",
+    "pretrain": "pretrain an encoder from which models can be trained",
     "train": "train a model on windows",
     "predict": "call binding sites with trained models",
     "evaluate": "evaluate models on labelled windows",
@@ -46,7 +46,7 @@ class _Commands(click.Group):
 
             close = difflib.get_close_matches(args[0], COMMANDS, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            message = f"no command {args[0]!r}{hint} (commands: {', '.join(COMMANDS)})"
+            message = f"no such command {args[0]!r}{hint} (commands: {', '.join(COMMANDS)})"
             raise click.UsageError(message, ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -121,7 +121,7 @@ def _explain(error: BaseException, program: str) -> _Explained | None:
         return _Explained(f"{path}: {file}{error.strerror or error}", 1)
     if isinstance(error, MemoryError):
         return _Explained(f"{path}: out of memory", 1)
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, by name because torch may not be imported
+    if isinstance(error, RuntimeError) and is_out_of_device_memory(error):
         return _Explained(f"{path}: out of GPU memory; reduce --batch-size or use --device cpu", 1)
     return None
 

@@ -37,14 +37,14 @@ class Figures(NamedTuple):
     "-o",
     "--output",
     metavar="FILE",
-    help="Write the values to FILE.  [default: standard output, or none with another output]",
+    help="Write the values to FILE.  [default: standard output; none if another output is given]",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["bedgraph", "tsv"]),
     default="bedgraph",
-    help="A line for each run of equal values, or a row for each record.",
+    help="Write a line for each run of equal values, or a table with a row for each record.",
 )
 @click.option("--bigwig", metavar="FILE", help="Write the values as bigWig.")
 @click.option("--layer", type=click.IntRange(1), metavar="INT", help="Layer, counted from 1.  [default: the last]")
@@ -52,17 +52,17 @@ class Figures(NamedTuple):
 @click.option(
     "--plot",
     metavar="FILE",
-    help="Draw one record over its letters, or several aligned ones as a heat map, in FILE.png, .pdf or .svg.",
+    help="Plot one record over its letters, or several aligned ones as a heat map, to FILE.png, .pdf or .svg.",
 )
 @click.option(
     "--motif",
     metavar="MEME",
-    help="Draw a motif below the one record of --plot: the motif named as the model, or the only one.",
+    help="With --plot of one record: draw a motif below it, the one named like the model or the only one.",
 )
 @click.option(
-    "--plot-layers", metavar="FILE", help="Draw all layers and heads for one record, in FILE.png, .pdf or .svg."
+    "--plot-layers", metavar="FILE", help="Plot all layers and heads of one record to FILE.png, .pdf or .svg."
 )
-@click.option("--html", metavar="FILE", help="Write a page to explore all layers and heads for one record.")
+@click.option("--html", metavar="FILE", help="Write an interactive page of all layers and heads of one record.")
 @options.step
 @options.runtime()
 def attn(
@@ -82,9 +82,9 @@ def attn(
 ) -> None:
     """Show which bases a model attends to.
 
-    The attention from the [CLS] token, on which the decision for the whole sequence rests, to the k-mers is summed over
-    the heads of a layer; a base gets the mean over the k-mers that cover it. FASTA (- is standard input) is read in its
-    own direction; the values of records named chrom:from-to are placed on the chromosome.
+    Output is the attention from [CLS], the token from which the sequence score is computed, to each k-mer, summed over
+    the heads of a layer. The value of a base is the mean over the k-mers that cover it. FASTA (- is standard input) is
+    read on the forward strand; values of records named chrom:from-to are reported in chromosome coordinates.
 
     \b
     Examples:
@@ -101,7 +101,7 @@ def attn(
     output = output or (None if bigwig or any(figures) else "-")
     check_outputs([output, bigwig, *figures], [sequences, model, motif])
     if motif and not plot:
-        raise UsageError("--motif needs --plot FILE")
+        raise UsageError("--motif requires --plot FILE")
     for path in filter(None, (plot, plot_layers)):
         check_plot(path, logos=bool(motif))
     if bigwig:
@@ -125,7 +125,7 @@ def attn(
         profiles = only_profile(profiles, maps or "--motif", sequences, as_map=bool(maps))
     kept: list[Profile] = []
     writer = profile_writer(output, form, bigwig, sequences)
-    with writer as write, progress("attending", None, "records") as bar:
+    with writer as write, progress("attention", None, "records") as bar:
         for profile in profiles:
             write(profile)
             if any(figures):

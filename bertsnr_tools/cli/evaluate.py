@@ -16,7 +16,7 @@ from . import options
     multiple=True,
     required=True,
     metavar="MODEL",
-    help="Model file, name of a shipped model, or file of PWMs (MEME, JASPAR); repeat to compare several.",
+    help="Model file, name of a shipped model, or motif file (MEME, JASPAR); repeat to compare several.",
 )
 @options.output
 @click.option(
@@ -24,12 +24,16 @@ from . import options
     type=click.IntRange(0, 100_000),
     default=0,
     metavar="INT",
-    help="Add 95 % intervals from this number of resamplings of the windows.",
+    help="Add 95 % intervals from INT bootstrap samples of the windows.",
 )
-@click.option("--json", "report", metavar="FILE", help="Write the metrics to FILE as JSON, too.")
-@click.option("--plot", metavar="FILE", help="Draw ROC and precision-recall curves over bases: FILE.png, .pdf or .svg.")
+@click.option("--json", "report", metavar="FILE", help="Also write the metrics to FILE as JSON.")
 @click.option(
-    "--heatmap", metavar="FILE", help="Draw AUPR over bases of every model on every data set: FILE.png, .pdf or .svg."
+    "--plot", metavar="FILE", help="Plot ROC and precision-recall curves over bases to FILE.png, .pdf or .svg."
+)
+@click.option(
+    "--heatmap",
+    metavar="FILE",
+    help="Plot the AUPR over bases of each model on each data set to FILE.png, .pdf or .svg.",
 )
 @options.threshold
 @options.seed
@@ -46,11 +50,11 @@ def evaluate(
     seed: int,
     runtime: options.RuntimeOptions,
 ) -> None:
-    """Measure models on labelled windows.
+    """Evaluate models on labelled windows.
 
-    Every FASTA file is a data set: windows with sites as `bertsnr windows` writes them (site=a-b in the header), and
-    windows without. Output is a tab-separated table with a line for each model and data set: accuracy, precision,
-    recall, F1, AUC and AUPR over bases, then over windows.
+    Each FASTA file is a data set: windows with sites, as written by `bertsnr windows` (site=a-b in the header), and
+    windows without sites. Output is a tab-separated table with one line for each model and data set: accuracy,
+    precision, recall, F1, AUC and AUPR over bases, then over windows.
 
     \b
     Examples:
@@ -62,7 +66,7 @@ def evaluate(
     from ..plots.style import check_plot
 
     if data.count("-") > 1:
-        raise UsageError("standard input (-) is given twice; it can be read only once")
+        raise UsageError("standard input (-) is given twice, but can be read only once")
     check_outputs([output, report, plot, heatmap], [*data, *models])
     for path in (plot, heatmap):
         if path:
@@ -70,7 +74,7 @@ def evaluate(
 
     import json
 
-    from ..evaluate import Bootstrap, evaluate_files, table_lines
+    from ..evaluation import Bootstrap, evaluate_files, table_lines
     from ..log import progress
     from ..models.registry import load_models
 

@@ -20,10 +20,10 @@ SHIPPED = "models.json"  # beside the shipped weights: their rows, so that torch
 def models(names: tuple[str, ...], output: str) -> None:
     """List the shipped models, or describe model files.
 
-    Output is a table (TSV): name, bases in a token, length of the windows, median width of the training sites, call
-    threshold on the base probability, number of positive and background windows in training, areas under the
-    precision-recall curve over bases and over windows on the validation windows, whether the model reports p-values,
-    whether it has a prefilter, and its file. An unknown value is a dash.
+    Output is a table (TSV): name, k (bases per token), window length, median width of the training sites, base
+    probability above which bases are called, number of positive and of background windows in training, AUPR over bases
+    and over windows of the validation data, whether the model reports p-values, whether it has a prefilter, and its
+    file. Unknown values are -.
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def _read_properties(file: str) -> dict[str, str]:
 
 
 def properties(info: ModelInfo) -> dict[str, str]:
-    """The columns of a model but for its file, as text."""
+    """The columns of a model except its file, as text."""
     data, metrics = info.training.get("data", {}), info.training.get("validation", {})
     auprs = {level: metrics.get(level, {}).get("aupr") for level in ("nucleotide", "sequence")}
     return {
@@ -65,7 +65,7 @@ def properties(info: ModelInfo) -> dict[str, str]:
         "site_width": str(info.site_width),
         "threshold": f"{info.threshold:g}",
         "positives": str(data.get("positives", "-")),
-        "natural": str(data.get("natural", "-")),  # the name in model files
+        "natural": str(data.get("background", data.get("natural", "-"))),  # the name in files of 0.1.0
         **{f"{level}_aupr": "-" if value is None else f"{value:.4f}" for level, value in auprs.items()},
         "p_values": "yes" if info.null else "no",
         "prefilter": "yes" if info.prefilter else "no",

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     "models",
     multiple=True,
     metavar="MODEL",
-    help="Model or PWMs to call the bases of FASTA with; repeat for several motifs.",
+    help="Call the bases of FASTA with this model or motif file; repeat for several motifs.",
 )
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
-    help="Write the motifs to FILE.  [default: standard output; none with --compare, which prints its table there]",
+    help="Write the motifs to FILE.  [default: standard output; with --compare, whose table goes there, none]",
 )
 @click.option(
     "--width",
     type=click.IntRange(3, 1000),
     metavar="BP",
-    help="Width of the motifs.  [default: the median site: of the model's training, of the name in BED, or of the "
+    help="Width of the motifs.  [default: the median site width in the model's training, in BED by name, or in the "
     "labels]",
 )
 @click.option(
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     metavar="FRACTION",
     help="Minimum fraction of an instance that must be called.",
 )
-@click.option("--every", is_flag=True, help="Take every instance of a sequence, not only one.")
-@click.option("--forward", is_flag=True, help="Score FASTA records only in their own direction.")
+@click.option("--every", is_flag=True, help="Use every instance in a sequence, not only one.")
+@click.option("--forward", is_flag=True, help="Score only the forward strand of FASTA records.")
 @options.threshold
 @options.step
 @click.option(
@@ -54,19 +54,19 @@ if TYPE_CHECKING:
     "form",
     type=click.Choice(["meme", "jaspar"]),
     default="meme",
-    help="Probabilities (MEME) or counts (JASPAR).",
+    help="Write probabilities (meme) or counts (jaspar).",
 )
 @click.option("--instances", metavar="FILE", help="Write the instances to FILE.bed or FILE.fa, optionally .gz.")
 @click.option(
     "--logo",
     metavar="FILE",
-    help="Draw the logos in FILE.png, .pdf or .svg; with --compare, aligned with their best matches.",
+    help="Plot the logos to FILE.png, .pdf or .svg; with --compare, aligned with their best matches.",
 )
 @click.option(
     "--compare",
     metavar="FILE|jaspar|jasparYEAR",
-    help="Print a table of similar motifs in a MEME or JASPAR file, or among the vertebrates of the latest or another "
-    "JASPAR release.",
+    help="Print a table of similar motifs from a MEME or JASPAR file, or from the vertebrate motifs of the latest or "
+    "another JASPAR release.",
 )
 @options.strict
 @options.runtime()
@@ -88,12 +88,11 @@ def motifs(
     strict: bool,
     runtime: options.RuntimeOptions,
 ) -> None:
-    """Make motifs of called sites.
+    """Make motifs from called sites.
 
-    Input is BED of called sites, one motif for each name, with their sequence (-f: a genome, or the FASTA that was
-    scanned); or FASTA, whose bases are called by a model (-m) or, without one, labelled by `bertsnr windows`. - is
-    standard input. In every sequence, the first stretch that is sufficiently called gives one instance, cut to the
-    motif's width around its middle.
+    Input is BED of called sites with their sequence (-f: a genome, or the scanned FASTA), one motif for each name; or
+    FASTA, called by a model (-m) or labelled by `bertsnr windows`. - is standard input. Each sequence gives one
+    instance: the first stretch of which at least --coverage is called, trimmed to the motif's width around its middle.
 
     \b
     Examples:
@@ -110,7 +109,7 @@ def motifs(
     from ..plots.style import check_plot
 
     if fasta and models:
-        raise UsageError("-f and -m exclude each other: sites of a BED file are called already")
+        raise UsageError("-f and -m exclude each other: the sites in a BED file are already called")
     output = output or (None if compare else "-")
     target_file = compare if compare and not comparison.is_jaspar(compare) else None
     check_outputs([output, instances, logo], [source, fasta, target_file, *models])

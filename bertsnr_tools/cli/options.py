@@ -1,4 +1,4 @@
-"""Options that several commands share: each is spelled here, once."""
+"""Options that several commands share, each defined once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEPRECATED = {"--natural": "--background-ratio", "--val-share": "--val-fraction"
 
 
 class Command(click.Command):
-    """A command whose help groups the shared options and whose options keep their deprecated names."""
+    """A command that groups the shared options in its help and accepts deprecated option names."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = {name for param in self.params for name in param.opts}
@@ -83,7 +83,7 @@ def command(function: Callable[..., None]) -> click.Command:
     run.__click_params__ = []  # type: ignore[attr-defined]
     for decorate in (
         click.version_option(__version__, "-V", "--version", message="bertsnr_tools %(version)s"),
-        click.option("--debug", is_flag=True, help="As -v, with a traceback for errors."),
+        click.option("--debug", is_flag=True, help="Like -v, with a traceback for errors."),
         click.option("-v", "--verbose", is_flag=True, help="Print details on stderr."),
         click.option("-q", "--quiet", is_flag=True, help="Print only errors on stderr."),
     ):
@@ -96,14 +96,14 @@ def command(function: Callable[..., None]) -> click.Command:
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """The options of a command that say where and how models are run; `build` imports torch.
+    """Where and how a command runs its models; `build` imports torch.
 
     Attributes
     ----------
     device : "auto", "cpu", "cuda" or "cuda:N"; several names are separated by commas
     precision : "auto", "fp32", "bf16" or "fp16"
     threads : CPU threads; None for all CPUs that the process may use
-    batch_size : windows in a forward pass at most
+    batch_size : maximum number of windows in a forward pass
     """
 
     device: str
@@ -136,13 +136,13 @@ def runtime(*, several_devices: bool = False, training: bool = False) -> Callabl
 
     Parameters
     ----------
-    several_devices : take several GPUs, separated by commas
-    training : leave out --batch-size, which a training command defines itself, and fp16, in which no model is trained
+    several_devices : accept several GPUs, separated by commas
+    training : leave out --batch-size, which a training command defines itself, and fp16, which is for inference only
     """
     shared = [
         _devices if several_devices else _device,
         _training_precision if training else _precision,
-        _threads,
+        _training_threads if training else _threads,
     ]
     if not training:
         shared.insert(0, _batch_size)
@@ -161,7 +161,7 @@ def runtime(*, several_devices: bool = False, training: bool = False) -> Callabl
 
 
 class Threshold(click.ParamType):
-    """A probability, or a kind of `kinds`, `=` and a number; see `predict.thresholds.base_threshold`."""
+    """A probability, or one of `kinds`, `=` and a number; see `predict.thresholds.base_threshold`."""
 
     name = "threshold"
 
@@ -177,10 +177,8 @@ class Threshold(click.ParamType):
         known = kind in self.kinds if equals else True
         if known and (math.isfinite(number) if kind == "score" else 0 < number < 1):
             return kind or "probability", number
-        fractions = ", ".join(f"{kind}= with one" for kind in self.kinds if kind != "score")
-        self.fail(
-            f"{value!r} is not a number between 0 and 1, {fractions}, or score= with a number", parameter, context
-        )
+        forms = ", ".join(["P", *(f"{kind}={kind.upper()}" for kind in self.kinds if kind != "score")])
+        self.fail(f"{value!r}: expected {forms} (numbers between 0 and 1) or score=BITS", parameter, context)
 
 
 class Shard(click.ParamType):
@@ -191,7 +189,7 @@ class Shard(click.ParamType):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            self.fail(f"{value!r} is not a shard; give I/N with 1 <= I <= N, such as 2/7", parameter, context)
+            self.fail(f"{value!r} is not a shard; expected I/N with 1 <= I <= N, such as 2/7", parameter, context)
         return int(match[1]), int(match[2])
 
 
@@ -200,19 +198,19 @@ output = click.option(
     "--output",
     default="-",
     metavar="FILE",
-    help="Write to FILE, atomically; .gz is compressed with bgzip. - is standard output.",
+    help="Write to FILE, atomically, with bgzip if its name ends in .gz; - is standard output.",
 )
-fasta = click.option("-f", "--fasta", metavar="FASTA", help="Genome: FASTA, plain or bgzip; a missing index is built.")
+fasta = click.option("-f", "--fasta", metavar="FASTA", help="Genome FASTA, plain or bgzip; a missing index is built.")
 window = click.option(
-    "-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Length of a window."
+    "-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Window length."
 )
 threshold = click.option(
     "-t",
     "--threshold",
     type=Threshold("p", "score"),
     metavar="P|p=P|score=BITS",
-    help="Call bases with a probability above P, or with a p-value below P; for PWMs, call matches with a p-value "
-    "below P or a score above BITS.  [default: the model's own]",
+    help="Call bases with a probability above P or a p-value below P; for PWMs, matches with a p-value below P or a "
+    "score above BITS.  [default: the model's own]",
 )
 step = click.option(
     "-s",
@@ -225,19 +223,18 @@ exclude = click.option(
     "--exclude",
     multiple=True,
     metavar="BED",
-    help="Draw no background window that overlaps these intervals, such as peaks; may be repeated.",
+    help="Exclude these intervals, such as peaks, from background windows; may be repeated.",
 )
 seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Random seed.")
-strict = click.option("--strict", is_flag=True, help="Fail when anything is skipped.")
+strict = click.option("--strict", is_flag=True, help="Fail if anything is skipped.")
 _batch_size = click.option(
     "--batch-size",
     type=click.IntRange(1, 1_000_000),
     default=1024,
     metavar="INT",
-    help="Maximum number of windows in a batch; reduced on a CPU and where GPU memory is short. "
-    "Does not change the result.",
+    help="Maximum number of windows in a batch; reduced on a CPU or if GPU memory runs out. Does not affect results.",
 )
-_PRECISION_HELP = "Arithmetic of the model; auto is bf16 where the hardware supports it."
+_PRECISION_HELP = "Floating-point precision; auto is bf16 where the hardware supports it, else fp32."
 _precision = click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", help=_PRECISION_HELP
 )
@@ -251,13 +248,20 @@ _threads = click.option(
     metavar="INT",
     help="CPU threads.  [default: all CPUs that the process may use]",
 )
+_training_threads = click.option(
+    "-@",
+    "--threads",
+    type=click.IntRange(1, 4096),
+    metavar="INT",
+    help="CPU threads.  [default: all CPUs that the process may use, but 1 for the small networks of `train`]",
+)
 
 
 def _check_device(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Refuse an impossible device name before torch is imported."""
+    """Reject an invalid device name before torch is imported."""
     base, colon, number = value.partition(":")
     if base not in ("auto", "cpu", "cuda") or colon and (base != "cuda" or not number.isdigit()):
-        raise click.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:N")
+        raise click.BadParameter(f"{value!r} is not a device; expected auto, cpu, cuda or cuda:N")
     return value
 
 
@@ -267,17 +271,17 @@ def _check_devices(context: click.Context, parameter: click.Parameter, value: st
     for name in names:
         _check_device(context, parameter, name)
     if len(names) > 1 and (len(set(names)) < len(names) or not all(name.startswith("cuda:") for name in names)):
-        raise click.BadParameter(f"{value!r}: several devices are given as cuda:N,cuda:N, each once")
+        raise click.BadParameter(f"{value!r}: list several GPUs as cuda:0,cuda:1, each only once")
     return value
 
 
 _device = click.option(
-    "--device", default="auto", metavar="DEVICE", callback=_check_device, help="auto, cpu, cuda or cuda:N."
+    "--device", default="auto", metavar="DEVICE", callback=_check_device, help="Device: auto, cpu, cuda or cuda:N."
 )
 _devices = click.option(
     "--device",
     default="auto",
     metavar="DEVICE",
     callback=_check_devices,
-    help="auto, cpu, cuda or cuda:N, or several GPUs: cuda:0,cuda:1.",
+    help="Device: auto, cpu, cuda or cuda:N, or several GPUs such as cuda:0,cuda:1.",
 )

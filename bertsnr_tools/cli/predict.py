@@ -15,7 +15,7 @@ from . import options
     "models",
     multiple=True,
     metavar="MODEL",
-    help="Model file, name of a shipped model, or file of PWMs (MEME, JASPAR); repeat to scan with several.",
+    help="Model file, name of a shipped model, or motif file (MEME, JASPAR); repeat to scan with several.",
 )
 @options.fasta
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
@@ -25,7 +25,7 @@ from . import options
     "regions",
     multiple=True,
     metavar="REGION",
-    help="chrom or chrom:from-to, 1-based; may be repeated.",
+    help="Region to scan: chrom or chrom:from-to, 1-based; may be repeated.",
 )
 @options.output
 @click.option(
@@ -35,35 +35,35 @@ from . import options
     help="Output format.  [default: narrowpeak if the name of -o ends in .narrowPeak, else bed]",
 )
 @click.option("--rgb", type=click.Choice(["strand", "score"]), default="strand", help="Colour of sites in bed9.")
-@click.option("--track", metavar="GENOME", help="Start with a track line for the UCSC browser's GENOME, such as hg38.")
+@click.option("--track", metavar="GENOME", help="Start with a track line for this UCSC genome, such as hg38.")
 @click.option(
     "-t",
     "--threshold",
     type=options.Threshold("p", "q", "score"),
     metavar="P|p=P|q=Q|score=BITS",
-    help="Call bases with a probability above P, sites with a p-value below P or a false discovery rate of at most Q, "
-    "or matches of PWMs with a score above BITS.  [default: the model's own]",
+    help="Call bases with a probability above P, sites with a p-value below P or a q-value of at most Q, or PWM "
+    "matches with a score above BITS.  [default: the model's own]",
 )
 @click.option(
     "--bigwig",
     metavar="FILE",
-    help="Write base probabilities, the maximum of both strands, as bigWig; with several models, {} in FILE stands for "
-    "their names.",
+    help="Write base probabilities, the maximum of both strands, as bigWig; with several models, {} in FILE is "
+    "replaced by their names.",
 )
 @click.option("--bigwig-plus", metavar="FILE", help="Write base probabilities of the forward strand as bigWig.")
 @click.option("--bigwig-minus", metavar="FILE", help="Write base probabilities of the reverse strand as bigWig.")
-@click.option("--bedgraph", metavar="FILE", help="As --bigwig, but bedGraph, in the order of the input.")
+@click.option("--bedgraph", metavar="FILE", help="Like --bigwig, but as bedGraph, in the order of the input.")
 @click.option(
     "--shard",
     type=options.Shard(),
     metavar="I/N",
-    help="Scan the I-th of N equal parts of the genome or its regions; concatenated shards equal the unsharded output.",
+    help="Scan the I-th of N equal parts of the genome or the regions; concatenated shards equal the unsharded output.",
 )
 @click.option(
     "--prefilter",
     is_flag=True,
-    help="Score only windows that the models' prefilters let pass: several times as fast, at most 1 % of calls lost; "
-    "other windows have no base probabilities.",
+    help="Score only windows that pass the models' prefilters: several times faster, loses at most 1 % of calls; "
+    "other windows get no base probabilities.",
 )
 @options.step
 @options.strict
@@ -91,15 +91,16 @@ def predict(
 ) -> None:
     """Call binding sites on both strands.
 
-    Input is FASTA (- is standard input; gzip is fine), or regions of an indexed genome: -f with -b or -r, or all of it.
-    Output is BED6 in the order of the input: chrom, start, end, the model's name, score (1000 times the mean base
-    probability), strand. Records named chrom:from-to get the coordinates of their chromosome. N is never called. A site
-    belongs to the region that contains its middle; regions of a genome are read with their context.
+    Input is FASTA (plain or gzip; - is standard input), or a genome (-f): all of it, or the regions given by -b and -r.
+    Output is BED6 in the order of the input: chrom, start, end, name of the model, score (1000 times the mean base
+    probability), strand. Sites in records named chrom:from-to are reported in chromosome coordinates. N is never
+    called. A site belongs to the region that contains its middle; regions of a genome are read with flanking sequence.
 
-    The p-value of a site is the fraction of genomic background windows with a site of at least its score on either
-    strand; models trained with genomic background report p-values. For PWMs it is the fraction of random sequences.
-    q-values (Benjamini and Hochberg) count the scanned windows, or positions for PWMs. narrowPeak has the site's log
-    odds as signalValue, -log10 p, -log10 q, and the middle of the strongest bases as summit.
+    The p-value of a site is the fraction of genomic background windows with an equally strong or stronger site on
+    either strand; only models trained with genomic background report p-values. For PWMs, it is the fraction of random
+    words that score as high. q-values (Benjamini and Hochberg) are corrected for the number of scanned windows, or of
+    positions for PWMs. narrowPeak contains the log odds of the site as signalValue, -log10 p, -log10 q, and the middle
+    of the strongest bases as summit.
 
     \b
     Examples:
@@ -156,20 +157,20 @@ def _check_input(models: tuple[str, ...], sequences: str | None, fasta: str | No
     if not models:
         raise UsageError("no model given; add -m MODEL")
     if sequences and fasta:
-        raise UsageError(f"both {sequences} and -f {fasta} given; scan FASTA, or regions of a genome with -b or -r")
+        raise UsageError(f"both {sequences} and -f {fasta} given; scan either FASTA or a genome")
     if not (sequences or fasta):
-        raise UsageError("no sequence given; add FASTA (- is standard input), or -f GENOME with -b or -r for regions")
+        raise UsageError("no sequence given; add FASTA (- is standard input), or a genome with -f FASTA")
     if fasta is None and regions:
-        raise UsageError("-b and -r need a genome; add -f FASTA")
+        raise UsageError("-b and -r require a genome; add -f FASTA")
 
 
 def _check_shard(shard: tuple[int, int] | None, fasta: str | None, with_q: bool) -> None:
     from ..errors import UsageError
 
     if shard and fasta is None:
-        raise UsageError("--shard needs a genome; add -f FASTA")
+        raise UsageError("--shard requires a genome; add -f FASTA")
     if shard and with_q:
-        raise UsageError("--shard: q-values are known only when everything is scanned; write BED, without q=")
+        raise UsageError("--shard: q-values and narrowPeak require a complete scan; write BED, without -t q=")
 
 
 def _check_output(output: str, signals: dict[str, str | None], track: str | None) -> None:
@@ -184,4 +185,4 @@ def _check_output(output: str, signals: dict[str, str | None], track: str | None
     if signals["--bedgraph"] == "-" == output:
         raise UsageError("sites and --bedgraph both go to standard output; add -o FILE")
     if track is not None and not (track.isalnum() and track.isascii()):
-        raise UsageError(f"--track {track!r} is not the name of a UCSC genome, such as hg38")
+        raise UsageError(f"--track {track!r}: expected the name of a UCSC genome, such as hg38")

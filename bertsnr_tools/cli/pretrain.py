@@ -24,28 +24,28 @@ from . import options
     "--task",
     type=click.Choice(["mask", "sites"]),
     default="mask",
-    help="Predict masked k-mers, or find the sites of several factors: one FASTA of windows for each.",
+    help="Predict masked k-mers, or find the sites of several factors (one FASTA of windows for each).",
 )
 @click.option(
     "--encoder",
     default="new",
     metavar="new|DIR",
-    help="Encoder: the compact one with random weights, or a directory to continue from.",
+    help="Encoder: new, the compact one with random weights; or a directory to continue from.",
 )
 @click.option(
     "-k",
     "--kmer",
     type=click.IntRange(3, 6),
     metavar="INT",
-    help="Bases in a token, 3 to 6.  [default: 3, with DIR from its vocabulary]",
+    help="Bases per token, 3 to 6.  [default: 3, with DIR from its vocabulary]",
 )
 @options.window
 @click.option("--steps", type=click.IntRange(1), default=10_000, metavar="INT", help="Training steps.")
 @click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), default=1e-3, metavar="RATE", help="Highest learning rate."
+    "--lr", type=click.FloatRange(0, min_open=True), default=1e-3, metavar="RATE", help="Maximum learning rate."
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=128, metavar="INT", help="Windows in a step, over all processes."
+    "--batch-size", type=click.IntRange(1), default=128, metavar="INT", help="Windows per step, over all processes."
 )
 @click.option(
     "--mask",
@@ -53,9 +53,9 @@ from . import options
     type=click.FloatRange(0, 0.9, min_open=True, max_open=True),
     default=0.15,
     metavar="FRACTION",
-    help="Fraction of the tokens that are masked, in spans of k.",
+    help="Fraction of the tokens to mask, in spans of k.",
 )
-@click.option("--every", type=click.IntRange(1), default=500, metavar="INT", help="Steps between two checkpoints.")
+@click.option("--every", type=click.IntRange(1), default=500, metavar="INT", help="Steps between checkpoints.")
 @click.option("--resume", is_flag=True, help="Continue from DIR.ckpt if it exists.")
 @click.option("--json", "report", metavar="FILE", help="Write loss and accuracy to FILE.")
 @options.seed
@@ -77,12 +77,12 @@ def pretrain(
     seed: int,
     runtime: options.RuntimeOptions,
 ) -> None:
-    """Train an encoder that models can start from, see `bertsnr train --encoder`.
+    """Pretrain an encoder from which models can be trained (`bertsnr train --encoder`).
 
-    It is a masked language model over k-mers. FASTA, plain or gzip, is read once per epoch, windows in random order,
-    each on a random strand; windows with letters other than ACGT are left out. With --task sites, it learns the sites of
-    several factors together, from windows of `bertsnr windows` and their shuffles. Under torchrun, processes share
-    every step.
+    By default, the task is masked language modelling over k-mers. FASTA (plain or gzip) is read once per epoch; windows
+    come in random order, each on a random strand, and windows with letters other than ACGT are skipped. With --task
+    sites, the encoder learns the sites of several factors together, from windows of `bertsnr windows` and their
+    shuffles. Under torchrun, the processes divide each batch among them.
 
     \b
     Examples:
@@ -94,16 +94,16 @@ def pretrain(
     from ..io.files import check_outputs, open_output
 
     if "-" in (output, *sequences):
-        raise UsageError("pretrain reads files several times and writes a directory; neither can be a standard stream")
+        raise UsageError("pretrain reads its input several times and writes a directory; - is not supported")
     output = output.rstrip("/") or output
     check_outputs([output, f"{output}.ckpt", report], sequences)
 
     from .. import __version__
-    from ..train.checkpoint import Checkpoint, digest
-    from ..train.config import ModelDesign, PretrainConfig
-    from ..train.pretrain import PretrainRun, check_encoder_directory, check_window, local_device, process_rank
-    from ..train.pretrain_data import read_sets
-    from ..train.pretrain_tasks import MaskedTokens, PretrainTask, SitesOfMany
+    from ..training.checkpoint import Checkpoint, digest
+    from ..training.config import ModelDesign, PretrainConfig
+    from ..training.pretrain import PretrainRun, check_encoder_directory, check_window, local_device, process_rank
+    from ..training.pretrain_data import read_sets
+    from ..training.pretrain_tasks import MaskedTokens, PretrainTask, SitesOfMany
 
     check_encoder_directory(output)
     built = replace(runtime, device=local_device(runtime.device)).build()

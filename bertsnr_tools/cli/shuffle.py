@@ -24,16 +24,16 @@ from . import options
     type=click.IntRange(1, 1_000_000),
     default=1,
     metavar="INT",
-    help="Number of shuffles of each record.",
+    help="Shuffles per record.",
 )
 @options.seed
 def shuffle(fasta: str, output: str, kmer: int, copies: int, seed: int) -> None:
-    """Shuffle each record of FASTA and preserve its k-mer counts exactly.
+    """Shuffle each record of FASTA, preserving its k-mer counts exactly.
 
-    FASTA (- or nothing is standard input) may be gzip. The first and last k-1 letters of a run of ACGT keep their
-    positions (for k = 1 its first and last letter), as do all other letters such as N; the result is uniform over all
-    such sequences. Shuffles are named <name>_shuf1, <name>_shuf2, … and depend only on the record's name and sequence,
-    --seed and -k.
+    FASTA may be gzipped; - or no argument is standard input. The first and last k-1 letters of each run of ACGT (for
+    k = 1, the first and last letter) keep their positions, as do all other letters such as N; the result is drawn
+    uniformly from all such sequences. Shuffles are named <name>_shuf1, <name>_shuf2, … and depend only on the name and
+    sequence of the record, --seed and -k.
 
     \b
     Example:

@@ -12,7 +12,7 @@ import click
 from . import options
 
 if TYPE_CHECKING:
-    from ..train.data import TrainingFiles
+    from ..training.data import TrainingFiles
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--negatives",
     multiple=True,
     metavar="FASTA",
-    help="Windows without a site; may be repeated.  [default: new shuffles of the positives in every epoch]",
+    help="Negative windows (without a site); may be repeated.  [default: new shuffles of the positives in every epoch]",
 )
 @options.fasta
 @options.exclude
@@ -51,20 +51,20 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--hard-negatives",
     is_flag=True,
-    help="With -f or --background: train a first model, then the model itself with hard negatives, the background "
-    "windows that score highest. With --teacher, the teachers score them instead of a first model.",
+    help="With -f or --background: train a first model, then the final one, also on hard negatives: the background "
+    "windows that the first scores highest. With --teacher, the teachers score them instead.",
 )
 @click.option(
     "--teacher",
     "teachers",
     multiple=True,
     metavar="MODEL",
-    help="Distill this model: train on its probabilities instead of the labels; of several, on their mean log odds.",
+    help="Distill this model: train on its probabilities instead of the labels; repeat to use the mean log odds.",
 )
 @click.option(
     "--prefilter",
     is_flag=True,
-    help="With -f or --background: train a prefilter as well, for `predict --prefilter`; takes some minutes.",
+    help="With -f or --background: also train a prefilter for `predict --prefilter`; takes a few minutes.",
 )
 @click.option(
     "--name",
@@ -89,7 +89,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--kmer",
     type=click.IntRange(3, 6),
     metavar="INT",
-    help="Bases in a token, 3 to 6.  [default: 3, with DIR from its vocabulary]",
+    help="Bases per token, 3 to 6.  [default: 3, with DIR from its vocabulary]",
 )
 @click.option(
     "--lambda",
@@ -110,14 +110,14 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--patience",
     type=click.IntRange(1),
     metavar="INT",
-    help="Early stopping: epochs without a better validation AUPR.  [default: 10, with DIR 3]",
+    help="Early stopping: stop after INT epochs without a better validation AUPR.  [default: 10, with DIR 3]",
 )
 @click.option(
     "--lr",
     "learning_rate",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
-    help="Highest learning rate.  [default: 0.001, with DIR 0.0002]",
+    help="Maximum learning rate.  [default: 0.001, with DIR 0.0002]",
 )
 @click.option(
     "--swap",
@@ -125,22 +125,20 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     type=click.FloatRange(0, 1),
     metavar="FRACTION",
     help="Augmentation: fraction of the positives that get the site of another in every epoch.  [default: 0.5, less "
-    "from 1,000 positives on, with DIR 0]",
+    "above 1,000 positives; with DIR 0]",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=32, metavar="INT", help="Windows in a training step.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, metavar="INT", help="Windows per training step.")
 @click.option(
     "--val-fraction",
     type=click.FloatRange(0, 0.5, min_open=True),
     default=0.1,
     metavar="FRACTION",
-    help="Fraction of the loci for validation.",
+    help="Fraction of the loci held out for validation.",
 )
 @click.option("--val-chroms", callback=_chroms, metavar="CHROM,…", help="Validate on these chromosomes instead.")
-@click.option(
-    "--folds", type=click.IntRange(2), metavar="INT", help="Cross-validate in this number of folds before the training."
-)
+@click.option("--folds", type=click.IntRange(2), metavar="INT", help="Cross-validate with INT folds before training.")
 @click.option("--resume", is_flag=True, help="Continue from FILE.ckpt if it exists.")
-@click.option("--json", "report", metavar="FILE", help="Write metrics of every epoch and of the model to FILE.")
+@click.option("--json", "report", metavar="FILE", help="Write the metrics of every epoch and of the model to FILE.")
 @click.option("--plot", metavar="FILE", help="Plot loss and precision-recall curves to FILE.png, .pdf or .svg.")
 @options.seed
 @options.runtime(training=True)
@@ -164,15 +162,16 @@ def train(
     runtime: options.RuntimeOptions,
     **recipe: Any,
 ) -> None:
-    """Train a model on positive windows (FASTA from `bertsnr windows`) and negative ones.
+    """Train a model on positive windows (FASTA from `bertsnr windows`) and negatives.
 
     Validation windows are held out by locus: windows that overlap on the genome, and their shuffles, stay together. The
-    model is the one of the epoch with the best area under the precision-recall curve over the bases of the validation
-    windows. A seed gives the same model, whether the run was interrupted and resumed or not.
+    epoch with the best area under the precision-recall curve over the bases of the validation windows is kept. The same
+    seed gives the same model, even if the run is interrupted and resumed.
 
-    With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Use this for models
-    that scan a genome; only they report p-values, for which half of the background windows are kept from training. From
-    -f, 100,000 windows are drawn that overlap no positive window and no interval of --exclude.
+    With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Do this for a model
+    that scans a genome. Only such a model reports p-values; half of the background windows are held out for its null
+    distribution. From -f, 100,000 windows are drawn that overlap neither a positive window nor an interval of
+    --exclude.
 
     \b
     Examples:
@@ -184,7 +183,7 @@ def train(
     from ..io.files import check_outputs, open_output
     from ..log import logger
     from ..plots.style import check_plot
-    from ..train.data import TrainingFiles
+    from ..training.data import TrainingFiles
 
     files = TrainingFiles(positives, negatives, background, fasta, exclude, teachers)
     name = name or os.path.basename(output).removesuffix(".pt")
@@ -196,14 +195,12 @@ def train(
         check_plot(plot)
 
     from ..models.files import save_model
-    from ..train.checkpoint import Checkpoint
-    from ..train.config import ModelDesign
-    from ..train.distillation import load_teachers
-    from ..train.run import TrainingRun
+    from ..training.checkpoint import Checkpoint
+    from ..training.config import ModelDesign
+    from ..training.distillation import load_teachers
+    from ..training.run import TrainingRun
 
     design = ModelDesign.choose(arch, kmer, encoder)
-    if not design.from_directory:  # small networks: a second thread costs more CPU time than it saves
-        runtime = replace(runtime, threads=runtime.threads or 1)
     built = runtime.build()
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     inputs = files.read(design.k, recipe["seed"])
@@ -228,11 +225,11 @@ def train(
 def _check_options(
     files: TrainingFiles, name: str, arch: str, folds: int | None, *, prefilter: bool, recipe: dict[str, Any]
 ) -> None:
-    """Refuse options that contradict each other."""
+    """Reject options that contradict each other."""
     from ..errors import UsageError
 
     if files.names().count("-") > 1:
-        raise UsageError("standard input can be read only once")
+        raise UsageError("standard input (-) is given twice, but can be read only once")
     if files.genome and files.background:
         raise UsageError("give -f or --background, not both: each is a source of background windows")
     if files.exclude and not files.genome:
@@ -243,8 +240,10 @@ def _check_options(
     if prefilter and arch != "bertsnr":
         raise UsageError(f"--arch {arch} has no prefilter; leave out --prefilter")
     if folds and recipe["hard_negatives"]:
-        raise UsageError("--folds does not test models with hard negatives; leave out --folds or --hard-negatives")
+        raise UsageError("--folds does not support hard negatives; leave out --folds or --hard-negatives")
     if folds and files.teachers:
-        raise UsageError("--folds tests on windows that a teacher may have learned; leave out --folds or --teacher")
+        raise UsageError(
+            "--folds tests on windows that a teacher may have learned from; leave out --folds or --teacher"
+        )
     if not name or not name.isprintable() or " " in name:
         raise UsageError(f"--name {name!r}: expected a name without white space")

@@ -8,7 +8,7 @@ import click
 
 from . import options
 
-_ADVICE = "reduce -c, or extend the sequence without N, sites and excluded intervals"
+_ADVICE = "reduce -c, or draw from more sequence (-b, --exclude)"
 
 
 @options.command
@@ -23,13 +23,13 @@ _ADVICE = "reduce -c, or extend the sequence without N, sites and excluded inter
     metavar="INT",
     help="Maximum number of letters other than ACGT in a window around a site.",
 )
-@click.option("--background", is_flag=True, help="Write background windows, which contain no site, instead.")
+@click.option("--background", is_flag=True, help="Write genomic background windows (without a site) instead.")
 @click.option(
     "-c",
     "--copies",
     type=click.IntRange(1),
     metavar="INT",
-    help="With --background: windows for each site.  [default: 1]",
+    help="With --background: windows per site.  [default: 1]",
 )
 @click.option(
     "-b",
@@ -58,7 +58,7 @@ def windows(
     seed: int,
     strict: bool,
 ) -> None:
-    """Cut a window around every site of BED, the site at a random offset inside.
+    """Cut a window around each site in BED, with the site at a random offset.
 
     BED (BED3 or more; - is standard input; strand . is read as +) lists known sites. Output is FASTA with the header
 
@@ -66,11 +66,11 @@ def windows(
     >name::chrom:start-end(strand) site=a-b[,c-d]
 
     where start and end (0-based, half-open) are the interval of the window, and site= lists the sites inside, its own
-    first, in the window's own direction. Windows of the reverse strand are reverse-complemented. Sites without a window
-    of at most --max-n N are skipped and counted.
+    first, counted from the first base of the record. Windows on the reverse strand are reverse-complemented. A site is
+    skipped and counted if no window around it has at most --max-n Ns, or if it is not on the genome.
 
-    With --background, windows are drawn from the genome at random. They share no base with each other, with a site or
-    with an interval of --exclude, contain no N, and have no site= in their header.
+    With --background, windows are drawn at random from the genome. They overlap neither each other, nor a site, nor an
+    interval of --exclude, contain no N, and have no site= in their header.
 
     \b
     Examples:
@@ -83,11 +83,11 @@ def windows(
     from ..log import logger
 
     if fasta is None:
-        raise UsageError("no genome; give one with -f FASTA")
+        raise UsageError("no genome given; add -f FASTA")
     if not background and (copies or within or exclude or match_gc):
-        raise UsageError("-c, -b, --exclude and --gc need --background")
+        raise UsageError("-c, -b, --exclude and --gc require --background")
     if [bed, within, *exclude].count("-") > 1:
-        raise UsageError("standard input can be read only once")
+        raise UsageError("standard input (-) is given twice, but can be read only once")
     check_output(output, [bed, fasta, f"{fasta}.fai", f"{fasta}.gzi", within, *exclude])
     gc.disable()  # all sites stay in memory, and garbage collection among them takes a fifth of the time
     click.get_current_context().call_on_close(gc.enable)

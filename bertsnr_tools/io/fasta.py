@@ -63,7 +63,7 @@ def read_fasta_chunks(path: str) -> Iterator[FastaChunk]:
     Raises
     ------
     DataError : no records, text before the first header, a header without a name, a record without sequence, or a
-        letter that is not an IUPAC nucleotide code (RNA's U, gaps and proteins are refused).
+        letter that is not an IUPAC nucleotide code (such as U, a gap or an amino acid).
     """
     header: Header | None = None
     position = 0
@@ -184,12 +184,12 @@ class Genome:
 
     Raises
     ------
-    DataError : no such file, plain gzip, an index that does not fit the file or cannot be built, or a repeated or
+    DataError : no such file, plain gzip, an index that does not match the file or cannot be built, or a repeated or
         empty record (seen when the index is built).
     """
 
-    def __init__(self, path: str):
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = path = os.fspath(path)
         try:
             with open(path, "rb") as stream:
                 head = stream.read(18)
@@ -197,7 +197,7 @@ class Genome:
             raise DataError(error_text(error), path) from error
         self._bgzip = head[:2] == GZIP_MAGIC
         if self._bgzip and head[12:14] != b"BC":
-            raise DataError("is plain gzip, which has no random access; decompress it or compress it with bgzip", path)
+            raise DataError("is plain gzip, which has no random access; decompress it, or compress it with bgzip", path)
         if not self._bgzip and not head.startswith(b">"):
             raise DataError("does not begin with a FASTA header (>)", path, 1)
         self._find_index()
@@ -226,7 +226,7 @@ class Genome:
             self._build_index(indexes)
         for index in indexes:
             if os.stat(index).st_mtime < os.stat(self.path).st_mtime:
-                logger.warning("%s is older than %s; delete it if the FASTA file has changed", index, self.path)
+                logger.warning("%s is older than %s; delete the index if the FASTA has changed since", index, self.path)
 
     def _check_index(self) -> None:
         """Check that the last sequence of the index ends where a sequence of the file ends."""
@@ -239,7 +239,7 @@ class Genome:
                 raise self._misfit(f"{name} does not end at base {entry.length}")
 
     def _misfit(self, problem: str) -> DataError:
-        return DataError(f"does not fit its index ({problem}); delete {self.path}.fai to rebuild it", self.path)
+        return DataError(f"does not match its index ({problem}); delete {self.path}.fai to rebuild it", self.path)
 
     def _build_index(self, indexes: list[str]) -> None:
         self._check_records()
@@ -262,7 +262,7 @@ class Genome:
             raise DataError(problem, self.path) from error
 
     def _check_records(self) -> None:
-        """Refuse what samtools faidx omits without an error: empty records and all but the first of equal names."""
+        """Reject what samtools faidx skips silently: empty records and all but the first of equal names."""
         names: set[str] = set()
         for chunk in read_fasta_chunks(self.path):
             if chunk.last and chunk.name in names:
@@ -271,7 +271,7 @@ class Genome:
                 names.add(chunk.name)
 
     def check(self, interval: Interval, path: str) -> None:
-        """Raise a DataError that names the line of the BED file `path` when an interval is not on the genome."""
+        """Raise a DataError that names the line of the BED file `path` if an interval is not on the genome."""
         if interval.chrom not in self.lengths:
             raise unknown_chrom(interval, path, self.lengths)
         length = self.lengths[interval.chrom]
@@ -284,7 +284,7 @@ class Genome:
         return [Interval(name, 0, length) for name, length in self.lengths.items()]
 
     def intervals(self, path: str) -> list[Interval]:
-        """Read a BED file; some intervals may lie on sequences that the genome lacks.
+        """Read a BED file; some intervals may lie on sequences that are not in the genome.
 
         Raises
         ------
@@ -315,7 +315,7 @@ class Genome:
 
         Raises
         ------
-        DataError : the index does not fit the file, or a letter is not an IUPAC nucleotide code.
+        DataError : the index does not match the file, or a letter is not an IUPAC nucleotide code.
         """
         if self._bgzip:
             try:
@@ -328,7 +328,7 @@ class Genome:
             text = self._map[entry.byte(start) : entry.byte(end)]
         sequence = text.translate(_UPPER, b"\r\n")
         if len(sequence) != end - start or sequence.translate(None, b"ACGTN") and sequence.translate(None, IUPAC):
-            raise self._misfit(f"{chrom}:{start}-{end} is not sequence")
+            raise self._misfit(f"no valid sequence at {chrom}:{start}-{end}")
         return sequence
 
 

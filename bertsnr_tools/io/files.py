@@ -60,7 +60,7 @@ def _raw_input(path: str) -> Iterator[Any]:
 
 
 def check_output(path: str, inputs: Iterable[str | None]) -> None:
-    """Refuse an output that is one of the inputs or whose directory does not exist, before any work is done.
+    """Reject an output that is one of the inputs or whose directory does not exist, before any work is done.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -
 
     Raises
     ------
-    UsageError : a file is named twice.
+    UsageError : a file is given twice, or is also an input.
     DataError : a directory does not exist.
     """
     seen: set[str] = set()
@@ -93,7 +93,7 @@ def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -
             continue
         check_output(path, inputs)
         if os.path.realpath(path) in seen:
-            raise UsageError(f"{path}: is named for two outputs")
+            raise UsageError(f"{path}: is given for two outputs; choose different files")
         seen.add(os.path.realpath(path))
 
 

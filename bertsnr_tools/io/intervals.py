@@ -1,6 +1,6 @@
 """Intervals from BED files, region strings and record names. Coordinates are 0-based and half-open throughout.
 
-The exceptions are texts: a region string `chrom:from-to` is 1-based and inclusive, a FASTA record name may be either.
+Exceptions are strings: a region `chrom:from-to` is 1-based and inclusive, a FASTA record name may be either.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def read_bed(path: str) -> Iterator[Interval]:
 
     Raises
     ------
-    DataError : a line with fewer than three columns, a coordinate that is not a whole number, an empty or negative
+    DataError : a line with fewer than three columns, a coordinate that is not an integer, an empty or negative
         interval, or a strand other than + - .
     """
     with open_input(path) as stream:
@@ -67,7 +67,7 @@ def _bad_interval(fields: list[str], path: str, number: int) -> DataError:
         return DataError(problem, path, number)
     chrom, first, last = fields[:3]
     if not (chrom and first.isdigit() and last.isdigit()):
-        problem = f"start and end are {first!r} and {last!r}; expected a chromosome and whole numbers of at least 0"
+        problem = f"start and end are {first!r} and {last!r}; expected a chromosome and non-negative integers"
         return DataError(problem, path, number)
     return DataError(f"start {first} is not less than end {last}", path, number)
 
@@ -106,7 +106,7 @@ def _close_names(name: str, lengths: Mapping[str, int]) -> str:
     """A hint for an unknown chromosome; the name is never changed on the user's behalf."""
     other = name[3:] if name.startswith("chr") else f"chr{name}"
     known = [other] if other in lengths else list(lengths)[:3]
-    return f" (it has {', '.join(known)}{'' if other in lengths or len(lengths) <= 3 else ', …'})" if known else ""
+    return f" (it contains {', '.join(known)}{'' if other in lengths or len(lengths) <= 3 else ', …'})" if known else ""
 
 
 def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> DataError:

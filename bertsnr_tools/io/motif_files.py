@@ -128,7 +128,7 @@ def jaspar_text(motifs: Sequence[Motif]) -> str:
 
 
 def is_motif_file(path: str) -> bool:
-    """Whether a file begins like motifs in the MEME or JASPAR format.
+    """Whether a file begins like a MEME or JASPAR motif file.
 
     Raises
     ------
@@ -157,12 +157,12 @@ def read_motif(path: str, name: str) -> Motif:
 
     Raises
     ------
-    DataError : no motif or several motifs fit; see also `read_meme`.
+    DataError : several motifs match, or none of several; see also `read_meme`.
     """
     motifs = read_meme(path)
     named = [motif for motif in motifs if name in (motif.id, motif.name)] or motifs
     if len(named) > 1:
-        raise DataError(f"contains {len(motifs)} motifs; expected exactly one named {name}, or a single motif", path)
+        raise DataError(f"contains {len(motifs)} motifs; expected exactly one of them to be named {name}", path)
     return named[0]
 
 
@@ -186,7 +186,7 @@ def read_jaspar(path: str) -> list[Motif]:
             counts = _read_counts(title[0], number, lines, path)
             motifs.append(Motif(title[0], counts, title[1].strip() if len(title) > 1 else ""))
     if not motifs:
-        raise DataError("contains no motif", path)
+        raise DataError("contains no motifs", path)
     return motifs
 
 
@@ -198,7 +198,7 @@ def _read_counts(motif: str, number: int, lines: Iterator[tuple[int, str]], path
         found = re.fullmatch(rf"(?:{letter}\s*)?\[?((?:\s*\d+(?:\.\d+)?(?=[\s\]]|$))+)\s*\]?\s*", text)
         row = [float(value) for value in found[1].split()] if found else []
         if text.strip().isalpha() and not rows:
-            raise DataError("is FASTA sequence; expected motifs or a model", path)
+            raise DataError("contains FASTA sequence; expected motifs or a model", path)
         if not row or rows and len(row) != len(rows[0]):
             expected = f"{len(rows[0])} counts" if rows else "counts"
             raise DataError(f"row {letter} of motif {motif!r}: expected {expected}, found {_shown(text)}", path, number)
@@ -241,7 +241,7 @@ def read_meme(path: str) -> list[Motif]:
     if title:
         raise DataError(f"motif {title[0]!r} has no letter-probability matrix", path, number)
     if not motifs:
-        raise DataError("contains no motif", path)
+        raise DataError("contains no motifs", path)
     return motifs
 
 

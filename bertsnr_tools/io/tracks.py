@@ -50,7 +50,7 @@ def narrowpeak_line(site: ScoredSite, signal: float, neg_log10_p: float, neg_log
 
 
 def track_line(kind: str, name: str, description: str, genome: str) -> str:
-    """The track line of the UCSC genome browser, which then refuses the data for other genomes.
+    """The track line of the UCSC genome browser, which then rejects the data for other genomes.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def check_bigwig(path: str) -> None:
     UsageError : it is a standard stream.
     """
     if path == "-":
-        raise UsageError("a bigWig file cannot be written to standard output: --bigwig FILE")
+        raise UsageError("a bigWig file cannot be written to standard output; give a file name")
 
 
 class _Part(NamedTuple):
@@ -136,7 +136,7 @@ class BigWig:
         try:
             self._spool.write(rows.tobytes())
         except OSError as error:
-            problem = f"its values cannot be stored in {tempfile.gettempdir()} ({error_text(error)})"
+            problem = f"cannot store its values in {tempfile.gettempdir()} ({error_text(error)}); set TMPDIR"
             raise DataError(problem, self._path) from error
 
     def write(self) -> None:
@@ -149,7 +149,7 @@ class BigWig:
         import pyBigWig
 
         if not self._parts:
-            raise DataError("has no values; nothing to write", self._path)
+            raise DataError("no scored bases; nothing to write", self._path)
         lengths = self._lengths or self._ends
         with replace_atomically(self._path) as temporary:
             file = pyBigWig.open(temporary, "w")
@@ -184,8 +184,8 @@ class BigWig:
         clash = np.nonzero(rows["start"][1:] < np.maximum.accumulate(rows["end"])[:-1])[0]
         if len(clash) and not self._merge:
             base = int(rows["start"][clash[0] + 1])
-            problem = f"{chrom}:{base}-{base + 1} has several values, but bigWig stores one for a base"
-            raise DataError(f"{problem}; omit overlapping sequence or write bedGraph", self._path)
+            problem = f"{chrom}:{base}-{base + 1} has several values, but bigWig stores one per base"
+            raise DataError(f"{problem}; remove overlapping records, or write bedGraph", self._path)
         if len(clash):
             first = int(rows["start"][0])
             values = np.full(int(rows["end"].max()) - first, np.nan, dtype=np.float32)

@@ -1,1 +1,1 @@
-"""models"""
+"""Models and how they run: networks, PWMs, model files, devices, batches."""

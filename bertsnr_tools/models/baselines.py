@@ -107,9 +107,6 @@ class BaselineModel(nn.Module):
             logits = self.network(one_hot[:, None])[:, : bases.shape[1]]
         return logits.amax(dim=1), logits
 
-    def use_training_attention(self, on: bool) -> None:
-        """Temporary."""
-
     @property
     def device(self) -> torch.device:
         """The device of the weights."""

@@ -7,13 +7,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
+from ..errors import is_out_of_device_memory
 from ..log import logger
 from ..sequence.encoding import bases_from_tokens
 from .bertsnr import token_ids
+from .cuda import CudaScorer
 from .device import Runtime, autocast
 from .interface import InferenceFunction, Model
 
@@ -51,6 +54,8 @@ def token_probabilities(model: Model, codes: np.ndarray, runtime: Runtime) -> tu
     -------
     sequence probabilities (n,), token probabilities (n, L - k + 1), float32
     """
+    if model.device.type == "cuda":
+        return _cuda_probabilities(model, codes, runtime, of_bases=False)
     sequences = np.empty(len(codes), dtype=np.float32)
     tokens = np.empty((len(codes), codes.shape[1] - model.info.k + 1), dtype=np.float32)
     functions = [
@@ -71,34 +76,75 @@ def token_probabilities(model: Model, codes: np.ndarray, runtime: Runtime) -> tu
 
 def _run(device: torch.device, function: InferenceFunction, batch: Batch, precision: str) -> list[np.ndarray]:
     """Sequence and token logits of a batch."""
-    ids = batch.ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.ids.to(device)
     with torch.inference_mode(), autocast(device, precision):
-        return [logits[: batch.size].cpu().numpy() for logits in function(ids)]
+        return [logits[: batch.size].cpu().numpy() for logits in function(batch.ids.to(device))]
 
 
-def halve_on_oom(model: Model, batch_size: int, work: Callable[[int], None]) -> None:
-    """Work in batches of this size, or of half of it, and so on, until they fit into the device's memory."""
-    try:
-        return work(batch_size)
-    except torch.OutOfMemoryError:
-        if batch_size == 1:
-            raise
-    logger.debug("batches of %d windows exceed the memory of %s: halving them", batch_size, model.device)
-    torch.cuda.empty_cache()
-    halve_on_oom(model, batch_size // 2, work)
+def _cuda_probabilities(
+    model: Model, codes: np.ndarray, runtime: Runtime, *, of_bases: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """`token_probabilities` and `base_probabilities` on a GPU."""
+    results = []
+
+    def score(batch_size: int) -> None:
+        results.append(CudaScorer(model, runtime.precision, of_bases=of_bases)(codes, batch_size))
+
+    halve_on_oom(model, runtime.batch_size, score)
+    return results[0]
+
+
+class _MemoryGate:
+    """Threads share the memory of a GPU until it was too small; from then on, one at a time has all of it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self.narrow = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not (self.narrow and self._inside))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+
+_gate = _MemoryGate()
+_fitting_size: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # of each model whose larger batches do not fit
+
+
+def halve_on_oom(model: Any, batch_size: int, work: Callable[[int], None]) -> None:
+    """Work in batches of this size, or halve it until they fit into the GPU's memory; later calls start from there.
+
+    Parameters
+    ----------
+    model : a network with a `device`
+    """
+    size = min(batch_size, _fitting_size.get(model, batch_size))
+    while True:
+        alone = _gate.narrow
+        try:
+            with _gate:
+                return work(size)
+        except RuntimeError as error:
+            if not is_out_of_device_memory(error) or (size == 1 and alone):
+                raise
+        logger.debug("batches of %d windows exceed the memory of %s: halving them", size, model.device)
+        _gate.narrow = True
+        _fitting_size[model] = size = max(1, min(size // 2, _fitting_size.get(model, size)))
+        torch.cuda.empty_cache()
 
 
 def run_parallel(work: Callable[[Any], None], items: Iterable[Any], model: Model) -> None:
-    """Do it with every item, one at a time on each GPU, or in each CPU thread: faster than all threads on one item."""
-    cpu = model.device.type == "cpu"
-    workers = torch.get_num_threads() if cpu else 1 + len(model.replicas)
-    if workers == 1:
-        for item in items:
-            work(item)
-    elif cpu:
+    """Do it with every item: on a CPU one at a time in each thread, faster than all threads on one item."""
+    if model.device.type == "cpu" and torch.get_num_threads() > 1:
         _run_in_cpu_threads(work, items)
     else:
-        _consume(_device_workers(workers).map(work, items))
+        for item in items:
+            work(item)
 
 
 def _run_in_cpu_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:
@@ -119,11 +165,6 @@ def _consume(results: Iterable[None]) -> None:
 
 
 @functools.cache  # new threads would take new memory from the system each time
-def _device_workers(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count)
-
-
-@functools.cache
 def _cpu_workers(count: int) -> ThreadPoolExecutor:
     """Threads in which an operator of torch runs in one thread."""
     pool, all_started = ThreadPoolExecutor(count), threading.Barrier(count)
@@ -165,7 +206,6 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def base_probabilities(model: Model, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
     """As `token_probabilities`, but of the bases: shape (n, L), float32."""
+    if model.device.type == "cuda":
+        return _cuda_probabilities(model, codes, runtime, of_bases=True)[1]
     return bases_from_tokens(token_probabilities(model, codes, runtime)[1], model.info.k)
-
-
-_batches, _halve_on_oom = batches, halve_on_oom

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from ..sequence.encoding import CLS, SEP, kmer_ids
 from .encoder import new_encoder
 from .interface import InferenceFunction, Model, ModelInfo
-from .kernels import amx
+from .kernels import amx, new_triton_model
 from .kernels.inference import InferenceEncoder, Unsupported
 from .prefilter_network import PrefilterNetwork
 
@@ -33,6 +34,7 @@ class BertSNR(nn.Module):
         self.token_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.prefilter = PrefilterNetwork(**info.prefilter) if info.prefilter else None
         self.replicas: list[Model] = []
+        self._cuda_functions: dict[str, tuple[Any, InferenceFunction]] = {}  # by precision, with the weights' state
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of both tasks.
@@ -64,16 +66,26 @@ class BertSNR(nn.Module):
         """`forward` for inference with the present weights: the fastest kernel that supports encoder and precision."""
         if precision == "fp16":  # the inference encoders overflow: hidden states exceed the range of fp16
             return self
+        if self.device.type != "cuda":
+            return self._new_function(precision)
+        # on a GPU, copying the weights takes as long as some thousand windows
+        state = [(id(part), part.device, 0 if part.is_inference() else part._version) for part in self.parameters()]
+        if precision not in self._cuda_functions or self._cuda_functions[precision][0] != state:
+            self._cuda_functions[precision] = state, self._new_function(precision)
+        return self._cuda_functions[precision][1]
+
+    def _new_function(self, precision: str) -> InferenceFunction:
+        if precision == "bf16" and self.device.type == "cuda" and (triton_model := new_triton_model(self)):
+            return triton_model
         try:
-            encode = self._inference_encoder(precision)
+            return partial(self._encoded_logits, self._inference_encoder(precision))
         except Unsupported:
             return self
 
-        def logits(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            with torch.autocast(ids.device.type, enabled=False):
-                return self._logits(encode(ids).float())
-
-        return logits
+    def _encoded_logits(self, encode: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`forward` with an inference encoder."""
+        with torch.autocast(ids.device.type, enabled=False):
+            return self._logits(encode(ids).float())
 
     def _inference_encoder(self, precision: str) -> InferenceEncoder | amx.AmxEncoder:
         if precision == "bf16" and self.device.type == "cpu" and amx.supports(self.encoder):
@@ -88,9 +100,6 @@ class BertSNR(nn.Module):
     def token_embedding(self) -> nn.Embedding:
         """Embedding of token ids, weights (4^k + 5, H)."""
         return self.encoder.get_input_embeddings()
-
-    def use_training_attention(self, on: bool) -> None:
-        """Temporary."""
 
     @property
     def device(self) -> torch.device:

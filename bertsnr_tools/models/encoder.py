@@ -1,7 +1,7 @@
 """The compact encoder: a small ModernBERT (Warner et al. 2024), token ids in, hidden states out.
 
 It is the one definition of the architecture: it trains, and it is the oracle of faster kernels. Weights are named as in
-`transformers.ModernBertModel`. Shapes: B sequences, T tokens, H units of a hidden state, D = H / heads of a head.
+`transformers.ModernBertModel`. Shapes: B sequences, T tokens, H hidden units, D = H / heads units of a head.
 """
 
 from __future__ import annotations

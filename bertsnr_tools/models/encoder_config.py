@@ -46,7 +46,7 @@ EARLIER_FIELDS = {
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes and options of an encoder; names and defaults are those of `transformers.ModernBertConfig`.
+    """Sizes and options of an encoder, with the names and defaults of `transformers.ModernBertConfig`.
 
     Attributes
     ----------

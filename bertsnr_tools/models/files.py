@@ -15,7 +15,7 @@ from ..sequence.encoding import vocabulary
 from .baselines import NETWORKS, BaselineModel
 from .bertsnr import BertSNR
 from .encoder import least_parameters
-from .interface import ModelInfo, check_name
+from .interface import Model, ModelInfo, check_name
 
 FORMAT = "bertsnr_tools model"
 FORMAT_VERSION = 1
@@ -44,7 +44,7 @@ def new_model(info: ModelInfo) -> BertSNR:
     return BaselineModel(info) if info.encoder.get("model_type") in NETWORKS else BertSNR(info)  # type: ignore[return-value]
 
 
-def save_model(path: str, model: BertSNR) -> None:
+def save_model(path: str, model: Model) -> None:
     """Write a model file atomically."""
     fields = dict(vars(model.info))
     fields["background"] = fields.pop("null")  # the name on disk

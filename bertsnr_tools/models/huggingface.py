@@ -81,6 +81,6 @@ def huggingface_encoder(settings: Any) -> Any:
 
 
 def bert_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a BERT's `config.json` that `transformers` knows: DNABERT's has others besides."""
+    """The fields of a BERT's `config.json` that `transformers` reads; DNABERT's has others besides."""
     known = BertConfig().to_dict()
     return {name: value for name, value in config.items() if name in known}

@@ -24,7 +24,7 @@ class ModelInfo:
     name : the transcription factor
     k : bases in a token
     window : bases in a training window
-    encoder : configuration of the encoder; "model_type" says of which kind, "vocab_size" is 4^k + 5
+    encoder : configuration of the encoder; "model_type" is its kind, "vocab_size" is 4^k + 5
     site_width : median width of the training sites, bp
     threshold : base probability above which a base is called
     training : summary of data, recipe and metrics
@@ -71,6 +71,9 @@ class Model(Protocol):
 
     def eval(self) -> Any:
         """Switch to evaluation: no dropout."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights by name."""
 
 
 def check_name(name: str) -> None:

@@ -17,13 +17,15 @@ CODE_ROWS = [0, 3, 1, 2]  # rows A, T, C, G, the letter order of k-mers, of an i
 class OneHotModule(nn.Module):
     """Logits of a `BertSNR` model as a function of one-hot sequence; gradients reach the letters.
 
-    The embedding of a k-mer is the mean of the k-mer embeddings, weighted by the product of its letters' values: for one-hot input it
-    is the embedding of that k-mer, for a mixture of letters (a reference, an interpolation) the expected one. A column of zeros is N.
+    A token's embedding is the mean of all k-mer embeddings, weighted by the product of their letters' values. For
+    one-hot input it is the embedding of the k-mer; for a mixture of letters (a reference, an interpolation), the
+    expected one. A column of zeros is N.
 
     Parameters
     ----------
     model : its weights are shared, not copied
-    output : "sequence" gives the logit of a site anywhere in the sequence, shape (B, 1); "bases" that of each base, shape (B, L)
+    output : "sequence" for the logit of a site anywhere in the sequence, shape (B, 1); "bases" for the logits of the
+        bases, shape (B, L)
     """
 
     def __init__(self, model: BertSNR, output: Literal["sequence", "bases"] = "sequence"):

@@ -154,10 +154,10 @@ def _encoder_weights(weights: dict[str, torch.Tensor], kind: str) -> dict[str, t
 def _matching_weights(
     config: dict[str, Any], weights: dict[str, torch.Tensor], directory: str
 ) -> dict[str, torch.Tensor]:
-    """The weights that the encoder has; only those of a pooler may be missing."""
+    """The weights that the encoder has; only a pooler's may be missing."""
     try:
         if least_parameters(config) > 2 * sum(value.numel() for value in weights.values()):
-            raise ValueError("its sizes exceed those of the weights")  # before memory is allocated
+            raise ValueError("its sizes exceed the weights'")  # before memory is allocated
         expected = {name: value.shape for name, value in new_encoder(config).state_dict().items()}
     except BUILD_ERRORS as error:
         raise DataError(f"config.json cannot be used: {first_line(error)}", directory) from error

@@ -84,7 +84,7 @@ class PwmModel(nn.Module):
         return np.log(np.interp(scores, self._scores, self._neg_log10_p) / -np.log10(DEFAULT_P))
 
     def threshold(self, kind: str, value: float) -> float:
-        """The base probability just below that of a match with this p-value or score; 1 if no match reaches it.
+        """The base probability just below a match with this p-value or score; 1 if no match reaches it.
 
         Parameters
         ----------

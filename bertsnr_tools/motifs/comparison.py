@@ -56,19 +56,19 @@ def load_targets(targets: str) -> list[Motif]:
 
     Raises
     ------
-    UsageError : memelite or pyjaspar is not installed, or pyjaspar does not contain the release.
+    UsageError : memelite or pyjaspar is not installed, or pyjaspar lacks the release.
     DataError : the file cannot be read or is not a motif file.
     """
     try:
         import memelite  # noqa: F401
     except ImportError as error:
-        raise UsageError("comparing motifs needs memelite: pip install 'bertsnr_tools[motifs]'") from error
+        raise UsageError("comparing motifs requires memelite; pip install 'bertsnr_tools[motifs]'") from error
     if is_jaspar(targets):
         motifs = jaspar_motifs(targets)
     elif os.path.exists(targets):
         motifs = read_motifs(targets)
     else:
-        raise DataError("no such file (for JASPAR, use jaspar or a release such as jaspar2018)", targets)
+        raise DataError("no such file; for JASPAR, use jaspar or a release such as jaspar2018", targets)
     if len(motifs) < MIN_TARGETS:
         logger.warning("%s: only %d motifs; p-values depend on the choice of targets", targets, len(motifs))
     return motifs
@@ -84,7 +84,7 @@ def jaspar_motifs(release: str = "jaspar") -> list[Motif]:
     try:
         from pyjaspar import jaspar_releases, jaspardb
     except ImportError as error:
-        problem = "--compare jaspar needs pyjaspar: pip install 'bertsnr_tools[jaspar]', or give a MEME or JASPAR file"
+        problem = "--compare jaspar requires pyjaspar; pip install 'bertsnr_tools[jaspar]', or give a motif file"
         raise UsageError(problem) from error
     if release != "jaspar" and release.upper() not in jaspar_releases:
         known = ", ".join(sorted(name.lower() for name in jaspar_releases))

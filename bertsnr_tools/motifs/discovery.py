@@ -23,7 +23,7 @@ def discover(
     Parameters
     ----------
     write : takes each instance, see `instances.instance_writer`
-    strict : raise an error, rather than log a warning, when a site was skipped
+    strict : raise an error, rather than log a warning, if a site was skipped
 
     Returns
     -------
@@ -31,7 +31,7 @@ def discover(
 
     Raises
     ------
-    DataError : no instance was found, or a site was skipped with `strict`.
+    DataError : no instances were found, or a site was skipped with `strict`.
     """
     pfms = {name: InstanceCounts(width) for name, width in source.widths.items()}
     for instance in source.instances():
@@ -44,14 +44,14 @@ def discover(
             motifs.append(Motif(unique_id(name, [motif.id for motif in motifs]), pfm.counts))
     skipped = source.skip_report()
     if not motifs:
-        raise DataError(f"no motif instance was found{f' (skipped: {skipped})' if skipped else ''}", source.path)
+        raise DataError(f"no motif instances found{f' (skipped: {skipped})' if skipped else ''}", source.path)
     if skipped and strict:
         raise DataError(f"sites skipped: {skipped}", source.path)
     if skipped:
         logger.warning("sites skipped: %s", skipped)
     for name, pfm in pfms.items():
         if not pfm.counts.any():
-            logger.warning("%s: no instance, no motif", name)
+            logger.warning("%s: no instances, so no motif", name)
     for motif in motifs:
         logger.debug("%s: %s instances of %d bp", motif.id, f"{motif.sites:,}", motif.width)
     return motifs
@@ -71,11 +71,11 @@ def discover_motifs(
     sites : BED file, or sites as `scan` yields them or `read_bed` reads them
     genome : indexed FASTA; its sequences are chromosomes, or parts of them named `chrom:from-to`
     width : bases of the motifs; None for the median site of each name
-    coverage : minimum fraction of the width that a site must have, or else it is skipped and logged
+    coverage : sites shorter than this fraction of the width are skipped, with a warning
 
     Raises
     ------
-    DataError : no sites, sites that are not on the genome, or no instance.
+    DataError : no sites, sites that are not on the genome, or no instances.
 
     Examples
     --------

@@ -85,7 +85,7 @@ def called_instances(strand_scores: np.ndarray, threshold: float, width: int, ru
     """Instances of `width` bases in one sequence that is scored on both strands.
 
     With `rule.every`, these are all runs of both strands, reconciled as called sites are. Otherwise, it is one: of the
-    first run of each strand, read in its own direction, the one with the better score.
+    first run of each strand, in its reading direction, the one with the better score.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def check_instance_file(path: str) -> None:
 
     Raises
     ------
-    UsageError : the name says neither BED nor FASTA.
+    UsageError : the name does not end as BED or FASTA.
     """
     if not path.removesuffix(".gz").endswith((".bed", ".fa", ".fasta")):
         raise UsageError(f"{path}: the name of an instance file must end in .bed or .fa, optionally .gz")
@@ -144,7 +144,7 @@ def instance_writer(path: str | None) -> Iterator[Callable[[Instance], None] | N
     """Open a file for instances, BED6 or FASTA by its name; written atomically, when the block ends without an error.
 
     Column 5 of BED is 1000 times the score, rounded; FASTA names are `motif::chrom:start-end(strand)`. Without a
-    path, nothing is opened or given.
+    path, the writer is None.
     """
     if not path:
         yield None

@@ -31,7 +31,7 @@ class BaseCaller:
     ----------
     threshold : base probability above which a base is called
     step : distance between window starts, bp
-    forward : score records only in their own direction
+    forward : score only the forward strand of records
     """
 
     model: Model
@@ -51,7 +51,7 @@ class BaseCaller:
 
         Raises
         ------
-        UsageError : the model does not have such a threshold, or the step is longer than its window.
+        UsageError : the model does not support such a threshold, or the step is longer than its window.
         """
         return cls(model, base_threshold(threshold, model), window_step(step, model.info), forward)
 
@@ -78,7 +78,7 @@ class ModelSource(InstanceSource):
     ):
         for name, count in Counter(caller.model.info.name for caller in callers).items():
             if count > 1:
-                raise UsageError(f"{count} models are named {name}; motifs are named by model, so names must differ")
+                raise UsageError(f"{count} models are named {name}; give models with different names")
         super().__init__(path, {c.model.info.name: rule.width or c.model.info.site_width for c in callers})
         self._records, self._callers, self._rule, self._runtime = records, callers, rule, runtime
 
@@ -113,14 +113,14 @@ def find_motif(
     sequences : FASTA file, or sequences
     width : bases of the motif; None for the median site of the model's training
     coverage : minimum fraction of an instance that must be called
-    every : take every instance of a sequence, not only one
-    forward : score sequences only in their own direction
+    every : use every instance in a sequence, not only one
+    forward : score only the forward strand of sequences
     threshold : base probability above which a base is called, or "p=1e-4" or "score=12"; None for the model's own
     runtime : device, precision and batch size; None for the CPU in fp32
 
     Raises
     ------
-    DataError : no instance was found.
+    DataError : no instances were found.
 
     Examples
     --------

@@ -20,7 +20,7 @@ from .instances import Instance, InstanceRule, called_instances
 
 SKIP_REASONS = {
     "short": "with too few called bases for the motif's width (see --coverage)",
-    "edge": "too near to the end of their sequence",
+    "edge": "too close to the end of their sequence",
     "n": "with letters other than ACGT",
 }
 
@@ -126,7 +126,7 @@ class SiteSource(InstanceSource):
             if part.start <= site.start and site.end <= part.end:
                 return name, part
         if site.chrom in self._parts:
-            raise DataError(f"no sequence of {self._genome.path} contains {site}", self.path, site.line)
+            raise DataError(f"site {site} is not inside a sequence of {self._genome.path}", self.path, site.line)
         raise unknown_chrom(site, self.path, lengths)
 
     def _sequence(self, record: str, part: Interval, interval: Interval) -> bytes:
@@ -159,15 +159,15 @@ class LabelSource(InstanceSource):
 
     @classmethod
     def read(cls, fasta: str, rule: InstanceRule) -> LabelSource:
-        """Windows as `bertsnr windows` writes them; the motif has the name of the file.
+        """Windows as written by `bertsnr windows`; the motif is named after the file.
 
         Raises
         ------
-        UsageError : the file is BED by its name.
+        UsageError : the name of the file ends as BED.
         DataError : see `sequence.windows.read_windows`.
         """
         if fasta.removesuffix(".gz").lower().endswith((".bed", ".narrowpeak")):
-            raise UsageError(f"{fasta}: BED input needs the sequence of its sites: -f FASTA")
+            raise UsageError(f"{fasta}: BED input requires the sequence of its sites; add -f FASTA")
         name = "motif" if fasta == "-" else os.path.basename(fasta).split(".")[0]
         return cls(read_windows(fasta, True, 1), name, rule, fasta)
 

@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).with_name("attention.html")
 def write_attention_page(
     path: str, title: str, sequence: bytes, k: int, sites: Sequence[tuple[int, int]], attention: np.ndarray
 ) -> None:
-    """Write the page, which loads nothing from elsewhere.
+    """Write the page, which works offline.
 
     Parameters
     ----------

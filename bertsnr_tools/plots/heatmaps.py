@@ -8,7 +8,7 @@ import numpy as np
 
 from .style import BLUE, PALE, escape, new_figure, save_figure
 
-MAX_ROWS = 1000  # of a heat map; neighbours are averaged beyond
+MAX_ROWS = 1000  # of a heat map; beyond, neighbours are averaged
 
 
 def plot_matrix(
@@ -41,8 +41,7 @@ def plot_heatmap(path: str, title: str, values: np.ndarray, first: int, position
     Parameters
     ----------
     title : of one or more lines
-    values : shape (n, length), NaN where a sequence does not reach; of more than `MAX_ROWS` sequences, neighbours are
-        averaged
+    values : shape (n, length), NaN outside a sequence; beyond `MAX_ROWS` sequences, neighbours are averaged
     first : position of the first column
     position_label : label of the position axis
     """

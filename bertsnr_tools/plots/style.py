@@ -23,7 +23,7 @@ LETTER_COLOURS = {"A": GREEN, "C": BLUE, "G": YELLOW, "T": ORANGE}
 
 
 def check_plot(path: str, logos: bool = False) -> None:
-    """Check that a figure can be drawn, before the work begins.
+    """Check before the work begins that a figure can be drawn.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def check_plot(path: str, logos: bool = False) -> None:
 
     Raises
     ------
-    UsageError : the file name has another ending, or matplotlib (with `logos`, logomaker) is not installed.
+    UsageError : the file name has an unsupported ending, or matplotlib (with `logos`, logomaker) is not installed.
     """
     if os.path.splitext(path)[1].lower() not in FORMATS:
         raise UsageError(f"{path}: the name of a figure must end in .png, .pdf or .svg")
@@ -42,7 +42,7 @@ def check_plot(path: str, logos: bool = False) -> None:
         if logos:
             import logomaker  # noqa: F401
     except ImportError as error:
-        raise UsageError("figures need matplotlib and logomaker: pip install 'bertsnr_tools[plot]'") from error
+        raise UsageError("figures require matplotlib and logomaker; pip install 'bertsnr_tools[plot]'") from error
 
 
 def new_figure(inches_across: float, inches_down: float):
@@ -59,7 +59,7 @@ def save_figure(figure, path: str) -> None:
 
 
 def escape(text: str) -> str:
-    """Text that matplotlib does not read as mathematics."""
+    """Escape text, so that matplotlib does not read it as mathematics."""
     return text.replace("$", r"\$")
 
 

@@ -106,7 +106,7 @@ def _site(scores: np.ndarray, start: int, strand: str, min_length: int, max_gap:
 
 
 def call_levels(scores: np.ndarray, min_length: int, max_gap: int) -> np.ndarray:
-    """Thresholds up to which `min_length` bases from each base on are called, bridged gaps included.
+    """For each base, the threshold up to which the `min_length` bases from it on are called, bridged gaps included.
 
     The maximum of these values is above t exactly when `call_sites` calls a site at the threshold t.
 
@@ -128,15 +128,15 @@ def call_levels(scores: np.ndarray, min_length: int, max_gap: int) -> np.ndarray
 
 
 def resolve_strands(plus: list[Site], minus: list[Site]) -> list[Site]:
-    """Reconcile the sites of both strands: of two that share more than half of the shorter one, the better score stays.
+    """Reconcile the sites of both strands: of two that overlap by more than half of the shorter one, keep the better.
 
-    With equal scores the site on the forward strand stays.
+    The better site has the higher score; with equal scores, the site on the forward strand is kept.
 
     ::
 
-        +    [-------- 0.8 --------)       stays
+        +    [-------- 0.8 --------)       kept
         -           [--- 0.7 ---)          dropped: more than half of it lies in a better site
-        -                         [----)   stays
+        -                         [----)   kept
 
     Parameters
     ----------

@@ -32,12 +32,12 @@ class Chunk(NamedTuple):
 
     Attributes
     ----------
-    region : what the user asked for
+    region : the requested region
     start : chromosome position of the first base that is read for the region, context included; the same in all its
         chunks
     sequence : the next bases, upper case
     last : the region, or the shard's part of it, ends with this chunk
-    core : core interval on the chromosome: sites are called that start in it; narrower than everything only in shards
+    core : core interval on the chromosome: only sites that start in it are called; limited only in shards
     """
 
     region: Interval
@@ -90,7 +90,7 @@ class ScanInput:
             self.lengths = source.lengths
             self.bases = sum(region.end - region.start for region in self.regions) // (shard[1] if shard else 1)
         elif bed or shard or list(regions):
-            raise UsageError(f"{source}: regions and shards need an indexed genome")
+            raise UsageError(f"{source}: regions and shards require an indexed genome")
 
     def chunks(self, context: int, stride: int) -> Iterator[Chunk]:
         """The sequence in order.
@@ -116,7 +116,7 @@ def regions_to_scan(genome: Genome, bed: str | None, regions: Iterable[str | Int
 
 
 def genome_chunks(genome: Genome, regions: Iterable[Interval], context: int) -> Iterator[Chunk]:
-    """Regions of a genome, read with `context` more bases on either side: region borders do not change scores."""
+    """Regions of a genome, read with `context` more bases on either side: region borders do not affect scores."""
     for region in regions:
         start, end = _with_context(genome, region, context)
         yield from _read(genome, region, start, end, EVERYWHERE)

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
-from ..models.batching import run_parallel
+from ..models.batching import halve_on_oom, run_parallel
 from ..models.device import Runtime, autocast
 from ..models.interface import Model
 from ..models.prefilter_network import PrefilterNetwork
 from .thresholds import CallingRule
 
-MIN_BATCH = 8  # windows in a forward pass: smaller matrix products round differently
+MIN_BATCH, MIN_BATCH_GPU = 8, 512  # windows in a forward pass: smaller matrix products round differently
 
 
 def check_prefilter(model: Model, rule: CallingRule) -> None:
@@ -24,14 +24,14 @@ def check_prefilter(model: Model, rule: CallingRule) -> None:
     """
     name, lowest, called = model.info.name, model.info.threshold, rule.lowest_call_level
     if not model.info.prefilter:
-        raise UsageError(f"--prefilter: {name} has no prefilter; train it with --prefilter")
+        raise UsageError(f"--prefilter: {name} has no prefilter; leave out --prefilter, or train the model with it")
     if called < lowest:
-        problem = f"the prefilter of {name} is for thresholds of at least {lowest:g} ({called:.3g} given)"
-        raise UsageError(f"--prefilter: {problem}; leave out -t or --prefilter")
+        problem = f"the prefilter of {name} requires a threshold of at least {lowest:g} (got {called:.3g})"
+        raise UsageError(f"--prefilter: {problem}; raise -t or leave out --prefilter")
 
 
 def passing_windows(model: Model, codes: np.ndarray, cores: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Windows that the model has to score.
+    """Which windows the model must score.
 
     Parameters
     ----------
@@ -58,14 +58,16 @@ def passing_windows(model: Model, codes: np.ndarray, cores: np.ndarray, runtime:
         )
         passing[batch] = ((logits > network.cut) & near_core).any(axis=1)
 
-    size = 64 if model.device.type == "cpu" else 8192
-    run_parallel(score, (slice(first, first + size) for first in range(0, len(codes), size)), model)
+    def score_all(size: int) -> None:
+        run_parallel(score, (slice(first, first + size) for first in range(0, len(codes), size)), model)
+
+    halve_on_oom(network, 64 if model.device.type == "cpu" else 8192, score_all)
     return passing
 
 
 def prefilter_logits(network: PrefilterNetwork, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
     """Logits of a site at each start, float32, shape (n, L - network.shortest + 1); they do not depend on the batch."""
-    rows = np.arange(max(MIN_BATCH, len(codes))) % len(codes)
-    filled = torch.from_numpy(codes[rows].astype(np.int64)).to(network.device)
+    filled_size = max(MIN_BATCH if network.device.type == "cpu" else MIN_BATCH_GPU, len(codes))
+    filled = torch.from_numpy(codes[np.arange(filled_size) % len(codes)]).to(network.device).long()
     with torch.inference_mode(), autocast(network.device, runtime.precision):
         return network(filled)[: len(codes)].float().cpu().numpy()

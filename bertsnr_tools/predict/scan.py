@@ -1,7 +1,7 @@
 """Scan sequence with models: `Scanner` for sites, `scan_sites` and `base_scores` for use from Python.
 
-Sequence passes through in blocks of about `BLOCK_BASES`, so that memory does not grow with the genome. Results depend
-neither on batch size nor on the sizes of chunks and blocks. Coordinates are 0-based, half-open.
+Sequence is processed in blocks of about `BLOCK_BASES`, so that memory does not grow with the genome. Results depend
+neither on the batch size nor on the sizes of chunks and blocks. Coordinates are 0-based, half-open.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def window_step(step: int | None, info: ModelInfo) -> int:
 
     Raises
     ------
-    UsageError : a step longer than the window would leave out bases.
+    UsageError : `step` is longer than the window and would leave out bases.
     """
     if step and step > info.window:
-        raise UsageError(f"-s {step} is longer than the window of {info.name}, {info.window} bp")
+        raise UsageError(f"-s {step} is longer than the window of {info.name} ({info.window} bp)")
     return step or max(1, info.window // 2)
 
 
 @dataclass
 class ScanStats:
-    """Counts of a scan, complete when its sites are.
+    """Counts of a scan, final once all its sites have been yielded.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class _ScoredChunk(NamedTuple):
 
 
 class _ModelScan:
-    """One model on its way through the regions. Its windows are cut ahead of the chunk in which sites are called."""
+    """State of one model during a scan. Windows are cut and scored ahead of the chunk whose sites are called."""
 
     def __init__(self, index: int, model: Model, rule: CallingRule, step: int, prefilter: bool):
         self.index, self.model, self.rule, self.step, self.prefilter = index, model, rule, step, prefilter
@@ -137,7 +137,7 @@ class _ModelScan:
         return [_ScoredChunk(scores, len(tile.starts) > 0) for scores, tile in zip(joined, tiles)]
 
     def call(self, chunk: Chunk, scored: _ScoredChunk, signal: SignalSink | None) -> None:
-        """Call the sites that a chunk completes, and pass its base scores on."""
+        """Call the sites that a chunk completes, and pass on its base scores."""
         strand_scores = scored.strand_scores
         if signal:
             self._emit_signal(signal, chunk, strand_scores)
@@ -167,7 +167,7 @@ class Scanner:
     ----------
     models, rules : models and what to call with each
     step : distance between window starts, see `window_step`
-    prefilter : score only windows that the models' prefilters let pass; other windows have no base scores
+    prefilter : score only windows that pass the models' prefilters; other windows have no base scores
     signal : called with the base scores of every region, piece by piece, NaN where there are none
 
     Attributes
@@ -240,8 +240,8 @@ class Scanner:
 
         Parameters
         ----------
-        with_q : keep the sites until everything is scanned, and yield them at the end with q-values, without those
-            above the rules' `max_q`; the list of every block is empty then
+        with_q : keep the sites until everything is scanned, then yield those with a q-value of at most the rules'
+            `max_q`; the lists of all blocks are empty
         """
         nulls = [known_null(model) for model in self.models]
         kept: list[CalledSite] = []
@@ -300,7 +300,7 @@ def assemble_records(
 def score_records(
     model: Model, records: Iterable[Record], step: int, forward: bool, runtime: Runtime, unscored: float = 0
 ) -> Iterator[tuple[Record, np.ndarray]]:
-    """Each record with its base scores, shape (2, n): in its own direction and on the other strand.
+    """Each record with its base scores, shape (2, n): on the given strand and on the other strand.
 
     Parameters
     ----------
@@ -353,13 +353,13 @@ def scan_sites(
         chromosomes
     threshold : base probability, "p=1e-4", "q=0.05" or "score=12" (bits, for PWMs); default: each model's own
     step : distance between window starts (bp); default: half a window
-    prefilter : score only windows that the models' prefilters let pass
+    prefilter : score only windows that pass the models' prefilters
     runtime : precision and batch size; by default as `bertsnr predict` chooses them for the models' device
 
     Returns
     -------
     iterator of sites with chrom, start, end, name, score, strand, p and q; q is known only with a threshold "q=…", for
-    which everything is scanned before the first site
+    which everything is scanned before the first site is yielded
 
     Raises
     ------

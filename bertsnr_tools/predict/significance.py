@@ -121,7 +121,7 @@ def window_call_levels(model: Model, windows: Windows, runtime: Runtime, *, both
 
     Parameters
     ----------
-    both_strands : read the windows on both strands; else in their own direction
+    both_strands : read the windows on both strands, else only on the given strand
 
     Returns
     -------
@@ -139,7 +139,7 @@ def window_call_levels(model: Model, windows: Windows, runtime: Runtime, *, both
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:
-    """Natural logarithm of p / (1 - p), in float64; finite, because 0 and 1 are moved by less than float32 resolves."""
+    """Natural logarithm of p / (1 - p), float64; finite, because 0 and 1 are clipped by less than float32 resolves."""
     probability = np.clip(np.asarray(probability, dtype=np.float64), 1e-12, 1 - 3e-8)
     return np.log(probability) - np.log1p(-probability)
 
@@ -147,15 +147,15 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
 class NullDistribution:
     """Null distribution of a model's call levels, from genomic background windows read on both strands.
 
-    The p-value of a site is the fraction of background windows with a site of the same call level or a higher one. Up
-    to the `TAIL_SCORES` highest windows it is counted; beyond, the tail is exponential in the log odds, fitted to the
+    The p-value of a site is the fraction of background windows with a site of the same or a higher call level. Up to
+    the `TAIL_SCORES` highest windows it is counted; beyond, the tail is exponential in the log odds, fitted to the
     mean excess of these windows.
 
     Attributes
     ----------
     windows : number of background windows
     width : length of a window (bp)
-    scores : log odds of call levels, rising, shape (n,)
+    scores : log odds of call levels, ascending, shape (n,)
     neg_log10_ps : -log10 p at `scores`, shape (n,)
     """
 
@@ -164,7 +164,7 @@ class NullDistribution:
 
     @classmethod
     def fit(cls, call_levels: np.ndarray, width: int) -> NullDistribution:
-        """From `window_call_levels` of at least `MIN_BACKGROUND` background windows that were not used in training."""
+        """Fit to `window_call_levels` of at least `MIN_BACKGROUND` background windows held out from training."""
         count = len(call_levels)
         falling = np.sort(log_odds(call_levels))[::-1]
         tail = min(TAIL_SCORES, count // 10)
@@ -206,15 +206,15 @@ class NullDistribution:
         Raises
         ------
         UsageError : the model has no null distribution.
-        DataError : its values are not usable.
+        DataError : its values are invalid.
         """
         if not info.null:
             reason, remedy = "it was trained without genomic background", "train it with -f or --background"
             counts = info.training.get("data", {})
             if counts.get("background") or counts.get("natural"):  # the name in files of earlier releases
-                reason = f"fewer than {MIN_BACKGROUND:,} background windows were left for them"
-                remedy += " on more sequence"
-            raise UsageError(f"{info.name} has no p-values: {reason}; {remedy}")
+                reason = f"it was trained with fewer than {MIN_BACKGROUND:,} held-out background windows"
+                remedy = "train it with a larger genome or --background"
+            raise UsageError(f"{info.name} does not report p-values: {reason}; {remedy}")
         try:
             scores, neg_log10_ps = (np.array(info.null[key], dtype=float) for key in ("scores", "logs"))
             windows, width = int(info.null["windows"]), int(info.null["width"])
@@ -223,9 +223,9 @@ class NullDistribution:
             if not (np.isfinite(scores).all() and np.isfinite(neg_log10_ps).all()):
                 raise ValueError("not finite")
             if np.any(np.diff(scores) <= 0) or np.any(np.diff(neg_log10_ps) < 0):
-                raise ValueError("not in rising order")
+                raise ValueError("not in ascending order")
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"null distribution of model {info.name} is not usable ({error})", path) from error
+            raise DataError(f"the null distribution of model {info.name} is invalid ({error})", path) from error
         return cls(windows, width, scores, neg_log10_ps)
 
 

@@ -34,13 +34,13 @@ class CallingRule:
 
         * a probability: call bases above it.
         * p: call sites with a p-value below it. A lower p-value does not make sites narrower: bases are called at the
-          default threshold, or below it where p asks for more sites.
-        * q: as p, because sites with q below a value are among those with p below it; the rest is dropped once q is
-          known.
+          default threshold, or at a lower one if p admits more sites.
+        * q: like p, because sites with q below a value are among those with p below it; other sites are dropped once q
+          is known.
         * score: call matches of a PWM above it, in bits.
 
         For a PWM, p calls the bases of matches with a p-value below it, and q starts from the default threshold:
-        matches at a p-value as high as q would run into each other.
+        matches at a p-value as high as q would merge.
 
         Raises
         ------
@@ -81,10 +81,10 @@ def base_threshold(threshold: Threshold | None, model: Model) -> float:
     elif isinstance(model, PwmModel):
         cut = model.threshold(kind, value)
     else:
-        raise UsageError(f"-t {kind}={value:g}: {model.info.name} is not a PWM; give a probability or p=")
+        raise UsageError(f"-t {kind}={value:g}: {model.info.name} is not a PWM; expected a probability or p=P")
     if cut == 1:
         wanted = f"{kind}={value:g}" if threshold else f"p={DEFAULT_P:g}"
-        logger.warning("%s: even the best match does not reach %s; nothing will be called", model.info.name, wanted)
+        logger.warning("%s: no sequence can reach %s; nothing will be called", model.info.name, wanted)
     return cut
 
 
@@ -103,5 +103,5 @@ def parse_threshold(text: str | float | None) -> Threshold | None:
     except ValueError:
         value = float("nan")
     if kind not in ("", "p", "q", "score") or not (abs(value) < float("inf") if kind == "score" else 0 < value < 1):
-        raise UsageError(f"threshold {text!r} is not P, p=P or q=Q with a number between 0 and 1, or score=BITS")
+        raise UsageError(f"threshold {text!r}: expected P, p=P, q=Q (numbers between 0 and 1) or score=BITS")
     return kind or "probability", value

@@ -23,7 +23,7 @@ class SiteFormat(NamedTuple):
     ----------
     kind : "bed" (BED6), "bed9" or "narrowpeak"
     rgb : colour of sites in BED9: "strand" or "score"
-    track : begin with a track line for this genome of the UCSC browser, such as "hg38"; None is without
+    track : start with a track line for this UCSC genome, such as "hg38"; None for no track line
     """
 
     kind: str = "bed"
@@ -43,7 +43,7 @@ class SiteWriter:
     Attributes
     ----------
     sites : number of sites written
-    in_order : they are sorted by chromosome and start, as a tabix index needs them
+    in_order : they are sorted by chromosome and start, as a tabix index requires
     """
 
     def __init__(self, stream: OutputStream, site_format: SiteFormat):
@@ -73,12 +73,10 @@ class SiteWriter:
             if writer.in_order:
                 index_bed(path)
             else:
-                logger.warning(
-                    "%s: not sorted by chromosome and start, because the regions are not; no tabix index", path
-                )
+                logger.warning("%s: no tabix index, because the regions are not sorted by chromosome and start", path)
 
     def write(self, ranked: Iterable[RankedSite]) -> None:
-        """Write sites and pass them on at once."""
+        """Write sites and flush the stream."""
         self._stream.write_all(self._line(site) for site in ranked)
         self._stream.flush()
 
@@ -94,7 +92,7 @@ class SiteWriter:
 
 
 class SignalFile(NamedTuple):
-    """A file of base scores: of the model with this index, for the option that asked for it."""
+    """A file of base scores: of the model with this index, for the option that requests it."""
 
     model: int
     option: str
@@ -116,7 +114,7 @@ def signal_files(options: Mapping[str, str | None], names: Sequence[str]) -> lis
     files = []
     for option, path in options.items():
         if path and len(names) > 1 and "{}" not in path:
-            raise UsageError(f"{option} {path}: with {len(names)} models the file name needs {{}} for their names")
+            raise UsageError(f"{option} {path}: with {len(names)} models, put {{}} into the file name for their names")
         if path:
             paths = [path.replace("{}", name.replace("/", "_")) for name in names]
             files += [SignalFile(model, option, filled) for model, filled in enumerate(paths)]

@@ -49,20 +49,20 @@ def background_windows(
 ) -> Iterator[Record]:
     """Draw background windows at random, in genome order, each on a random strand.
 
-    The windows share no base with each other or with `avoid`, and contain only A, C, G and T. Every stretch without
-    other letters and avoided bases is cut into as many windows as fit, at a random phase; the windows with the lowest
+    The windows overlap neither each other nor `avoid`, and contain only A, C, G and T. Every stretch without other
+    letters and avoided bases is cut into as many windows as fit, at a random phase; the windows with the lowest
     random keys are drawn. A window depends only on `seed` and its surroundings.
 
     Parameters
     ----------
     regions : intervals to draw from, which may overlap
-    avoid : intervals; those on chromosomes that the genome lacks are ignored
+    avoid : intervals; those on chromosomes that are not in the genome are ignored
     window : length in bases
     wanted : number of windows, shape (1,), or the number for each class of `gc_bins`, shape (GC_BINS + 1,)
 
     Yields
     ------
-    records named `<NAME>::chrom:start-end(strand)`, fewer than wanted where the regions have no more
+    records named `<NAME>::chrom:start-end(strand)`, fewer than wanted if the regions do not contain enough
     """
     names = list(genome.lengths)
     drawn = _draw(_candidates(genome, regions, avoid, window, len(wanted) > 1, seed), wanted)

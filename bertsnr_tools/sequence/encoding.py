@@ -41,12 +41,12 @@ def encode(sequence: bytes) -> np.ndarray:
 
 
 def reverse_complement(sequence: bytes) -> bytes:
-    """The opposite strand of a sequence in its own direction; IUPAC letters are complemented too."""
+    """The reverse complement of a sequence; IUPAC letters are complemented too."""
     return sequence.translate(_COMPLEMENT_LETTERS)[::-1]
 
 
 def reverse_complement_codes(codes: np.ndarray) -> np.ndarray:
-    """The opposite strand of codes, shape (..., n), reversed along the last axis."""
+    """The reverse complement of codes, shape (..., n), along the last axis."""
     return _COMPLEMENT[codes[..., ::-1]]
 
 

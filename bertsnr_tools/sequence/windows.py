@@ -1,13 +1,14 @@
 """Labelled windows: cut from a genome around sites, read back from FASTA, grouped by locus.
 
 A window is a FASTA record with the header `>name::chrom:start-end(strand) site=a-b[,c-d]`. chrom, start and end are its
-interval (0-based, half-open); `site` lists the sites inside, its own first, half-open, in the window's own direction.
-Windows of the reverse strand are reverse-complemented (Luo et al. 2024, section 2.1).
+interval (0-based, half-open); `site` lists the sites inside, its own first, half-open from the record's first base.
+Windows on the reverse strand are reverse-complemented (Luo et al. 2024, section 2.1).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,8 @@ from .random_numbers import random_numbers
 
 SKIP_REASONS = {
     "long": "longer than the window",
-    "absent": "on a sequence that the genome lacks",
-    "off": "off the end of its sequence",
+    "absent": "on a sequence that is not in the genome",
+    "off": "past the end of its sequence",
     "n": "with too many N around (see --max-n)",
 }
 
@@ -33,7 +34,7 @@ Span = tuple[int, int]  # [start, end)
 
 
 class WindowCutter:
-    """Cuts one window around each site, the site at a random offset inside.
+    """Cuts one window around each site, with the site at a random offset.
 
     The offset is uniform over the windows that lie on the chromosome and contain at most `max_n` letters other than
     ACGT. It depends only on `seed` and the site. Other sites inside on the same strand are labelled too.
@@ -98,7 +99,7 @@ def _draw_offset(around: bytes, window: int, max_n: int, draw: int) -> int | Non
 
 
 def _window_record(site: Interval, start: int, sequence: bytes, neighbours: Sequence[Span]) -> Record:
-    """The FASTA record of a window: name, labels in its own direction, sequence of the site's strand."""
+    """The FASTA record of a window: name, labels in its coordinates, sequence of the site's strand."""
     end = start + len(sequence)
     labelled = [(site.start, site.end), *((a, b) for a, b in neighbours if a >= start and b <= end)]
     if site.strand == "-":
@@ -201,26 +202,29 @@ class Windows:
         )
 
 
-def read_windows(path: str, positive: bool | None, k: int, length: int | None = None) -> Windows:
-    """Read windows from FASTA or "-": positives have `site=` in the header, negatives do not.
+def read_windows(
+    path: str | os.PathLike[str], positive: bool | None = None, k: int = 1, length: int | None = None
+) -> Windows:
+    """Read windows from FASTA ("-" is standard input): positives have `site=` in the header, negatives do not.
 
     Parameters
     ----------
-    positive : require only positives (True) or only negatives (False); None takes both
+    positive : require positives (True) or negatives (False); None accepts both
     k : bases in a token; a shorter site cannot be labelled
     length : required length of a window in bases; None takes the length of the first
 
     Raises
     ------
-    DataError : no records, windows of different lengths or shorter than k, missing or impossible sites.
+    DataError : no records, windows of different lengths or shorter than k, missing or invalid sites.
     """
+    path = os.fspath(path)
     names, codes, labels = [], [], []
     for record in read_records(path):
         length = length or len(record.sequence)
         if len(record.sequence) != length:
             raise DataError(f"record {record.name!r} is {len(record.sequence)} bp; expected {length} bp", path)
         if length < k:
-            raise DataError(f"record {record.name!r} is {length} bp, less than a token of {k} bp", path)
+            raise DataError(f"record {record.name!r} is {length} bp, shorter than a token of {k} bp", path)
         names.append(record.name)
         codes.append(encode(record.sequence))
         labels.append(_labels(record, positive, k, path))
@@ -231,9 +235,9 @@ def _labels(record: Record, positive: bool | None, k: int, path: str) -> np.ndar
     labels = np.zeros(len(record.sequence), dtype=np.uint8)
     sites = labelled_sites(record, path)
     if positive is not None and positive != bool(sites):
-        problem = "has no site=a-b in its header, which positives need (see `bertsnr windows`)"
+        problem = "has no site=a-b in its header; make positive windows with `bertsnr windows`"
         if not positive:
-            problem = "has site= in its header; expected a negative"
+            problem = "has site=a-b in its header; expected a negative window"
         raise DataError(f"record {record.name!r} {problem}", path)
     for start, end in sites:
         if end - start < k:
@@ -243,7 +247,7 @@ def _labels(record: Record, positive: bool | None, k: int, path: str) -> np.ndar
 
 
 def labelled_sites(record: Record, path: str) -> list[Span]:
-    """The sites in the header of a window, [start, end) in its own direction; empty without `site=`.
+    """The sites in the header of a window, [start, end) from the first base of the record; empty without `site=`.
 
     Raises
     ------

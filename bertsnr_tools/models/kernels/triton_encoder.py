@@ -71,11 +71,11 @@ def _attention_head(x, qkv, head, cosine, sine, reach, T, H: tl.constexpr, D: tl
     return (mixed / tl.sum(weights, 1)[:, None]).to(dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _window_logits(
     ids, sequence_logits, token_logits, words, norms, qkv, out, inner, outer, cosines, sines, reach, head_weights,
     head_bias, T, eps,
-    LAYERS: tl.constexpr, H: tl.constexpr, D: tl.constexpr, I: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr,
+    LAYERS: tl.constexpr, H: tl.constexpr, D: tl.constexpr, INNER: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """Token ids of a window to its logits; the arguments are described in `TritonModel`."""
     window = tl.program_id(0).to(tl.int64)
@@ -93,11 +93,11 @@ def _window_logits(
             mixed = _attention_head(x, qkv + layer * 3 * H * H, head, cosine, sine, tl.load(reach + layer), T, H, D)
             hidden = _add_product(hidden, mixed, out + layer * H * H, head * D, D, H, H)
         x = _normed(hidden, norms + (2 * layer + 1) * H, eps, H).to(dtype)
-        for first in range(0, I, C):
-            up = _product(x, inner + layer * 2 * I * H, first, C, H)
-            gate = _product(x, inner + layer * 2 * I * H, I + first, C, H)
+        for first in range(0, INNER, C):
+            up = _product(x, inner + layer * 2 * INNER * H, first, C, H)
+            gate = _product(x, inner + layer * 2 * INNER * H, INNER + first, C, H)
             gelu = 0.5 * up * (1 + tl.erf(up * 0.7071067811865476))
-            hidden = _add_product(hidden, (gelu * gate).to(dtype), outer + layer * H * I, first, C, I, H)
+            hidden = _add_product(hidden, (gelu * gate).to(dtype), outer + layer * H * INNER, first, C, INNER, H)
     hidden = _normed(hidden, norms + 2 * LAYERS * H, eps, H)
     sequence = tl.sum(hidden * tl.load(head_weights + unit)[None, :], 1) + tl.load(head_bias)
     tokens = tl.sum(hidden * tl.load(head_weights + H + unit)[None, :], 1) + tl.load(head_bias + 1)
@@ -126,7 +126,9 @@ class TritonModel:
         self._words = layer_norm(words, norm.normalized_shape, norm.weight.detach().double(), None, norm.eps).float()
         layers = list(encoder.layers)
         norms = [part.weight for layer in layers for part in (_attention_norm(layer), layer.mlp_norm)]
-        self._norms = torch.stack([*norms, encoder.final_norm.weight]).detach().float()  # two of each layer, then the last
+        self._norms = (
+            torch.stack([*norms, encoder.final_norm.weight]).detach().float()
+        )  # two of each layer, then the last
         self._weights = [
             torch.stack([part.detach() for part in parts]).to(dtype).contiguous()
             for parts in (
@@ -155,10 +157,11 @@ class TritonModel:
         config = self._config
         tables = (self._words, self._norms, *self._weights, *self._rotary, self._reach)
         sizes = {"LAYERS": len(self._reach), "H": config.hidden_size, "D": config.head_size}
+        sizes["INNER"] = config.intermediate_size
         with torch.cuda.device_of(ids):  # Triton launches on the current device
             _window_logits[(windows,)](
-                ids.contiguous(), sequence, token, *tables, self._head_weights, self._head_bias, tokens, config.norm_eps,
-                **sizes, I=config.intermediate_size, ROWS=TOKENS, C=CHUNK, num_warps=8, num_stages=2,
+                ids.contiguous(), sequence, token, *tables, self._head_weights, self._head_bias, tokens,
+                config.norm_eps, **sizes, ROWS=TOKENS, C=CHUNK, num_warps=8, num_stages=2,
             )  # fmt: skip
         return sequence, token
 

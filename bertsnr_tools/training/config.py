@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import UsageError
-from ..evaluate import EVALUATION_BATCH
+from ..evaluation import EVALUATION_BATCH
 from ..models.baselines import baseline_config
 from ..models.bertsnr import BertSNR
 from ..models.device import Runtime

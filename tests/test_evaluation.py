@@ -3,7 +3,7 @@ import random
 import pytest
 
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.evaluate import LEVELS, Bootstrap, evaluate, evaluate_files, table_lines
+from bertsnr_tools.evaluation import LEVELS, Bootstrap, evaluate, evaluate_files, table_lines
 from bertsnr_tools.metrics import NAMES
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.sequence.windows import read_windows

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..evaluate import evaluate
+from ..evaluation import evaluate
 from ..io.fasta import Genome
 from ..log import logger
 from ..models.bertsnr import BertSNR

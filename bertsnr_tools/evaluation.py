@@ -38,7 +38,7 @@ class Evaluation:
     windows, with_sites : number of windows, and of windows with a site
     metrics : by level (`LEVELS`) and name (`metrics.NAMES`)
     intervals : in the same way, low and high of the 95 % interval; empty without bootstrap
-    curve : ranking of the bases, for ROC and precision-recall curves; None unless asked for, because it is large
+    curve : ranking of the bases, for ROC and precision-recall curves; None unless requested, because it is large
     """
 
     model: str
@@ -74,7 +74,7 @@ def evaluate_windows(
     bootstrap: Bootstrap | None = None,
     keep_curve: bool = False,
 ) -> Evaluation:
-    """Measure a model on labelled windows, read in their own direction.
+    """Measure a model on labelled windows, read only on the given strand.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def evaluate_files(
     Raises
     ------
     UsageError : see `thresholds.base_threshold`.
-    DataError : no window with a site, or windows of a length that a model cannot read.
+    DataError : no window with a site, or windows of a length that a model does not accept.
     """
     thresholds = [base_threshold(threshold, model) for model in models]
     for path in paths:
@@ -134,8 +134,7 @@ def _read_data_set(path: str) -> Windows:
         raise DataError("no window has a site (site=a-b in its header); make windows with `bertsnr windows`", path)
     if windows.positive.all():
         logger.warning(
-            "%s: every window has a site, so that metrics over windows are not meaningful; add negatives "
-            "(cat pos.fa neg.fa)",
+            "%s: every window has a site, so metrics over windows are meaningless; add negatives (cat pos.fa neg.fa)",
             path,
         )
     return windows
@@ -144,7 +143,7 @@ def _read_data_set(path: str) -> Windows:
 def _check_length(model: Model, windows: Windows, path: str) -> None:
     info, length = model.info, windows.codes.shape[1]
     if not info.k <= length <= info.window:
-        raise DataError(f"windows are {length} bp; the model {info.name} reads {info.k} to {info.window} bp", path)
+        raise DataError(f"windows are {length} bp; the model {info.name} accepts {info.k} to {info.window} bp", path)
 
 
 def _data_name(path: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import UsageError
-from ..evaluate import evaluate
+from ..evaluation import evaluate
 from ..log import logger
 from ..sequence.windows import Windows
 from .checkpoint import Checkpoint

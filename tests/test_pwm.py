@@ -6,6 +6,7 @@ import pytest
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.motif_files import BASES, Motif, jaspar_text, meme_text, read_jaspar, read_motifs
 from bertsnr_tools.models.batching import token_probabilities
+from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.pwm import PwmModel
 from bertsnr_tools.models.registry import load_models
 from bertsnr_tools.predict.thresholds import base_threshold
@@ -27,7 +28,7 @@ def slow_scores(sequence: bytes, motif: Motif) -> list[float]:
 
 
 def slow_p(motif: Motif, score: float) -> float:
-    """The share of all words that score as high, by counting them."""
+    """The fraction of all words with at least this score, by counting them."""
     words = np.zeros(1)
     for row in motif.log_odds:
         words = (words[:, None] + row).ravel()
@@ -41,7 +42,7 @@ def random_sequence(length: int, seed: int) -> bytes:
 def test_bases_have_the_p_value_of_the_best_match_that_covers_them():
     sequence = random_sequence(300, 1)
     scores = slow_scores(sequence, MOTIF)
-    _, bases = token_probabilities(PwmModel(MOTIF), encode(sequence)[None], 64, "fp32")
+    _, bases = token_probabilities(PwmModel(MOTIF), encode(sequence)[None], Runtime(batch_size=64))
     for base in range(300):
         covering = scores[max(0, base - MOTIF.width + 1) : base + 1]
         x = -np.log10(slow_p(MOTIF, max(covering)))
@@ -49,20 +50,20 @@ def test_bases_have_the_p_value_of_the_best_match_that_covers_them():
 
 
 def test_a_sequence_has_its_best_match_and_rows_do_not_touch():
-    matrix = PwmModel(MOTIF)
+    pwm = PwmModel(MOTIF)
     rows = [random_sequence(50, seed) for seed in range(9)]
-    sequences, bases = token_probabilities(matrix, np.stack([encode(row) for row in rows]), 4, "fp32")
+    sequences, bases = token_probabilities(pwm, np.stack([encode(row) for row in rows]), Runtime(batch_size=4))
     for row, sequence, values in zip(rows, sequences, bases):
-        alone, own = token_probabilities(matrix, encode(row)[None], 4, "fp32")
+        alone, own = token_probabilities(pwm, encode(row)[None], Runtime(batch_size=4))
         assert sequence == values.max() == alone[0] and np.array_equal(values, own[0])
 
 
 def test_sequences_too_short_and_with_n():
-    matrix = PwmModel(MOTIF)
-    sequences, bases = token_probabilities(matrix, encode(b"ACGA")[None], 64, "fp32")
+    pwm = PwmModel(MOTIF)
+    sequences, bases = token_probabilities(pwm, encode(b"ACGA")[None], Runtime(batch_size=64))
     assert sequences[0] == 0 and not bases.any()
     best = bytes(ord(BASES[i]) for i in COUNTS.argmax(axis=1))
-    _, bases = token_probabilities(matrix, encode(best + b"N" + best[:-1] + b"N")[None], 64, "fp32")
+    _, bases = token_probabilities(pwm, encode(best + b"N" + best[:-1] + b"N")[None], Runtime(batch_size=64))
     assert (bases[0, : MOTIF.width] > 0.5).all() and bases[0, MOTIF.width :].max() < 0.1
 
 
@@ -71,32 +72,33 @@ def test_threshold_by_p_value_calls_the_matches_that_lightmotif_calls(p):
     import lightmotif
 
     sequence = random_sequence(100_000, 5)
-    pwm = lightmotif.ScoringMatrix(dict(zip(BASES, MOTIF.log_odds.T.tolist())))
-    hits = [hit.position for hit in lightmotif.scan(pwm, lightmotif.stripe(sequence.decode()), threshold=pwm.score(p))]
+    known = lightmotif.ScoringMatrix(dict(zip(BASES, MOTIF.log_odds.T.tolist())))
+    found = lightmotif.scan(known, lightmotif.stripe(sequence.decode()), threshold=known.score(p))
+    hits = [hit.position for hit in found]
     assert hits
     covered = np.zeros(len(sequence), dtype=bool)
     for start in hits:
         covered[start : start + MOTIF.width] = True
-    matrix = PwmModel(MOTIF)
-    _, bases = token_probabilities(matrix, encode(sequence)[None], 64, "fp32")
-    assert np.array_equal(bases[0] > base_threshold(("p", p), matrix), covered)
+    pwm = PwmModel(MOTIF)
+    _, bases = token_probabilities(pwm, encode(sequence)[None], Runtime(batch_size=64))
+    assert np.array_equal(bases[0] > base_threshold(("p", p), pwm), covered)
     assert covered.mean() == pytest.approx(p * MOTIF.width, rel=0.5)
     if p == 1e-4:
-        assert base_threshold(None, matrix) == base_threshold(("p", p), matrix)
+        assert base_threshold(None, pwm) == base_threshold(("p", p), pwm)
 
 
 def test_threshold_by_score_keeps_the_matches_with_that_score():
     sequence = random_sequence(3000, 6)
     scores = np.array(slow_scores(sequence, MOTIF))
-    matrix = PwmModel(MOTIF)
-    _, bases = token_probabilities(matrix, encode(sequence)[None], 64, "fp32")
+    pwm = PwmModel(MOTIF)
+    _, bases = token_probabilities(pwm, encode(sequence)[None], Runtime(batch_size=64))
     for cut in np.sort(scores)[[-1, -3, -10]]:
         starts = np.nonzero(scores >= cut - 1e-6)[0]
         covered = np.isin(np.arange(3000), (starts[:, None] + np.arange(MOTIF.width)).ravel())
-        assert np.array_equal(bases[0] > base_threshold(("score", cut), matrix), covered)
+        assert np.array_equal(bases[0] > base_threshold(("score", cut), pwm), covered)
 
 
-def test_scores_that_nothing_reaches_are_told(caplog, monkeypatch):
+def test_scores_that_nothing_reaches_are_logged(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "propagate", True)
     short = PwmModel(Motif("S", COUNTS[:4]))
     assert base_threshold(None, short) == 1  # one of 256 words is no less frequent than 0.004
@@ -108,10 +110,10 @@ def test_every_motif_of_a_file_is_a_model(tmp_path):
     motifs = [MOTIF, Motif("M2", COUNTS[:5])]
     for name, text in (("m.meme", meme_text(motifs)), ("m.txt", jaspar_text(motifs))):
         (tmp_path / name).write_text(text)
-        models = load_models([str(tmp_path / name), "CTCF"], "cpu")
+        models = load_models([str(tmp_path / name), "CTCF"], Runtime())
         assert [model.info.name for model in models] == ["ONE", "M2", "CTCF"]
         assert [model.info.site_width for model in models[:2]] == [7, 5]
-        with pytest.raises(UsageError, match="is for matrices; CTCF needs a probability"):
+        with pytest.raises(UsageError, match="CTCF is not a PWM; give a probability"):
             base_threshold(("score", 9.0), models[2])
 
 
@@ -143,13 +145,13 @@ def test_jaspar_files_are_read_with_letters_and_without(tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (">\n", "line 1: is '>', needed is '>' with the id"),
-        (">M\nA [ 1 2 ]\nC [ 1 2 ]\nG [ 1 2 ]\n", "line 5: row T of motif 'M' is '', needed are 2 counts"),
-        (">M\nA [ 1 2 ]\nG [ 1 2 ]\n", "line 3: row C of motif 'M' is 'G [ 1 2 ]'"),
-        (">M\nA [ 1 2 ]\nC [ 1 2 3 ]\n", "line 3: row C of motif 'M' is 'C [ 1 2 3 ]', needed are 2 counts"),
-        (">M\nA [ 1 -2 ]\n", "line 2: row A of motif 'M' is 'A [ 1 -2 ]', needed are its counts"),
-        (">M\n1 0\n0 0\n0 0\n0 0\n", "line 5: motif 'M' has a position without any count"),
-        (">M\n1\n1\n1\n1\nrest\n", "line 6: is 'rest', needed is '>'"),
+        (">\n", ":1: expected '>' and the id of a motif, found '>'"),
+        (">M\nA [ 1 2 ]\nC [ 1 2 ]\nG [ 1 2 ]\n", ":5: row T of motif 'M': expected 2 counts, found ''"),
+        (">M\nA [ 1 2 ]\nG [ 1 2 ]\n", ":3: row C of motif 'M': expected 2 counts, found 'G [ 1 2 ]'"),
+        (">M\nA [ 1 2 ]\nC [ 1 2 3 ]\n", ":3: row C of motif 'M': expected 2 counts, found 'C [ 1 2 3 ]'"),
+        (">M\nA [ 1 -2 ]\n", ":2: row A of motif 'M': expected counts, found 'A [ 1 -2 ]'"),
+        (">M\n1 0\n0 0\n0 0\n0 0\n", ":5: motif 'M' has a position without counts"),
+        (">M\n1\n1\n1\n1\nrest\n", ":6: expected '>' and the id of a motif, found 'rest'"),
     ],
 )
 def test_bad_jaspar_files_are_refused(tmp_path, text, problem):

@@ -1,0 +1,844 @@
+#!/usr/bin/env python3
+"""Benchmark bertsnr_tools on a GPU: agreement with the CPU, rates, and what limits them.
+
+    python benchmarks/gpu.py [--output gpu.json] [--seconds N] [--stages NAME,NAME] [--device DEVICE] [--tiny] [--plain]
+
+Every stage prints a short table, and the JSON file is rewritten after each, so that a run that is cut short still has
+figures. A stage that raises is reported, and the next one follows. A stage is skipped when too little of --seconds is
+left. --plain runs all without the Triton kernel.
+
+kernel      The Triton kernel against the plain model: differences of logits, and its rate with several launch options.
+equality    Calls and base probabilities on the device in fp32 and bf16, against fp32 on the CPU.
+encoder     Rates on token ids that are on the device, and from codes to probabilities in host memory.
+predict     `bertsnr predict` from FASTA to BED and bigWig: rate, memory, time the GPU is busy, time in each part.
+invariance  The same windows in batches of several sizes, and the bytes that `predict` writes.
+train       Rate of training steps; which gradients differ when a step is repeated; one seed twice.
+memory      `predict` under memory limits.
+start       What the first `predict` of a process waits for.
+cpu         `predict` on this machine's CPU with 1 and all threads, with the AMX kernel and without.
+compile     torch.compile of the plain inference encoder.
+
+A strand-base is one base of one strand: a window of 100 bp every 50 bp gives 50. Operations are counted as in scan.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass, replace
+from functools import partial, wraps
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import torch
+from scan import WINDOW, new_model, operations
+from torch.nn import functional
+
+from bertsnr_tools.cli import command
+from bertsnr_tools.cli.options import usable_cpus
+from bertsnr_tools.io.fasta import read_records
+from bertsnr_tools.io.intervals import Interval
+from bertsnr_tools.io.tracks import BigWig
+from bertsnr_tools.log import logger
+from bertsnr_tools.models import bertsnr, cuda
+from bertsnr_tools.models.batching import token_probabilities
+from bertsnr_tools.models.bertsnr import BertSNR, token_ids
+from bertsnr_tools.models.device import Runtime, autocast
+from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.kernels import amx
+from bertsnr_tools.models.kernels.inference import InferenceEncoder
+from bertsnr_tools.models.registry import find_model
+from bertsnr_tools.predict import calling, scan, tiling
+from bertsnr_tools.predict.chunks import Chunk
+from bertsnr_tools.predict.thresholds import CallingRule
+from bertsnr_tools.sequence.windows import Windows
+from bertsnr_tools.training.config import PAPER, Recipe
+from bertsnr_tools.training.fit import Trainer
+from bertsnr_tools.training.optimization import two_task_loss
+from dnabert import matrix_rate, wait
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "test_data"
+SITES = DATA / "expected" / "windows.fa"  # of CTCF
+LETTERS = np.frombuffer(b"ACGT", dtype=np.uint8)
+STEP = WINDOW // 2  # of `predict`
+NO_TRITON = "import bertsnr_tools.models.bertsnr as b; b.new_triton_model = lambda model: None"
+NO_AMX = "import bertsnr_tools.models.kernels.amx as a; a.supports = lambda encoder: False"
+GROUPS = {  # names of GPU kernels, the first match counts
+    "Triton kernel": "window_logits",
+    "attention": "fmha|flash|attention|cudnn",
+    "matrix products": "gemm|cutlass|nvjet|xmma|splitK|cublas",
+    "norms": "layer_norm|LayerNorm",
+    "copies": "HtoD|DtoH",
+    "elementwise": "elementwise|Cat|copy|Memcpy|reduce|index|embedding|vectorized|pool",
+}
+
+
+@dataclass
+class Sizes:
+    """How much work each stage does."""
+
+    random: int = 300_000  # bases that are compared with the CPU
+    windows: int = 8192  # for invariance
+    batches: tuple[int, ...] = (256, 1024, 4096, 16384)
+    matrix: int = 8192
+    first: int = 8_000_000  # bases of the first `predict`
+    most: int = 100_000_000  # and of the large one
+    steps: int = 30  # of training
+    scan_cpu: int = 3_000_000
+
+
+TINY = Sizes(4000, 64, (8, 32), 128, 60_000, 120_000, 2, 30_000)
+
+
+class Run:
+    """One run of this script: settings, the time left, and the figures so far."""
+
+    def __init__(self, arguments: argparse.Namespace, scratch: Path):
+        self.device, self.output, self.scratch = torch.device(arguments.device), arguments.output, scratch
+        self.sizes = TINY if arguments.tiny else Sizes()
+        self.before = NO_TRITON if arguments.plain else ""
+        self._end = time.perf_counter() + arguments.seconds
+        self.result: dict[str, Any] = {"machine": machine(self.device), "stages": {}}
+        self._rate = 0.0
+
+    @property
+    def left(self) -> float:
+        return self._end - time.perf_counter()
+
+    @property
+    def cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def runtime(self, precision: str = "bf16", batch_size: int = 1024) -> Runtime:
+        return Runtime((self.device,), precision, batch_size)
+
+    def matrix_rate(self) -> float:
+        """Operations per second of a large bf16 product, measured once."""
+        self._rate = self._rate or max(matrix_rate(self.device, "bf16", self.sizes.matrix, 10) for _ in range(3))
+        return self._rate
+
+    def stage(self, name: str, work: Callable[[Run, dict[str, Any]], None], least: float) -> None:
+        """Run a stage, print how it ended and rewrite the JSON file."""
+        figures: dict[str, Any] = {}
+        self.result["stages"][name] = figures
+        print(f"\n== {name} ({self.left:.0f} s left)", flush=True)
+        start = time.perf_counter()
+        if self.left < least:
+            figures["skipped"] = f"{self.left:.0f} s left, {least:.0f} s needed"
+            print(figures["skipped"])
+        else:
+            with reported(name, figures):
+                work(self, figures)
+            if self.cuda:
+                torch.cuda.empty_cache()
+        figures["seconds"] = round(time.perf_counter() - start, 1)
+        if self.output:
+            self.output.write_text(json.dumps(rounded(self.result), indent=1) + "\n")
+        print(f"-- {name}: {figures['seconds']} s", flush=True)
+
+
+@contextmanager
+def reported(name: str, figures: dict[str, Any]) -> Iterator[None]:
+    """Turn an exception into a traceback in the figures and a line on stderr."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+        figures["error"] = {"type": type(error).__name__, "text": str(error)[:1500], "traceback": lines[-12:]}
+        print(f"{name}: {type(error).__name__}: {str(error)[:300]} ({lines[-1]})", file=sys.stderr, flush=True)
+
+
+def rounded(value: Any) -> Any:
+    """The same with floats of five digits."""
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(part) for part in value]
+    return float(f"{value:.5g}") if isinstance(value, (float, np.floating)) else value
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Versions, CPU and GPU."""
+    found: dict[str, Any] = {"python": sys.version.split()[0], "cpus": usable_cpus()}
+    for name in ("torch", "triton", "numpy"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    with suppress(OSError, StopIteration):
+        model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+        found["cpu"] = model.split(":")[1].strip()
+    found["amx_kernel"] = amx.kernel() is not None
+    if device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        found["gpu"] = {"name": card.name, "GiB": card.total_memory / 2**30}
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Print rows below each other; columns are the keys of the first one."""
+    if not rows:
+        return
+    names = list(rows[0])
+    cells = [names] + [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    for line in cells:
+        first, *others = (cell.ljust(width) for cell, width in zip(line, widths))
+        print("  ".join([first, *(cell.strip().rjust(len(cell)) for cell in others)]), flush=True)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, (float, np.floating)):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
+
+
+def ctcf(device: torch.device | str) -> BertSNR:
+    return load_model(find_model("CTCF"), torch.device(device)).eval()
+
+
+def random_sequence(bases: int, seed: int = 1) -> bytes:
+    return LETTERS[np.random.default_rng(seed).integers(0, 4, bases)].tobytes()
+
+
+def planted() -> bytes:
+    """The windows of test_data with sites of CTCF, 300 random bases between them."""
+    records = [record.sequence for record in read_records(str(SITES))]
+    between = random_sequence(300 * len(records), 2)
+    return b"".join(record + between[300 * at : 300 * (at + 1)] for at, record in enumerate(records))
+
+
+def random_codes(count: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 4, (count, WINDOW)).astype(np.uint8)
+
+
+def cli(name: str, *arguments: Any) -> None:
+    """Run a command in this process."""
+    with redirect_stderr(StringIO()):
+        command(name).main([str(argument) for argument in arguments], standalone_mode=False)
+    logger.handlers[:] = []
+
+
+def distance(one: Any, other: Any) -> dict[str, float]:
+    gap = np.abs(np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64))
+    return {"largest": float(gap.max()), "rms": float(np.sqrt((gap**2).mean()))}
+
+
+def seconds_of(work: Callable[[], Any], device: torch.device, least: float = 0.15) -> float:
+    """Best of three repeats, each of as many calls as fill `least` seconds."""
+    for _ in range(2):
+        work()
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    calls = max(1, int(least / max(1e-6, time.perf_counter() - start)))
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        wait(device)
+        best = min(best, (time.perf_counter() - start) / calls)
+    return best
+
+
+def rate_row(run: Run, model: BertSNR, variant: str, batch: int, work: Callable[[], Any]) -> dict[str, Any]:
+    """Rate of a function of `batch` windows."""
+    row: dict[str, Any] = {"variant": variant, "batch": batch}
+    with reported(variant, row), torch.inference_mode():
+        per_second = batch / seconds_of(work, run.device)
+        row |= {"windows_per_s": per_second, "strand_bases_per_s": STEP * per_second}
+        row["of_matrix_rate"] = per_second * operations(model) / run.matrix_rate()
+    return row
+
+
+# kernel
+
+
+def kernel(run: Run, figures: dict[str, Any]) -> None:
+    """The Triton kernel and the plain inference encoder in bf16, against the plain model in fp32."""
+    from bertsnr_tools.models.kernels import triton_encoder
+
+    model = ctcf(run.device)
+    codes = random_codes(2048)
+    figures["rows"] = rows = []
+    start = time.perf_counter()
+    fast = triton_encoder.TritonModel(model)
+    with torch.inference_mode():
+        for length in (WINDOW, 41, 5):
+            ids = token_ids(codes[:, :length], model.info.k).to(run.device)
+            expected = [part.cpu() for part in model(ids)]
+            plain = partial(model._encoded_logits, InferenceEncoder(model.encoder, torch.bfloat16))
+            for name, function in (("plain bf16", plain), ("Triton", fast)):
+                sequences, tokens = (part.cpu() for part in function(ids))
+                row = {"length": length, "kernel": name, **distance(tokens, expected[1])}
+                rows.append(row | {"sequence_rms": distance(sequences, expected[0])["rms"]})
+    figures["seconds_to_first_results"] = time.perf_counter() - start
+    table(rows)
+    ids = token_ids(random_codes(8192), model.info.k).to(run.device)
+    figures["options"] = options = []
+    launch = triton_encoder._window_logits
+    for warps, stages, chunk in ((8, 2, 64), (8, 3, 64), (8, 1, 64), (8, 2, 32), (8, 2, 128), (4, 2, 64)):
+        changed = {"num_warps": warps, "num_stages": stages, "C": chunk}
+        with mock.patch.object(triton_encoder, "_window_logits", _Launcher(launch, changed)):
+            options.append(
+                rate_row(run, model, f"warps {warps}, stages {stages}, chunk {chunk}", 8192, partial(fast, ids))
+            )
+    table(options)
+
+
+class _Launcher:
+    """A Triton kernel whose launch options are replaced."""
+
+    def __init__(self, kernel: Any, options: dict[str, int]):
+        self._kernel, self._options = kernel, options
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        return lambda *arguments, **options: self._kernel[grid](*arguments, **options | self._options)
+
+
+# equality
+
+
+class Scanned(NamedTuple):
+    """Base probabilities, shape (2, n), and sites with and without their scores."""
+
+    probabilities: np.ndarray
+    lines: set[tuple[Any, ...]]
+    positions: set[tuple[Any, ...]]
+
+
+def scanned(model: BertSNR, sequence: bytes, runtime: Runtime) -> Scanned:
+    """What `predict` calls."""
+    track = np.full((2, len(sequence)), np.nan, dtype=np.float32)
+
+    def signal(_: int, chrom: str, start: int, values: np.ndarray) -> None:
+        track[:, start : start + values.shape[1]] = values
+
+    scanner = scan.Scanner([model], [CallingRule.for_model(model)], runtime, signal=signal)
+    chunk = Chunk(Interval("chr1", 0, len(sequence)), 0, sequence, True)
+    sites = [site for found in scanner.scan([chunk]) for site in found]
+    return Scanned(
+        track,
+        {(site.start, site.end, site.strand, round(site.score, 3)) for site in sites},
+        {(site.start, site.end, site.strand) for site in sites},
+    )
+
+
+def equality(run: Run, figures: dict[str, Any]) -> None:
+    figures["rows"] = rows = []
+    here, there = ctcf("cpu"), ctcf(run.device)
+    both = {"sites in random sequence": planted()[: 2 * run.sizes.random], "random": random_sequence(run.sizes.random)}
+    for name, sequence in both.items():
+        expected = scanned(here, sequence, Runtime())
+        ways = [("device fp32", there, "fp32", ""), ("device bf16", there, "bf16", "")]
+        ways += [("device bf16, plain", there, "bf16", "plain"), ("CPU bf16", here, "bf16", "")]
+        for way, model, precision, plain in ways:
+            with without_triton(model) if plain else ExitStack():
+                found = scanned(model, sequence, Runtime((model.device,), precision))
+            row = {"sequence": name, "on": way, **distance(found.probabilities, expected.probabilities)}
+            rows.append(
+                row
+                | {
+                    "calls": len(found.lines),
+                    "cpu_fp32": len(expected.lines),
+                    "same_position": len(found.positions & expected.positions),
+                    "same_line": len(found.lines & expected.lines),
+                }
+            )
+    table(rows)
+
+
+@contextmanager
+def without_triton(model: BertSNR) -> Iterator[None]:
+    model._cuda_functions.clear()
+    with mock.patch.object(bertsnr, "new_triton_model", lambda _: None):
+        yield
+    model._cuda_functions.clear()
+
+
+# encoder
+
+
+class Graph:
+    """A function of one tensor, captured once and replayed."""
+
+    def __init__(self, work: Callable[[torch.Tensor], Any], example: torch.Tensor):
+        self._input = example.clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                work(self._input)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self.output = work(self._input)
+
+    def __call__(self, values: torch.Tensor) -> Any:
+        self._input.copy_(values)
+        self._graph.replay()
+        return self.output
+
+
+def encoder(run: Run, figures: dict[str, Any]) -> None:
+    model = ctcf(run.device)
+    figures["matrix_rate"] = run.matrix_rate()
+    figures["rows"] = rows = []
+    plain = partial(model._encoded_logits, InferenceEncoder(model.encoder, torch.bfloat16))
+    fast = model.inference_function("bf16")
+    for batch in run.sizes.batches:
+        codes = random_codes(batch)
+        ids = token_ids(codes, model.info.k).to(run.device)
+        rows.append(rate_row(run, model, "plain", batch, partial(plain, ids)))
+        rows.append(rate_row(run, model, "chosen", batch, partial(fast, ids)))
+        if run.cuda and batch == 1024:
+            with torch.inference_mode():
+                graph = Graph(plain, ids)
+            rows.append(rate_row(run, model, "plain as a CUDA graph", batch, partial(graph, ids)))
+        if run.cuda:
+            many, scorer = random_codes(4 * run.sizes.batches[-1]), cuda.CudaScorer(model, "bf16", of_bases=True)
+            rows.append(rate_row(run, model, f"host to host, {batch} a batch", len(many), partial(scorer, many, batch)))
+    if run.cuda:
+        ids = token_ids(random_codes(4096), model.info.k).to(run.device)
+        rows.append(rate_row(run, model, "fp32", 4096, partial(model.inference_function("fp32"), ids)))
+        with torch.inference_mode():
+            figures["kernels"] = profiled(lambda: [fast(ids) for _ in range(10)])
+    table(rows)
+    large = new_model("dnabert").to(run.device) if run.sizes.random > 10_000 else model
+    ids = token_ids(random_codes(1024), large.info.k).to(run.device)
+    figures["12 layers"] = rate_row(run, large, "12 layers", 1024, partial(large.inference_function("bf16"), ids))
+    table([figures["12 layers"]])
+
+
+def profiled(work: Callable[[], Any]) -> dict[str, Any]:
+    """Seconds on the device, launches, and the fraction of each group of kernels."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as seen:
+        work()
+        torch.cuda.synchronize()
+    events = [(event.key, event.self_device_time_total / 1e6, event.count) for event in seen.key_averages()]
+    total = sum(seconds for _, seconds, _ in events)
+    groups: dict[str, float] = defaultdict(float)
+    for name, seconds, _ in events:
+        group = next((group for group, pattern in GROUPS.items() if re.search(pattern, name)), "other")
+        groups[group] += seconds / max(total, 1e-9)
+    ordered = dict(sorted(groups.items(), key=lambda pair: -pair[1]))
+    return {"seconds_on_device": total, "launches": sum(count for _, _, count in events), "groups": ordered}
+
+
+# predict
+
+
+def write_chromosome(path: Path, bases: int) -> None:
+    """Random sequence, 60 bases a line."""
+    random = np.random.default_rng(1)
+    with path.open("wb") as stream:
+        stream.write(b">chr1\n")
+        for at in range(0, bases, 6_000_000):
+            lines = np.full((min(6_000_000, bases - at) // 60, 61), ord("\n"), dtype=np.uint8)
+            lines[:, :60] = LETTERS[random.integers(0, 4, (len(lines), 60), dtype=np.uint8)]
+            stream.write(lines.tobytes())
+
+
+class Done(NamedTuple):
+    """A command that has run in a process of its own; peak memory of the host in MiB, and the end of its stderr."""
+
+    status: int
+    seconds: float
+    cpu_seconds: float
+    host_MiB: float | None
+    stderr: str
+
+
+def launched(arguments: list[Any], before: str = "") -> Done:
+    """Run a command; `before` is Python that runs first."""
+    words = [str(argument) for argument in arguments]
+    report = "[line for line in open('/proc/self/status') if line.startswith('VmHWM')]"
+    program = f"import atexit, sys\natexit.register(lambda: print(*{report}, file=sys.stderr))\n"
+    program += f"sys.argv = ['bertsnr', *{words!r}]\n{before}\nfrom bertsnr_tools.cli import main; main()"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        line = [sys.executable, "-c", program]
+        process = subprocess.Popen(line, stderr=said, stdout=subprocess.DEVNULL, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", text)
+    text = re.sub(r"VmHWM:.*\s*", "", text)
+    memory = int(peak[1]) / 1024 if peak else None
+    return Done(os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, memory, text[-3000:])
+
+
+TIMED: list[tuple[Any, str]] = [
+    (scan, "encode"),
+    (tiling.Tiler, "feed"),
+    (scan, "join_windows"),
+    (scan, "reverse_complement_codes"),
+    (cuda.CudaScorer, "__init__"),
+    (cuda.CudaScorer, "__call__"),
+    (cuda.CudaScorer, "_launch"),
+    (calling.SiteCaller, "feed"),
+    (BigWig, "add"),
+    (BigWig, "write"),
+]
+
+
+class Clock:
+    """Time in each of `TIMED`, what these call included, by thread."""
+
+    def __init__(self) -> None:
+        self.spent: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name in TIMED:
+                if hasattr(owner, name):
+                    label = f"{getattr(owner, '__name__', owner).rsplit('.', 1)[-1]}.{name}"
+                    timed = self._timed(getattr(owner, name), label)
+                    stack.enter_context(mock.patch.object(owner, name, timed))
+            yield
+
+    def _timed(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            start, cpu = time.perf_counter(), time.thread_time()
+            try:
+                return function(*arguments, **options)
+            finally:
+                thread = "main" if threading.current_thread() is threading.main_thread() else "worker"
+                with self._lock:
+                    spent = self.spent[label, thread]
+                    spent[0] += 1
+                    spent[1] += time.perf_counter() - start
+                    spent[2] += time.thread_time() - cpu
+
+        return call
+
+    def rows(self) -> list[dict[str, Any]]:
+        ordered = sorted(self.spent.items(), key=lambda item: -item[1][1])
+        columns = ("calls", "seconds", "cpu_seconds")
+        return [{"in": label, "thread": thread, **dict(zip(columns, spent))} for (label, thread), spent in ordered]
+
+
+def predict(run: Run, figures: dict[str, Any]) -> None:
+    small, large, bed = run.scratch / "small.fa", run.scratch / "large.fa", run.scratch / "sites.bed"
+    write_chromosome(small, run.sizes.first)
+    line = ["predict", "-m", "CTCF", "--device", run.device, "-@", usable_cpus(), "-o", bed]
+    track = ["--bigwig", run.scratch / "sites.bw"]
+    cli(*line, *track, small)  # warm up
+    figures["inside"] = inside = []
+    for name, options in (("with bigWig", track), ("BED alone", []), ("batch 8192", ["--batch-size", 8192])):
+        start = time.perf_counter()
+        cli(*line, *options, small)
+        seconds = time.perf_counter() - start
+        inside.append({"predict": name, "seconds": seconds, "strand_bases_per_s": 2 * run.sizes.first / seconds})
+    table(inside)
+    clock = Clock()
+    with clock.running():
+        start = time.perf_counter()
+        cli(*line, *track, small)
+        figures["timed_seconds"] = time.perf_counter() - start
+    table(clock.rows())
+    figures["timers"] = clock.rows()
+    if run.cuda:
+        figures["kernels"] = seen = profiled(partial(cli, *line, *track, small))
+        seen["busy"] = seen["seconds_on_device"] / inside[0]["seconds"]
+        print(rounded(seen))
+    figures["start"] = launched([*line, DATA / "region.fa"], run.before)._asdict()
+    bases = int(min(run.sizes.most, max(0.2, run.left - 150) * 1e7)) // 1_000_000 * 1_000_000 or run.sizes.most
+    write_chromosome(large, bases)
+    done = launched([*line, *track, large], run.before)
+    steady = max(0.1, done.seconds - figures["start"]["seconds"])
+    rates = {"strand_bases_per_s": 2 * bases / done.seconds, "without_start": 2 * bases / steady}
+    figures["large"] = {"bases": bases, **done._asdict(), **rates, "sites": bed.read_bytes().count(b"\n")}
+    table([{"run": name, **figures[name]} for name in ("large", "start")])
+
+
+# invariance
+
+
+def invariance(run: Run, figures: dict[str, Any]) -> None:
+    """Token probabilities and the bytes of `predict`, in batches of several sizes."""
+    figures["probabilities"] = rows = []
+    model, codes = ctcf(run.device), random_codes(run.sizes.windows)
+    for precision, plain in (("bf16", False), ("bf16", True), ("fp32", False)):
+        with without_triton(model) if plain else ExitStack():
+            expected = token_probabilities(model, codes, run.runtime(precision))[1]
+            for size in (8192, 64, 1):
+                some = codes[: min(len(codes), 200 * size)]
+                found = token_probabilities(model, some, run.runtime(precision, size))[1]
+                kernel_name = "plain" if plain else "chosen"
+                row = {"precision": precision, "kernel": kernel_name, "batch": size}
+                rows.append(row | {"same_bits": bool(np.array_equal(found, expected[: len(some)]))})
+    table(rows)
+    if run.cuda:
+        figures["products"] = products_agree(run)
+        table(figures["products"])
+    path, outputs = run.scratch / "planted.fa", {}
+    path.write_bytes(b">chr1\n%s\n" % planted()[: 2 * run.sizes.random])
+    for size in (1024, 8192, 64):
+        bed, track = run.scratch / f"{size}.bed", run.scratch / f"{size}.bw"
+        line = ["predict", "-m", "CTCF", "--device", run.device, "--batch-size", size, "-o", bed, "--bigwig", track]
+        cli(*line, path)
+        outputs[size] = bed.read_bytes() + track.read_bytes()
+    figures["same_bytes"] = {str(size): output == outputs[1024] for size, output in outputs.items()}
+    print(figures["same_bytes"])
+
+
+def products_agree(run: Run) -> list[dict[str, Any]]:
+    """Numbers of rows with which the first rows of a bf16 product have other bits than with 409,600 rows."""
+    found = []
+    for inputs, outputs in ((128, 384), (128, 128), (128, 256), (256, 128), (768, 2304), (3072, 768)):
+        torch.manual_seed(1)
+        values = torch.randn(819_200, inputs, device=run.device, dtype=torch.bfloat16)
+        weight = torch.randn(outputs, inputs, device=run.device, dtype=torch.bfloat16)
+        first = functional.linear(values[:409_600], weight)[:1024].clone()
+        counts = (1024, 25_600, 102_400, 500_000, 819_200)
+        differ = [rows for rows in counts if not torch.equal(functional.linear(values[:rows], weight)[:1024], first)]
+        found.append({"inputs": inputs, "outputs": outputs, "differ_with_rows": differ})
+    return found
+
+
+# train
+
+
+def train(run: Run, figures: dict[str, Any]) -> None:
+    figures["rows"] = [training_rate(run, kind, batch) for kind in ("compact", "dnabert") for batch in (32, 256)]
+    table(figures["rows"])
+    figures["repeated_step"] = [repeated_step(run, precision) for precision in ("bf16", "fp32")]
+    table(figures["repeated_step"])
+    digests, figures["same_seed"] = [], []
+    for _ in range(2):
+        path = run.scratch / "MODEL.pt"
+        start = time.perf_counter()
+        cli("train", "--device", run.device, "--epochs", 3, "-o", path, "--name", "CTCF", SITES)
+        weights = load_model(str(path)).state_dict().values()
+        digests.append(hashlib.sha256(b"".join(value.numpy().tobytes() for value in weights)).hexdigest()[:12])
+        figures["same_seed"].append({"weights": digests[-1], "seconds": time.perf_counter() - start})
+    table(figures["same_seed"])
+
+
+def training_rate(run: Run, kind: str, batch: int) -> dict[str, Any]:
+    """Windows a second of `Trainer.train_epoch`."""
+    row: dict[str, Any] = {"model": kind, "batch": batch}
+    with reported(f"train, {kind}", row):
+        model = (ctcf("cpu") if kind == "compact" or run.sizes.random < 10_000 else new_model(kind)).to(run.device)
+        precision = "bf16" if run.cuda else "fp32"
+        recipe = replace(Recipe(**PAPER if kind != "compact" else {}), epochs=1, batch_size=batch, precision=precision)
+        count = batch * run.sizes.steps
+        labels = np.zeros((count, WINDOW), dtype=np.uint8)
+        labels[::2, 40:59] = 1
+        windows, trainer = Windows([""] * count, random_codes(count), labels), Trainer(model, recipe)
+        trainer.train_epoch(windows.take(np.arange(3 * batch) % count), 0)
+        wait(run.device)
+        start = time.perf_counter()
+        trainer.train_epoch(windows, 0)
+        wait(run.device)
+        seconds = time.perf_counter() - start
+        row |= {"windows_per_s": count / seconds, "ms_a_step": 1e3 * seconds / run.sizes.steps}
+        row["of_matrix_rate"] = 3 * operations(model) * count / seconds / run.matrix_rate()
+    return row
+
+
+def repeated_step(run: Run, precision: str) -> dict[str, Any]:
+    """The gradients of one step, six times: the parameters that do not have the same ones."""
+    model = ctcf(run.device).train()
+    ids = token_ids(random_codes(32), model.info.k).to(run.device)
+    labels = torch.rand(32, ids.shape[1] - 2, device=run.device)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        model.zero_grad()
+        with autocast(run.device, precision):
+            logits = model(ids)
+        two_task_loss(logits, (labels[:, 0], labels), 0.5).backward()
+        named = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+        return named | {"logits": logits[1].detach().clone()}
+
+    first = gradients()
+    repeats = [gradients() for _ in range(5)]
+    differ = [name for name in first if any(not torch.equal(repeat[name], first[name]) for repeat in repeats)]
+    return {"precision": precision, "differ": len(differ), "of": len(first), "which": ", ".join(differ)[:300]}
+
+
+# memory
+
+
+def memory(run: Run, figures: dict[str, Any]) -> None:
+    """`predict` in several processes at a time, each under a limit of its own, in MiB; 0 is no limit."""
+    path = run.scratch / "limited.fa"
+    path.write_bytes(b">chr1\n%s\n" % (planted()[: 2 * run.sizes.random] + random_sequence(4 * run.sizes.random, 8)))
+    total = torch.cuda.get_device_properties(run.device).total_memory if run.cuda else 1 << 34
+    rows: dict[int, dict[str, Any]] = {}
+    outputs: dict[int, bytes] = {}
+
+    def limited(limit: int) -> None:
+        bed, track = run.scratch / f"limit{limit}.bed", run.scratch / f"limit{limit}.bdg"
+        line = ["predict", "-v", "-m", "CTCF", "--device", run.device, "--batch-size", 8192, "-o", bed]
+        before = f"import torch; torch.cuda.set_per_process_memory_fraction({limit * 2**20 / total})" if limit else ""
+        done = launched([*line, "--bedgraph", track, path], before + "\n" + run.before)
+        halved = sorted({int(size) for size in re.findall(r"batches of (\d+) windows exceed", done.stderr)})
+        last = (done.stderr.splitlines() or [""])[-1][:120]
+        rows[limit] = {
+            "limit": limit,
+            "status": done.status,
+            "seconds": done.seconds,
+            "too_large": halved,
+            "last": last,
+        }
+        if not done.status:
+            outputs[limit] = bed.read_bytes() + track.read_bytes()
+
+    limits = [0, 1000, 400, 150, 60, 12, 2] if run.cuda else [0]
+    threads = [threading.Thread(target=limited, args=(limit,)) for limit in limits]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    figures["rows"] = [
+        row | {"same_bytes": outputs.get(limit) == outputs.get(0)} for limit, row in sorted(rows.items())
+    ]
+    table(figures["rows"])
+
+
+# start
+
+PHASES = """
+import json, time
+start, seconds = time.perf_counter(), {}
+def phase(name):
+    global start
+    seconds[name] = time.perf_counter() - start
+    start = time.perf_counter()
+import numpy; phase("import numpy")
+import torch; phase("import torch")
+import bertsnr_tools.cli.predict; phase("import predict")
+import bertsnr_tools.predict.scan; phase("import scan")
+torch.cuda.init(); phase("start CUDA")
+x = torch.ones(128, 128, device="cuda", dtype=torch.bfloat16); torch.cuda.synchronize(); phase("first kernel")
+(x @ x).cpu(); phase("first product")
+from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.registry import find_model
+model = load_model(find_model("CTCF"), torch.device("cuda")); torch.cuda.synchronize(); phase("load the model")
+import triton; phase("import triton")
+model.inference_function("bf16"); torch.cuda.synchronize(); phase("Triton kernel, from its cache")
+torch.empty(1 << 20, pin_memory=True); phase("first pinned memory")
+print(json.dumps(seconds))
+"""
+
+
+def start(run: Run, figures: dict[str, Any]) -> None:
+    """Phases of a process, once with and once without a file cache that an earlier process has filled."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    for name in ("first", "second") if run.cuda else ():
+        line = [sys.executable, "-c", PHASES]
+        begin = time.perf_counter()
+        done = subprocess.run(line, capture_output=True, text=True, env=environment, check=True)
+        figures[name] = {**json.loads(done.stdout), "whole process": time.perf_counter() - begin}
+        table([{"phase": key, name: value} for key, value in figures[name].items()])
+
+
+# cpu
+
+
+def cpu(run: Run, figures: dict[str, Any]) -> None:
+    """`predict` on the CPU, without the start of the program."""
+    path = run.scratch / "cpu.fa"
+    figures["rows"] = rows = []
+    begin = launched(["predict", "-m", "CTCF", "--device", "cpu", "-o", os.devnull, DATA / "region.fa"]).seconds
+    fast = 4.0 if run.result["machine"]["amx_kernel"] else 1.0
+    for name, threads, part, before in (
+        ("AMX kernel", usable_cpus(), fast, ""),
+        ("AMX kernel", 1, fast / 10, ""),
+        ("plain", usable_cpus(), 1.0, NO_AMX),
+        ("plain", 1, 0.1, NO_AMX),
+    ):
+        if run.left < 10:
+            break
+        bases = int(run.sizes.scan_cpu * part) // 6000 * 6000 or 6000
+        write_chromosome(path, bases)
+        line = ["predict", "-q", "-m", "CTCF", "--device", "cpu", "--precision", "bf16", "-@", threads]
+        done = launched([*line, "-o", os.devnull, path], before)
+        row = {"kernel": name, "threads": threads, "bases": bases, "status": done.status, "seconds": done.seconds}
+        rows.append(
+            row | {"strand_bases_per_s": 2 * bases / max(0.05, done.seconds - begin), "host_MiB": done.host_MiB}
+        )
+    table(rows)
+
+
+# compile
+
+
+def compiled(run: Run, figures: dict[str, Any]) -> None:
+    """The plain inference encoder through torch.compile."""
+    model, batch = ctcf(run.device), run.sizes.batches[-2]
+    ids = token_ids(random_codes(batch), model.info.k).to(run.device)
+    plain = partial(model._encoded_logits, InferenceEncoder(model.encoder, torch.bfloat16))
+    fast = torch.compile(lambda ids: plain(ids), dynamic=False)
+    with torch.inference_mode():
+        begin = time.perf_counter()
+        found = fast(ids)[1].cpu()
+        figures["compile_seconds"] = time.perf_counter() - begin
+        figures["difference"] = distance(found, plain(ids)[1].cpu())
+    figures["rows"] = [rate_row(run, model, "torch.compile", batch, partial(fast, ids))]
+    table(figures["rows"])
+
+
+STAGES: dict[str, tuple[Callable[[Run, dict[str, Any]], None], float]] = {
+    "kernel": (kernel, 10),
+    "equality": (equality, 15),
+    "encoder": (encoder, 15),
+    "predict": (predict, 30),
+    "invariance": (invariance, 15),
+    "train": (train, 15),
+    "memory": (memory, 25),
+    "start": (start, 25),
+    "cpu": (cpu, 15),
+    "compile": (compiled, 25),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=240, help="time for all stages")
+    parser.add_argument("--stages", default=",".join(STAGES), help="names with commas between")
+    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--plain", action="store_true", help="without the Triton kernel")
+    parser.add_argument("--tiny", action="store_true", help="sizes at which the script itself is tested on a CPU")
+    arguments = parser.parse_args()
+    torch.set_num_threads(usable_cpus())
+    if arguments.plain:
+        bertsnr.new_triton_model = lambda model: None  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Run(arguments, Path(scratch))
+        print(json.dumps(rounded(run.result["machine"])), flush=True)
+        for name in arguments.stages.split(","):
+            run.stage(name, *STAGES[name])
+
+
+if __name__ == "__main__":
+    main()
