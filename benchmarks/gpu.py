@@ -12,10 +12,10 @@ equality    Calls and base probabilities on the device in fp32 and bf16, against
 encoder     Rates on token ids that are on the device, and from codes to probabilities in host memory.
 predict     `bertsnr predict` from FASTA to BED and bigWig: rate, memory, time the GPU is busy, time in each part.
 invariance  The same windows in batches of several sizes, and the bytes that `predict` writes.
+cpu         `predict` on this machine's CPU with 1 and all threads, with the AMX kernel and without.
 train       Rate of training steps; which gradients differ when a step is repeated; one seed twice.
 memory      `predict` under memory limits.
 start       What the first `predict` of a process waits for.
-cpu         `predict` on this machine's CPU with 1 and all threads, with the AMX kernel and without.
 compile     torch.compile of the plain inference encoder.
 
 A strand-base is one base of one strand: a window of 100 bp every 50 bp gives 50. Operations are counted as in scan.py.
@@ -34,12 +34,10 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,22 +70,25 @@ from bertsnr_tools.training.config import PAPER, Recipe
 from bertsnr_tools.training.fit import Trainer
 from bertsnr_tools.training.optimization import two_task_loss
 from dnabert import matrix_rate, wait
+from measure import (
+    LETTERS,
+    ROOT,
+    Clock,
+    Graph,
+    distance,
+    launched,
+    profiled,
+    reported,
+    rounded,
+    seconds_of,
+    table,
+    write_chromosome,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "test_data"
 SITES = DATA / "expected" / "windows.fa"  # of CTCF
-LETTERS = np.frombuffer(b"ACGT", dtype=np.uint8)
 STEP = WINDOW // 2  # of `predict`
 NO_TRITON = "import bertsnr_tools.models.bertsnr as b; b.new_triton_model = lambda model: None"
-NO_AMX = "import bertsnr_tools.models.kernels.amx as a; a.supports = lambda encoder: False"
-GROUPS = {  # names of GPU kernels, the first match counts
-    "Triton kernel": "window_logits",
-    "attention": "fmha|flash|attention|cudnn",
-    "matrix products": "gemm|cutlass|nvjet|xmma|splitK|cublas",
-    "norms": "layer_norm|LayerNorm",
-    "copies": "HtoD|DtoH",
-    "elementwise": "elementwise|Cat|copy|Memcpy|reduce|index|embedding|vectorized|pool",
-}
 
 
 @dataclass
@@ -154,27 +155,6 @@ class Run:
         print(f"-- {name}: {figures['seconds']} s", flush=True)
 
 
-@contextmanager
-def reported(name: str, figures: dict[str, Any]) -> Iterator[None]:
-    """Turn an exception into a traceback in the figures and a line on stderr."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-        figures["error"] = {"type": type(error).__name__, "text": str(error)[:1500], "traceback": lines[-12:]}
-        print(f"{name}: {type(error).__name__}: {str(error)[:300]} ({lines[-1]})", file=sys.stderr, flush=True)
-
-
-def rounded(value: Any) -> Any:
-    """The same with floats of five digits."""
-    if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(part) for part in value]
-    return float(f"{value:.5g}") if isinstance(value, (float, np.floating)) else value
-
-
 def machine(device: torch.device) -> dict[str, Any]:
     """Versions, CPU and GPU."""
     found: dict[str, Any] = {"python": sys.version.split()[0], "cpus": usable_cpus()}
@@ -189,26 +169,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         card = torch.cuda.get_device_properties(device)
         found["gpu"] = {"name": card.name, "GiB": card.total_memory / 2**30}
     return found
-
-
-def table(rows: list[dict[str, Any]]) -> None:
-    """Print rows below each other; columns are the keys of the first one."""
-    if not rows:
-        return
-    names = list(rows[0])
-    cells = [names] + [[_cell(row.get(name)) for name in names] for row in rows]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
-    for line in cells:
-        first, *others = (cell.ljust(width) for cell, width in zip(line, widths))
-        print("  ".join([first, *(cell.strip().rjust(len(cell)) for cell in others)]), flush=True)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, (float, np.floating)):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "" if value is None else str(value)
 
 
 def ctcf(device: torch.device | str) -> BertSNR:
@@ -235,30 +195,6 @@ def cli(name: str, *arguments: Any) -> None:
     with redirect_stderr(StringIO()):
         command(name).main([str(argument) for argument in arguments], standalone_mode=False)
     logger.handlers[:] = []
-
-
-def distance(one: Any, other: Any) -> dict[str, float]:
-    gap = np.abs(np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64))
-    return {"largest": float(gap.max()), "rms": float(np.sqrt((gap**2).mean()))}
-
-
-def seconds_of(work: Callable[[], Any], device: torch.device, least: float = 0.15) -> float:
-    """Best of three repeats, each of as many calls as fill `least` seconds."""
-    for _ in range(2):
-        work()
-    wait(device)
-    start = time.perf_counter()
-    work()
-    wait(device)
-    calls = max(1, int(least / max(1e-6, time.perf_counter() - start)))
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        for _ in range(calls):
-            work()
-        wait(device)
-        best = min(best, (time.perf_counter() - start) / calls)
-    return best
 
 
 def rate_row(run: Run, model: BertSNR, variant: str, batch: int, work: Callable[[], Any]) -> dict[str, Any]:
@@ -379,27 +315,6 @@ def without_triton(model: BertSNR) -> Iterator[None]:
 # encoder
 
 
-class Graph:
-    """A function of one tensor, captured once and replayed."""
-
-    def __init__(self, work: Callable[[torch.Tensor], Any], example: torch.Tensor):
-        self._input = example.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                work(self._input)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self.output = work(self._input)
-
-    def __call__(self, values: torch.Tensor) -> Any:
-        self._input.copy_(values)
-        self._graph.replay()
-        return self.output
-
-
 def encoder(run: Run, figures: dict[str, Any]) -> None:
     model = ctcf(run.device)
     figures["matrix_rate"] = run.matrix_rate()
@@ -430,64 +345,7 @@ def encoder(run: Run, figures: dict[str, Any]) -> None:
     table([figures["12 layers"]])
 
 
-def profiled(work: Callable[[], Any]) -> dict[str, Any]:
-    """Seconds on the device, launches, and the fraction of each group of kernels."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as seen:
-        work()
-        torch.cuda.synchronize()
-    events = [(event.key, event.self_device_time_total / 1e6, event.count) for event in seen.key_averages()]
-    total = sum(seconds for _, seconds, _ in events)
-    groups: dict[str, float] = defaultdict(float)
-    for name, seconds, _ in events:
-        group = next((group for group, pattern in GROUPS.items() if re.search(pattern, name)), "other")
-        groups[group] += seconds / max(total, 1e-9)
-    ordered = dict(sorted(groups.items(), key=lambda pair: -pair[1]))
-    return {"seconds_on_device": total, "launches": sum(count for _, _, count in events), "groups": ordered}
-
-
 # predict
-
-
-def write_chromosome(path: Path, bases: int) -> None:
-    """Random sequence, 60 bases a line."""
-    random = np.random.default_rng(1)
-    with path.open("wb") as stream:
-        stream.write(b">chr1\n")
-        for at in range(0, bases, 6_000_000):
-            lines = np.full((min(6_000_000, bases - at) // 60, 61), ord("\n"), dtype=np.uint8)
-            lines[:, :60] = LETTERS[random.integers(0, 4, (len(lines), 60), dtype=np.uint8)]
-            stream.write(lines.tobytes())
-
-
-class Done(NamedTuple):
-    """A command that has run in a process of its own; peak memory of the host in MiB, and the end of its stderr."""
-
-    status: int
-    seconds: float
-    cpu_seconds: float
-    host_MiB: float | None
-    stderr: str
-
-
-def launched(arguments: list[Any], before: str = "") -> Done:
-    """Run a command; `before` is Python that runs first."""
-    words = [str(argument) for argument in arguments]
-    report = "[line for line in open('/proc/self/status') if line.startswith('VmHWM')]"
-    program = f"import atexit, sys\natexit.register(lambda: print(*{report}, file=sys.stderr))\n"
-    program += f"sys.argv = ['bertsnr', *{words!r}]\n{before}\nfrom bertsnr_tools.cli import main; main()"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    start = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        line = [sys.executable, "-c", program]
-        process = subprocess.Popen(line, stderr=said, stdout=subprocess.DEVNULL, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        said.seek(0)
-        text = said.read().decode(errors="replace")
-    peak = re.search(r"VmHWM:\s+(\d+) kB", text)
-    text = re.sub(r"VmHWM:.*\s*", "", text)
-    memory = int(peak[1]) / 1024 if peak else None
-    return Done(os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, memory, text[-3000:])
 
 
 TIMED: list[tuple[Any, str]] = [
@@ -504,45 +362,6 @@ TIMED: list[tuple[Any, str]] = [
 ]
 
 
-class Clock:
-    """Time in each of `TIMED`, what these call included, by thread."""
-
-    def __init__(self) -> None:
-        self.spent: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            for owner, name in TIMED:
-                if hasattr(owner, name):
-                    label = f"{getattr(owner, '__name__', owner).rsplit('.', 1)[-1]}.{name}"
-                    timed = self._timed(getattr(owner, name), label)
-                    stack.enter_context(mock.patch.object(owner, name, timed))
-            yield
-
-    def _timed(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
-        @wraps(function)
-        def call(*arguments: Any, **options: Any) -> Any:
-            start, cpu = time.perf_counter(), time.thread_time()
-            try:
-                return function(*arguments, **options)
-            finally:
-                thread = "main" if threading.current_thread() is threading.main_thread() else "worker"
-                with self._lock:
-                    spent = self.spent[label, thread]
-                    spent[0] += 1
-                    spent[1] += time.perf_counter() - start
-                    spent[2] += time.thread_time() - cpu
-
-        return call
-
-    def rows(self) -> list[dict[str, Any]]:
-        ordered = sorted(self.spent.items(), key=lambda item: -item[1][1])
-        columns = ("calls", "seconds", "cpu_seconds")
-        return [{"in": label, "thread": thread, **dict(zip(columns, spent))} for (label, thread), spent in ordered]
-
-
 def predict(run: Run, figures: dict[str, Any]) -> None:
     small, large, bed = run.scratch / "small.fa", run.scratch / "large.fa", run.scratch / "sites.bed"
     write_chromosome(small, run.sizes.first)
@@ -557,7 +376,7 @@ def predict(run: Run, figures: dict[str, Any]) -> None:
         inside.append({"predict": name, "seconds": seconds, "strand_bases_per_s": 2 * run.sizes.first / seconds})
     table(inside)
     clock = Clock()
-    with clock.running():
+    with clock.running(TIMED):
         start = time.perf_counter()
         cli(*line, *track, small)
         figures["timed_seconds"] = time.perf_counter() - start
@@ -765,27 +584,25 @@ def start(run: Run, figures: dict[str, Any]) -> None:
 
 
 def cpu(run: Run, figures: dict[str, Any]) -> None:
-    """`predict` on the CPU, without the start of the program."""
+    """`predict` on this machine's CPU, in this process."""
     path = run.scratch / "cpu.fa"
     figures["rows"] = rows = []
-    begin = launched(["predict", "-m", "CTCF", "--device", "cpu", "-o", os.devnull, DATA / "region.fa"]).seconds
+    threads = torch.get_num_threads()
     fast = 4.0 if run.result["machine"]["amx_kernel"] else 1.0
-    for name, threads, part, before in (
-        ("AMX kernel", usable_cpus(), fast, ""),
-        ("AMX kernel", 1, fast / 10, ""),
-        ("plain", usable_cpus(), 1.0, NO_AMX),
-        ("plain", 1, 0.1, NO_AMX),
-    ):
-        if run.left < 10:
-            break
+    ways = (("AMX kernel", threads, fast), ("AMX kernel", 1, fast / 10), ("plain", threads, 1.0), ("plain", 1, 0.1))
+    for kernel_name, count, part in ways:
         bases = int(run.sizes.scan_cpu * part) // 6000 * 6000 or 6000
         write_chromosome(path, bases)
-        line = ["predict", "-q", "-m", "CTCF", "--device", "cpu", "--precision", "bf16", "-@", threads]
-        done = launched([*line, "-o", os.devnull, path], before)
-        row = {"kernel": name, "threads": threads, "bases": bases, "status": done.status, "seconds": done.seconds}
-        rows.append(
-            row | {"strand_bases_per_s": 2 * bases / max(0.05, done.seconds - begin), "host_MiB": done.host_MiB}
-        )
+        line = ["predict", "-q", "-m", "CTCF", "--device", "cpu", "--precision", "bf16", "-@", count, "-o", os.devnull]
+        without = mock.patch.object(amx, "supports", lambda encoder: False)
+        with without if kernel_name == "plain" else ExitStack():
+            cli(*line, DATA / "region.fa")
+            begin = time.perf_counter()
+            cli(*line, path)
+            seconds = time.perf_counter() - begin
+        row = {"kernel": kernel_name, "threads": count, "bases": bases, "seconds": seconds}
+        rows.append(row | {"strand_bases_per_s": 2 * bases / seconds})
+    torch.set_num_threads(threads)
     table(rows)
 
 
@@ -813,10 +630,10 @@ STAGES: dict[str, tuple[Callable[[Run, dict[str, Any]], None], float]] = {
     "encoder": (encoder, 15),
     "predict": (predict, 30),
     "invariance": (invariance, 15),
+    "cpu": (cpu, 10),
     "train": (train, 15),
     "memory": (memory, 25),
-    "start": (start, 25),
-    "cpu": (cpu, 15),
+    "start": (start, 30),
     "compile": (compiled, 25),
 }
 

@@ -141,7 +141,7 @@ def scan(
     """
     chosen = [models] if isinstance(models, SiteModel) else list(models)
     if not chosen:
-        raise UsageError("a scan needs at least one model")
+        raise UsageError("a scan requires at least one model")
     networks = [model.network for model in chosen]
     options: dict[str, Any] = {"threshold": threshold, "step": step, "prefilter": prefilter}
     return scan_sites(networks, source, regions=regions, runtime=chosen[0].runtime, **options)

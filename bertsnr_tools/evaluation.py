@@ -12,7 +12,7 @@ from .log import logger
 from .metrics import NAMES, Ranking, bootstrap_intervals
 from .models.batching import token_probabilities
 from .models.device import Runtime
-from .models.interface import Model
+from .models.interface import DEFAULT_THRESHOLD, Model
 from .predict.thresholds import Threshold, base_threshold
 from .sequence.encoding import bases_from_tokens
 from .sequence.windows import Windows, read_windows
@@ -60,8 +60,8 @@ class Evaluation:
 
 
 def evaluate(model: Model, windows: Windows, runtime: Runtime) -> dict[str, dict[str, float]]:
-    """The six metrics of a model on labelled windows, over bases ("nucleotide") and windows ("sequence"), at 0.5."""
-    return evaluate_windows(model, windows, runtime, data="", threshold=0.5).metrics
+    """The six metrics of a model on labelled windows, over bases ("nucleotide") and windows ("sequence"), at the default threshold."""
+    return evaluate_windows(model, windows, runtime, data="", threshold=DEFAULT_THRESHOLD).metrics
 
 
 def evaluate_windows(

@@ -86,7 +86,7 @@ def test_background_windows_of_a_genome(run, windows, tmp_path):
     (tmp_path / "peaks.bed").write_text("chr1\t0\t30000\n")
     arguments = ("--name", "X", "--epochs", 1, "-f", genome, "--exclude", tmp_path / "peaks.bed")
     outcome = run("train", "-o", tmp_path / "X.pt", *arguments, "--background-ratio", 1.5, windows)
-    assert outcome.status == 0 and "background windows are left for p-values, 1000 are needed" in outcome.err
+    assert outcome.status == 0 and "background windows are left for p-values (at least 1000 required)" in outcome.err
     info = load_model(str(tmp_path / "X.pt")).info
     assert not info.null and info.training["recipe"]["background_ratio"] == 1.5
     assert info.training["data"]["background_windows"] == str(genome) and info.training["data"]["background"] > 0

@@ -88,7 +88,7 @@ class Payload:
         ({"threshold": 2.0}, "out of range"),
         ({"k": 8}, "out of range"),
         ({"window": 10**9}, "out of range"),
-        ({"weights": {}}, "weights do not fit"),
+        ({"weights": {}}, "weights do not match"),
         ({"encoder": {"model_type": "t5", "vocab_size": 69}}, "encoder type is 't5'"),
         ({"encoder": {"model_type": "modernbert", "vocab_size": 69}}, "cannot be used"),
         ({"name": None}, "model field 'name'"),
@@ -145,7 +145,7 @@ def test_files_that_are_not_models(tmp_path, capfd, toy_model_file):
     with zipfile.ZipFile(toy_model_file) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in source.namelist():
             archive.writestr(name, source.read(name))
-    with pytest.raises(DataError, match="its parts are compressed"):
+    with pytest.raises(DataError, match="its entries are compressed"):
         load_model(str(path))
     assert "code ran" not in capfd.readouterr().out
 

@@ -260,7 +260,7 @@ def test_cross_validation_tests_every_window_once(checkpoint):
     folds = cross_validate("toy", ModelDesign(), recipe, inputs, 3, CPU, checkpoint)
     assert [fold["windows"] for fold in folds] == [20, 20, 20]
     assert all(0 <= fold["nucleotide"]["aupr"] <= 1 and math.isfinite(fold["sequence"]["auc"]) for fold in folds)
-    with pytest.raises(UsageError, match="too few for 40 folds"):
+    with pytest.raises(UsageError, match="--folds 40: the positive windows cover only"):
         cross_validate("toy", ModelDesign(), recipe, inputs, 40, CPU, checkpoint)
 
 
@@ -297,7 +297,7 @@ def test_background_windows_are_divided_and_drawn_again_in_every_epoch():
     by_chrom = split(windows, background=background, background_ratio=3.0, val_chroms=("chr2",))
     assert not any(":chr2:" in name for name in by_chrom.background.names)
     assert any(":chr2:" in name for name in by_chrom.null_windows.names)
-    with pytest.raises(UsageError, match="no background window is left for training"):
+    with pytest.raises(UsageError, match="all background windows are held out"):
         split(windows, background=background_windows(1), background_ratio=3.0)
 
 
@@ -337,7 +337,7 @@ def test_enough_background_windows_give_p_values(caplog):
     assert info.null["windows"] == len(run.data.null_windows) > 1000 and info.null["width"] == 40
     run.data = run.data._replace(null_windows=background_windows(999))
     assert not run.train(Checkpoint()).model.info.null
-    assert "999 background windows are left for p-values, 1000 are needed" in caplog.text
+    assert "999 background windows are left for p-values (at least 1000 required)" in caplog.text
 
 
 def test_a_student_learns_from_its_teacher_instead_of_the_labels():

@@ -206,7 +206,7 @@ CASES = [
     ("pretrain -o enc empty", 1, "empty: is empty; expected FASTA records"),
     ("pretrain -o enc nothere.fa", 1, "nothere.fa: No such file or directory"),
     ("pretrain -o enc pos.fa", 1, "pos.fa: no 100 consecutive bases of ACGT; give longer sequences"),
-    ("pretrain -o genome.fa pos.fa", 2, "genome.fa: exists and is not the directory of an encoder"),
+    ("pretrain -o genome.fa pos.fa", 2, "genome.fa: exists and is not an encoder directory"),
     ("pretrain -o pos.fa pos.fa", 2, "pos.fa: is also an input"),
     ("pretrain -o enc -w 2 genome.fa", 2, "-w 2: the encoder reads 3 to"),
     ("pretrain -o enc --encoder nothere genome.fa", 1, "nothere: no such directory; expected one with config.json"),

@@ -41,7 +41,8 @@ BUILD_ERRORS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, A
 
 def new_model(info: ModelInfo) -> BertSNR:
     """A model with random weights: a `BaselineModel` where `info.encoder` names a baseline, else a `BertSNR`."""
-    return BaselineModel(info) if info.encoder.get("model_type") in NETWORKS else BertSNR(info)  # type: ignore[return-value]
+    baseline = info.encoder.get("model_type") in NETWORKS
+    return BaselineModel(info) if baseline else BertSNR(info)  # type: ignore[return-value]
 
 
 def save_model(path: str, model: Model) -> None:
@@ -105,11 +106,11 @@ def _built(info: ModelInfo, weights: dict[str, torch.Tensor]) -> BertSNR:
     """
     available = sum(weight.numel() for weight in weights.values())
     if info.encoder.get("model_type") not in NETWORKS and least_parameters(info.encoder) > available:
-        raise ValueError("weights do not fit it")  # before memory is allocated for what the configuration claims
+        raise ValueError("weights do not match it")  # before memory is allocated for what the configuration claims
     model = new_model(info)
     expected = {name: weight.shape for name, weight in model.state_dict().items()}
     if {name: weight.shape for name, weight in weights.items()} != expected:
-        raise ValueError("weights do not fit it")
+        raise ValueError("weights do not match it")
     model.load_state_dict(weights)
     return model
 
@@ -140,7 +141,7 @@ def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
             with zipfile.ZipFile(stream) as archive:
                 compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
             if compressed:  # its size in memory has no bound
-                raise DataError(f"is not a {kind}: its parts are compressed", path)
+                raise DataError(f"is not a {kind}: its entries are compressed", path)
             stream.seek(0)
             content = torch.load(stream, map_location="cpu", weights_only=True)
     except (DataError, MemoryError):
@@ -149,7 +150,7 @@ def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
         problem = "it contains more than tensors and plain values, and was not opened"
         raise DataError(f"is not a {kind}: {problem}", path) from error
     except Exception as error:  # zipfile and torch raise errors of many types for damaged input
-        raise DataError(f"is not a {kind}, or is damaged", path) from error
+        raise DataError(f"is not a {kind}, or the file is damaged", path) from error
     if not isinstance(content, dict) or content.get("format") != kind:
         raise DataError(f"is not a {kind}", path)
     found = content.get("format_version")

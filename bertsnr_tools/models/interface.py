@@ -12,6 +12,7 @@ from .. import __version__
 from .prefilter_network import PrefilterNetwork
 
 # token ids, int64 (B, T + 2), to sequence logits (B,) and token logits (B, T), both float32
+DEFAULT_THRESHOLD = 0.5  # base probability; for PWMs see `pwm.DEFAULT_P`
 InferenceFunction = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -26,7 +27,7 @@ class ModelInfo:
     window : bases in a training window
     encoder : configuration of the encoder; "model_type" is its kind, "vocab_size" is 4^k + 5
     site_width : median width of the training sites, bp
-    threshold : base probability above which a base is called
+    threshold : base probability above which a base is called by default, see `predict.thresholds`
     training : summary of data, recipe and metrics
     null : null distribution of scores, see `predict.significance.NullDistribution`; empty when unknown
     prefilter : arguments of the model's `PrefilterNetwork`; empty when it has none
@@ -38,7 +39,7 @@ class ModelInfo:
     window: int
     encoder: dict[str, Any]
     site_width: int
-    threshold: float = 0.5
+    threshold: float = DEFAULT_THRESHOLD
     training: dict[str, Any] = field(default_factory=dict)
     null: dict[str, Any] = field(default_factory=dict)
     prefilter: dict[str, Any] = field(default_factory=dict)
@@ -84,4 +85,4 @@ def check_name(name: str) -> None:
     ValueError : the name is empty, or contains a tab, a line break or another unprintable character.
     """
     if not name.strip() or not name.isprintable():
-        raise ValueError(f"model name {name!r} is empty or has a tab, line break or other unprintable character")
+        raise ValueError(f"model name {name!r} is empty or contains unprintable characters, such as a tab")

@@ -122,7 +122,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     safe, old = path / "model.safetensors", path / "pytorch_model.bin"
     source = safe if safe.exists() else old
     if not source.exists():
-        raise DataError("no such file, nor model.safetensors", str(source))
+        raise DataError("no weights; expected pytorch_model.bin or model.safetensors", str(source))
     try:
         if source == safe:
             from safetensors.torch import load_file
@@ -132,9 +132,9 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     except MemoryError:
         raise
     except Exception as error:  # both readers raise errors of many types for damaged input
-        raise DataError("is not a file of weights, contains more than weights, or is damaged", str(source)) from error
+        raise DataError("is damaged, or contains objects other than weights", str(source)) from error
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise DataError("contains more than tensors by name", str(old))
+        raise DataError("contains objects other than named tensors", str(old))
     return weights
 
 

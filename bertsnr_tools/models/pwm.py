@@ -40,7 +40,7 @@ class PwmModel(nn.Module):
         try:
             import lightmotif
         except ImportError as error:
-            raise UsageError("scanning with a PWM needs lightmotif: pip install 'bertsnr_tools[motifs]'") from error
+            raise UsageError("scanning with a PWM requires lightmotif; pip install 'bertsnr_tools[motifs]'") from error
         self._stripe = lightmotif.stripe
         self._pwm = lightmotif.ScoringMatrix(dict(zip(BASES, motif.log_odds.T.tolist())))
         self._scores = np.linspace(motif.log_odds.min(axis=1).sum(), motif.log_odds.max(axis=1).sum(), GRID)

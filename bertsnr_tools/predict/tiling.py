@@ -155,8 +155,9 @@ def join_windows(tiles: list[Tiles], score: ScoreWindows, rows: int, unscored: f
             batch = selected[first : first + MAX_WINDOWS]
             positions = starts[batch, None] + np.arange(length)
             in_core = (positions >= cores[batch, :1]) & (positions < cores[batch, 1:])
+            scored = positions[in_core]
             for row, values in enumerate(score(windows[starts[batch]], cores[batch] - starts[batch, None])):
-                joined[row, positions[in_core]] = values[in_core]
+                joined[row, scored] = values[in_core]
     bounds = [
         (offset + tile.start - tile.codes_start, offset + tile.end - tile.codes_start)
         for tile, offset in zip(tiles, offsets)

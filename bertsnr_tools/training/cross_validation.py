@@ -40,7 +40,7 @@ def cross_validate(
     parts = split_parts(inputs, folds, recipe.seed)
     found = len(set(parts.positives.tolist()))
     if found < folds:
-        raise UsageError(f"the positive windows lie at {found} loci, too few for {folds} folds")
+        raise UsageError(f"--folds {folds}: the positive windows cover only {found} loci")
     for fold in range(len(checkpoint.folds), folds):
         logger.info("fold %d of %d", fold + 1, folds)
         rest = inputs.select(Parts(*(part != fold for part in parts)))

@@ -241,7 +241,9 @@ def split_data(inputs: TrainingInputs, recipe: Recipe) -> TrainingData:
         advice = _split_advice(inputs.positives, recipe.val_chroms)
         raise UsageError(f"the positive windows cannot be divided into training and validation: {advice}")
     if inputs.negatives and (not held_out.negatives.any() or held_out.negatives.all()):
-        raise UsageError("the negative windows cannot be divided into training and validation as the positive ones are")
+        raise UsageError(
+            "the negative windows cannot be split like the positives; choose other --val-chroms, or omit -n"
+        )
     train, held = inputs.select(Parts(*(~mask for mask in held_out))), inputs.select(held_out)
     negatives = held.negatives or shuffled_negatives(held.positives, f"{recipe.seed} validation")
     validation = Windows.joined([held.positives, negatives])
@@ -253,7 +255,7 @@ def split_data(inputs: TrainingInputs, recipe: Recipe) -> TrainingData:
     aside, rest = (random.permutation(np.nonzero(mask)[0]) for mask in (held_out.background, ~held_out.background))
     validated, half = round(recipe.background_ratio * len(held.positives)), len(rest) // 2
     if not half:
-        raise UsageError("no background window is left for training; give more of them")
+        raise UsageError("all background windows are held out; give more of them")
     return data._replace(
         validation=Windows.joined([data.validation, background.take(aside[:validated])]),
         background=background.take(rest[:half]),
@@ -273,7 +275,7 @@ def _held_out(inputs: TrainingInputs, recipe: Recipe) -> Parts:
 
 def _split_advice(positives: Windows, val_chroms: Sequence[str]) -> str:
     if not val_chroms:
-        return "more loci are needed"
+        return "give more loci"
     chroms = sorted(set(loci(positives)[1]) - {""})[:5]
     asked = ", ".join(sorted(val_chroms))
     if not chroms:

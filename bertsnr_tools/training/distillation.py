@@ -41,7 +41,8 @@ def load_teachers(
         held_out = info.training.get("data", {}).get("validation_chroms", [])
         if not val_chroms or not set(val_chroms) <= set(held_out):
             logger.warning(
-                "--teacher %s may have been trained on validation windows; the validation metrics may be too good", name
+                "--teacher %s may have been trained on validation windows; validation metrics may be too optimistic",
+                name,
             )
     return teachers
 

@@ -192,7 +192,7 @@ def check_encoder_directory(output: str) -> None:
     """
     foreign = os.path.isdir(output) and os.listdir(output) and not os.path.exists(os.path.join(output, "config.json"))
     if os.path.isfile(output) or foreign:
-        raise UsageError(f"{output}: exists and is not the directory of an encoder; name another output")
+        raise UsageError(f"{output}: exists and is not an encoder directory; choose another output")
 
 
 def check_window(config: PretrainConfig, start: Pretrained | None) -> None:

@@ -14,6 +14,7 @@ from ..io.fasta import Genome
 from ..log import logger
 from ..models.bertsnr import BertSNR
 from ..models.device import Runtime
+from ..models.interface import check_name
 from ..models.pretrained import weights_digest
 from ..predict.significance import MIN_BACKGROUND, NullDistribution, window_call_levels
 from ..sequence.windows import Windows, loci
@@ -46,6 +47,7 @@ class TrainingRun:
     Raises
     ------
     UsageError : the windows cannot be divided, see `split_data`.
+    ValueError : the name is empty or not printable.
     """
 
     name: str
@@ -59,6 +61,7 @@ class TrainingRun:
     data: TrainingData = field(init=False)
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         given = {} if isinstance(self.settings, Recipe) else self.settings
         recipe = self.settings if isinstance(self.settings, Recipe) else Recipe(**given)
         self.data = split_data(self.inputs, recipe)
@@ -147,7 +150,7 @@ class TrainingRun:
             return {}
         if len(windows) < MIN_BACKGROUND:
             logger.warning(
-                "%d background windows are left for p-values, %d are needed: the model has none",
+                "only %d background windows are left for p-values (at least %d required); the model reports none",
                 len(windows),
                 MIN_BACKGROUND,
             )
