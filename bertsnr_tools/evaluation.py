@@ -60,7 +60,7 @@ class Evaluation:
 
 
 def evaluate(model: Model, windows: Windows, runtime: Runtime) -> dict[str, dict[str, float]]:
-    """The six metrics of a model on labelled windows, over bases ("nucleotide") and windows ("sequence"), at the default threshold."""
+    """Six metrics at the default threshold, over bases ("nucleotide") and over windows ("sequence")."""
     return evaluate_windows(model, windows, runtime, data="", threshold=DEFAULT_THRESHOLD).metrics
 
 

@@ -142,7 +142,7 @@ def runtime(*, several_devices: bool = False, training: bool = False) -> Callabl
     shared = [
         _devices if several_devices else _device,
         _training_precision if training else _precision,
-        _training_threads if training else _threads,
+        _threads,
     ]
     if not training:
         shared.insert(0, _batch_size)
@@ -247,13 +247,6 @@ _threads = click.option(
     type=click.IntRange(1, 4096),
     metavar="INT",
     help="CPU threads.  [default: all CPUs that the process may use]",
-)
-_training_threads = click.option(
-    "-@",
-    "--threads",
-    type=click.IntRange(1, 4096),
-    metavar="INT",
-    help="CPU threads.  [default: all CPUs that the process may use, but 1 for the small networks of `train`]",
 )
 
 

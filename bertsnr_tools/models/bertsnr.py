@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from .kernels.inference import InferenceEncoder, Unsupported
 from .prefilter_network import PrefilterNetwork
 
 DROPOUT = 0.2
+_preparing = threading.Lock()  # threads that share a model on a GPU wait for the one that prepares it
 
 
 class BertSNR(nn.Module):
@@ -70,9 +72,10 @@ class BertSNR(nn.Module):
             return self._new_function(precision)
         # on a GPU, copying the weights takes as long as some thousand windows
         state = [(id(part), part.device, 0 if part.is_inference() else part._version) for part in self.parameters()]
-        if precision not in self._cuda_functions or self._cuda_functions[precision][0] != state:
-            self._cuda_functions[precision] = state, self._new_function(precision)
-        return self._cuda_functions[precision][1]
+        with _preparing:
+            if precision not in self._cuda_functions or self._cuda_functions[precision][0] != state:
+                self._cuda_functions[precision] = state, self._new_function(precision)
+            return self._cuda_functions[precision][1]
 
     def _new_function(self, precision: str) -> InferenceFunction:
         if precision == "bf16" and self.device.type == "cuda" and (triton_model := new_triton_model(self)):
