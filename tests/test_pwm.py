@@ -102,7 +102,7 @@ def test_scores_that_nothing_reaches_are_logged(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "propagate", True)
     short = PwmModel(Motif("S", COUNTS[:4]))
     assert base_threshold(None, short) == 1  # one of 256 words is no less frequent than 0.004
-    assert "even the best match does not reach p=0.0001" in caplog.text
+    assert "no sequence can reach p=0.0001" in caplog.text
     assert base_threshold(("score", 99.0), short) == 1 and base_threshold(("probability", 0.25), short) == 0.25
 
 
@@ -113,7 +113,7 @@ def test_every_motif_of_a_file_is_a_model(tmp_path):
         models = load_models([str(tmp_path / name), "CTCF"], Runtime())
         assert [model.info.name for model in models] == ["ONE", "M2", "CTCF"]
         assert [model.info.site_width for model in models[:2]] == [7, 5]
-        with pytest.raises(UsageError, match="CTCF is not a PWM; give a probability"):
+        with pytest.raises(UsageError, match="CTCF is not a PWM; expected a probability"):
             base_threshold(("score", 9.0), models[2])
 
 
