@@ -160,9 +160,15 @@ def test_modernbert_directory(tmp_path):
             "config.json: model_type is 'gpt2', expected bert or modernbert",
         ),
         (lambda d: (d / "pytorch_model.bin").unlink(), "pytorch_model.bin: no weights; expected pytorch_model.bin or"),
-        (lambda d: (d / "pytorch_model.bin").write_bytes(b"junk"), "pytorch_model.bin: is not a file of weights"),
-        (lambda d: (d / "model.safetensors").write_bytes(b"junk"), "model.safetensors: is not a file of weights"),
-        (lambda d: torch.save({"x": 1}, d / "pytorch_model.bin"), "pytorch_model.bin: contains more than tensors"),
+        (
+            lambda d: (d / "pytorch_model.bin").write_bytes(b"junk"),
+            "pytorch_model.bin: is damaged, or contains objects",
+        ),
+        (
+            lambda d: (d / "model.safetensors").write_bytes(b"junk"),
+            "model.safetensors: is damaged, or contains objects",
+        ),
+        (lambda d: torch.save({"x": 1}, d / "pytorch_model.bin"), "pytorch_model.bin: contains objects other"),
         (lambda d: torch.save({"x": torch.ones(1)}, d / "pytorch_model.bin"), "the token embedding has 0 rows"),
         (
             lambda d: change(d, lambda w: w.pop("bert.encoder.layer.1.output.dense.weight")),
