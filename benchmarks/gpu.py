@@ -7,7 +7,7 @@ Every stage prints a short table, and the JSON file is rewritten after each, so 
 figures. A stage that raises is reported, and the next one follows. A stage is skipped when too little of --seconds is
 left. --plain runs all without the Triton kernel.
 
-kernel      The Triton kernel against the plain model: differences of logits, and its rate with several launch options.
+kernel      The Triton kernel and the plain kernel in bf16 against the plain model: differences of logits.
 equality    Calls and base probabilities on the device in fp32 and bf16, against fp32 on the CPU.
 encoder     Rates on token ids that are on the device, and from codes to probabilities in host memory.
 predict     `bertsnr predict` from FASTA to BED and bigWig: rate, memory, time the GPU is busy, time in each part.
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -35,10 +34,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -48,12 +46,10 @@ import torch
 from scan import WINDOW, new_model, operations
 from torch.nn import functional
 
-from bertsnr_tools.cli import command
 from bertsnr_tools.cli.options import usable_cpus
 from bertsnr_tools.io.fasta import read_records
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.io.tracks import BigWig
-from bertsnr_tools.log import logger
 from bertsnr_tools.models import bertsnr, cuda
 from bertsnr_tools.models.batching import token_probabilities
 from bertsnr_tools.models.bertsnr import BertSNR, token_ids
@@ -75,8 +71,10 @@ from measure import (
     ROOT,
     Clock,
     Graph,
+    cli,
     distance,
     launched,
+    machine,
     profiled,
     reported,
     rounded,
@@ -155,22 +153,6 @@ class Run:
         print(f"-- {name}: {figures['seconds']} s", flush=True)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """Versions, CPU and GPU."""
-    found: dict[str, Any] = {"python": sys.version.split()[0], "cpus": usable_cpus()}
-    for name in ("torch", "triton", "numpy"):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    with suppress(OSError, StopIteration):
-        model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-        found["cpu"] = model.split(":")[1].strip()
-    found["amx_kernel"] = amx.kernel() is not None
-    if device.type == "cuda":
-        card = torch.cuda.get_device_properties(device)
-        found["gpu"] = {"name": card.name, "GiB": card.total_memory / 2**30}
-    return found
-
-
 def ctcf(device: torch.device | str) -> BertSNR:
     return load_model(find_model("CTCF"), torch.device(device)).eval()
 
@@ -188,13 +170,6 @@ def planted() -> bytes:
 
 def random_codes(count: int, seed: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 4, (count, WINDOW)).astype(np.uint8)
-
-
-def cli(name: str, *arguments: Any) -> None:
-    """Run a command in this process."""
-    with redirect_stderr(StringIO()):
-        command(name).main([str(argument) for argument in arguments], standalone_mode=False)
-    logger.handlers[:] = []
 
 
 def rate_row(run: Run, model: BertSNR, variant: str, batch: int, work: Callable[[], Any]) -> dict[str, Any]:
@@ -230,26 +205,6 @@ def kernel(run: Run, figures: dict[str, Any]) -> None:
                 rows.append(row | {"sequence_rms": distance(sequences, expected[0])["rms"]})
     figures["seconds_to_first_results"] = time.perf_counter() - start
     table(rows)
-    ids = token_ids(random_codes(8192), model.info.k).to(run.device)
-    figures["options"] = options = []
-    launch = triton_encoder._window_logits
-    for warps, stages, chunk in ((8, 2, 64), (8, 3, 64), (8, 1, 64), (8, 2, 32), (8, 2, 128), (4, 2, 64)):
-        changed = {"num_warps": warps, "num_stages": stages, "C": chunk}
-        with mock.patch.object(triton_encoder, "_window_logits", _Launcher(launch, changed)):
-            options.append(
-                rate_row(run, model, f"warps {warps}, stages {stages}, chunk {chunk}", 8192, partial(fast, ids))
-            )
-    table(options)
-
-
-class _Launcher:
-    """A Triton kernel whose launch options are replaced."""
-
-    def __init__(self, kernel: Any, options: dict[str, int]):
-        self._kernel, self._options = kernel, options
-
-    def __getitem__(self, grid: Any) -> Callable[..., None]:
-        return lambda *arguments, **options: self._kernel[grid](*arguments, **options | self._options)
 
 
 # equality
@@ -507,7 +462,7 @@ def repeated_step(run: Run, precision: str) -> dict[str, Any]:
 
 
 def memory(run: Run, figures: dict[str, Any]) -> None:
-    """`predict` in several processes at a time, each under a limit of its own, in MiB; 0 is no limit."""
+    """`predict` in several processes at a time, each under a limit of its own, in MiB; 0 for none."""
     path = run.scratch / "limited.fa"
     path.write_bytes(b">chr1\n%s\n" % (planted()[: 2 * run.sizes.random] + random_sequence(4 * run.sizes.random, 8)))
     total = torch.cuda.get_device_properties(run.device).total_memory if run.cuda else 1 << 34
@@ -589,7 +544,7 @@ def cpu(run: Run, figures: dict[str, Any]) -> None:
     figures["rows"] = rows = []
     threads = torch.get_num_threads()
     fast = 4.0 if run.result["machine"]["amx_kernel"] else 1.0
-    ways = (("AMX kernel", threads, fast), ("AMX kernel", 1, fast / 10), ("plain", threads, 1.0), ("plain", 1, 0.1))
+    ways = (("as installed", threads, fast), ("as installed", 1, fast / 10), ("plain", threads, 1.0), ("plain", 1, 0.1))
     for kernel_name, count, part in ways:
         bases = int(run.sizes.scan_cpu * part) // 6000 * 6000 or 6000
         write_chromosome(path, bases)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -12,8 +13,9 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from functools import wraps
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -21,6 +23,10 @@ from unittest import mock
 import numpy as np
 import torch
 
+from bertsnr_tools.cli import command
+from bertsnr_tools.cli.options import usable_cpus
+from bertsnr_tools.log import logger
+from bertsnr_tools.models.kernels import amx
 from dnabert import wait
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,3 +221,26 @@ class Clock:
         ordered = sorted(self.spent.items(), key=lambda item: -item[1][1])
         columns = ("calls", "seconds", "cpu_seconds")
         return [{"in": label, "thread": thread, **dict(zip(columns, spent))} for (label, thread), spent in ordered]
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Versions, CPU and GPU."""
+    found: dict[str, Any] = {"python": sys.version.split()[0], "cpus": usable_cpus()}
+    for name in ("torch", "triton", "numpy"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    with suppress(OSError, StopIteration):
+        model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+        found["cpu"] = model.split(":")[1].strip()
+    found["amx_kernel"] = amx.kernel() is not None
+    if device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        found["gpu"] = {"name": card.name, "GiB": card.total_memory / 2**30}
+    return found
+
+
+def cli(name: str, *arguments: Any) -> None:
+    """Run a command in this process."""
+    with redirect_stderr(StringIO()):
+        command(name).main([str(argument) for argument in arguments], standalone_mode=False)
+    logger.handlers[:] = []

@@ -15,6 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
 from bertsnr_tools.attention import HeadChoice, attention_maps, cls_attention
+from bertsnr_tools.errors import DeviceError
 from bertsnr_tools.models.baselines import BaselineModel, baseline_config
 from bertsnr_tools.models.batching import base_probabilities, token_probabilities
 from bertsnr_tools.models.bertsnr import BertSNR
@@ -90,6 +91,17 @@ def test_probabilities(fake_gpu, kind, precision):
     runtime = Runtime((GPU,), precision, 2)
     assert token_probabilities(model, codes(), runtime)[1].shape[0] == 5
     assert base_probabilities(model, codes(), runtime).shape == (5, 100)
+
+
+def test_a_cpu_shares_no_work():
+    with pytest.raises(DeviceError, match="several GPUs"):
+        Runtime.choose("cpu,cpu")
+
+
+def test_scoring_on_a_gpu_is_without_dropout(fake_gpu):
+    model = make_model("compact").train()
+    token_probabilities(model, codes(), Runtime((GPU,), "fp32"))
+    assert not model.training
 
 
 def test_weights_on_a_gpu_are_prepared_again_when_they_change(fake_gpu):

@@ -93,8 +93,8 @@ class Payload:
         ({"encoder": {"model_type": "modernbert", "vocab_size": 69}}, "cannot be used"),
         ({"name": None}, "model field 'name'"),
         ({"name": ""}, "model name '' is empty"),
-        ({"name": "A\tB"}, r"model name 'A\\tB' is empty or has a tab"),
-        ({"name": "A\n"}, r"model name 'A\\n' is empty or has a tab"),
+        ({"name": "A\tB"}, r"model name 'A\\tB' is empty or contains unprintable"),
+        ({"name": "A\n"}, r"model name 'A\\n' is empty or contains unprintable"),
         (
             {"encoder": compact_config(3, 100) | {"hidden_size": "128"}},
             "hidden_size is '128', expected a positive integer",

@@ -10,12 +10,12 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
 pytest.importorskip("triton")
 
+from bertsnr_tools.models import kernels  # noqa: E402
 from bertsnr_tools.models.batching import token_probabilities  # noqa: E402
 from bertsnr_tools.models.bertsnr import BertSNR, token_ids  # noqa: E402
 from bertsnr_tools.models.device import Runtime  # noqa: E402
 from bertsnr_tools.models.encoder import compact_config  # noqa: E402
 from bertsnr_tools.models.interface import ModelInfo  # noqa: E402
-from bertsnr_tools.models.kernels import new_triton_model  # noqa: E402
 from bertsnr_tools.models.kernels.inference import Unsupported  # noqa: E402
 from bertsnr_tools.models.kernels.triton_encoder import TritonModel  # noqa: E402
 
@@ -60,11 +60,27 @@ def test_batches_change_no_bit():
     assert np.array_equal(alone[1], sizes[0][1][-1:])
 
 
+@pytest.fixture
+def tested_gpu(monkeypatch):
+    """Choose the kernel as on a GPU, with the interpreter where there is none."""
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: kernels.TESTED)
+        monkeypatch.setattr(TritonModel.__init__, "__defaults__", (torch.float32,))
+
+
+def test_a_kernel_is_used_when_its_logits_are_right(tested_gpu, monkeypatch):
+    model = new_model().to("cuda" if torch.cuda.is_available() else "cpu")
+    assert isinstance(kernels.new_triton_model(model), TritonModel)
+    call = TritonModel.__call__
+    monkeypatch.setattr(TritonModel, "__call__", lambda self, ids: [part + 1 for part in call(self, ids)])
+    assert kernels.new_triton_model(model) is None
+
+
 @pytest.mark.parametrize(
     "options", [{"window": 200}, {"hidden_size": 64}, {"norm_bias": True}, {"k": 2, "model_type": "bert"}]
 )
-def test_other_models_run_with_other_kernels(options):
+def test_other_models_run_with_other_kernels(tested_gpu, options):
     model = new_model(**options)
     with pytest.raises(Unsupported):
         TritonModel(model)
-    assert new_triton_model(model) is None
+    assert kernels.new_triton_model(model) is None

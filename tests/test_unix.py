@@ -422,6 +422,7 @@ def test_interrupted_runs_leave_nothing_behind(workdir, number, status):
     ("error", "problem"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "out of GPU memory; reduce --batch-size or use --device cpu"),
+        (RuntimeError("CUDA error: out of memory"), "out of GPU memory; reduce --batch-size or use --device cpu"),
         (MemoryError(), "out of memory"),
         (OSError(5, "Input/output error", "x.fa"), "x.fa: Input/output error"),
     ],

@@ -16,8 +16,8 @@ from ..sequence.encoding import CLS, OTHER, SEP, SPECIAL, UNK
 from .device import autocast
 from .interface import InferenceFunction, Model
 
-# matrix products of fewer rows (in fp32) and of more rows (in bf16) round differently on an H100: a smaller batch is
-# filled up, a larger one is cut
+# On an H100, matrix products of fewer rows round differently in fp32, so a smaller batch is filled up. Batches of 8192
+# windows of 100 tokens once gave other bits in bf16, with no difference in the products, so a larger batch is cut.
 MIN_TOKENS, MAX_TOKENS = 25_600, 409_600
 IN_FLIGHT = 3  # batches on each GPU whose results the CPU has not read
 
@@ -77,9 +77,10 @@ class CudaScorer:
 
     def __init__(self, model: Model, precision: str, *, of_bases: bool):
         self._k, self._precision, self._of_bases = model.info.k, precision, of_bases
-        self._functions = [
-            (replica.device, replica.inference_function(precision)) for replica in (model, *model.replicas)
-        ]
+        self._functions = []
+        for replica in (model, *model.replicas):
+            replica.eval()
+            self._functions.append((replica.device, replica.inference_function(precision)))
 
     def __call__(self, codes: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities as `device_probabilities`, of any number of windows, in batches of at most `batch_size`."""

@@ -55,8 +55,16 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_devices(names: str) -> list[torch.device]:
-    """As `choose_device`, for comma-separated names."""
-    return [choose_device(name) for name in names.split(",")]
+    """As `choose_device`, for comma-separated names.
+
+    Raises
+    ------
+    DeviceError : see `choose_device`; or one of several is not a GPU.
+    """
+    devices = [choose_device(name) for name in names.split(",")]
+    if len(devices) > 1 and any(device.type != "cuda" for device in devices):
+        raise DeviceError(f"devices are {names!r}; expected one device, or several GPUs such as cuda:0,cuda:1")
+    return devices
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -68,7 +76,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
     return bool(capabilities.get("avx512_bf16"))
 
