@@ -1,4 +1,4 @@
-"""bertsnr_tools: transcription factor binding sites at single-nucleotide resolution.
+"""Transcription factor binding sites at single-nucleotide resolution, with BertSNR (Luo et al. 2024).
 
 The command line is `bertsnr` (see `bertsnr --help`). The same work from Python:
 
