@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
-from bertsnr_tools.io.motif_files import BASES, Motif, jaspar_text, meme_text, read_jaspar, read_motifs
+from bertsnr_tools.io.motif_files import BASES, Motif, jaspar_text, meme_text, read_motifs
 from bertsnr_tools.models.batching import token_probabilities
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.pwm import PwmModel, score_distribution
@@ -225,8 +225,8 @@ def test_jaspar_files_are_read_with_letters_and_without(tmp_path):
     for again, motif in zip(read_motifs(str(path)), [MOTIF, Motif("M2", COUNTS[:5], "M2")]):
         assert (again.id, again.name) == (motif.id, motif.name) and np.array_equal(again.counts, motif.counts)
     path.write_text(">MA1 a name\r\n1 2\r\n3 4.5\r\n5 6\r\n7 8\r\n\r\n")
-    (one,) = read_jaspar(str(path))
-    assert (one.id, one.name) == ("MA1", "a name") and one.counts.tolist() == [[1, 3, 5, 7], [2, 4.5, 6, 8]]
+    (one,) = read_motifs(str(path))
+    assert (one.id, one.name) == ("MA1", "a_name") and one.counts.tolist() == [[1, 3, 5, 7], [2, 4.5, 6, 8]]
 
 
 @pytest.mark.parametrize(
@@ -245,5 +245,5 @@ def test_bad_jaspar_files_are_refused(tmp_path, text, problem):
     path = tmp_path / "bad.jaspar"
     path.write_text(text)
     with pytest.raises(DataError) as error:
-        read_jaspar(str(path))
+        read_motifs(str(path))
     assert problem in str(error.value) and "bad.jaspar" in str(error.value)

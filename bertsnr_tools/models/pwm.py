@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
-from ..io.motif_files import BASES, Motif
+from ..io.motif import BASES, Motif
 from ..sequence.encoding import SPECIAL, bases_from_tokens, vocabulary
 from .interface import InferenceFunction, Model, ModelInfo
 from .prefilter_network import PrefilterNetwork
@@ -54,7 +54,7 @@ class PwmModel(nn.Module):
         # the core interval lies a quarter of the window or more from its ends: matches that cover its bases are inside
         window = max(1000, 4 * motif.width)
         encoder = {"model_type": "matrix", "vocab_size": len(_LETTER)}
-        self.info = ModelInfo(motif.name or motif.id, 1, window, encoder, motif.width)
+        self.info = ModelInfo(motif.label, 1, window, encoder, motif.width)
         self.prefilter: PrefilterNetwork | None = None
         self.replicas: list[Model] = []
         self.info.threshold = self.threshold("p", DEFAULT_P)
