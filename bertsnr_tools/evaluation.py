@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .errors import DataError
+from .io.fields import path_field
 from .log import logger
 from .metrics import NAMES, Ranking, bootstrap_intervals
 from .models.batching import token_probabilities
@@ -158,7 +159,7 @@ def table_lines(evaluations: Sequence[Evaluation]) -> Iterator[str]:
     columns = [f"{level}_{name}{end}" for level in LEVELS for name in NAMES for end in ends]
     yield "\t".join(["model", "data", "windows", "with_sites", *columns]) + "\n"
     for row in evaluations:
-        fields = [row.model, row.data, str(row.windows), str(row.with_sites)]
+        fields = [row.model, path_field(row.data), str(row.windows), str(row.with_sites)]
         for level in LEVELS:
             for name in NAMES:
                 values = [row.metrics[level][name], *(row.intervals[level][name] if row.intervals else ())]

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from bertsnr_tools.io.intervals import read_bed
-from bertsnr_tools.io.motif_files import read_meme
+from bertsnr_tools.io.motif_files import read_motifs
 from conftest import DATA
 
 REGION = DATA / "region.fa"
@@ -71,7 +71,7 @@ def test_model_and_labels_agree_on_windows(run, windows, tmp_path):
     labelled, called = run("motifs", windows), run("motifs", "-m", "CTCF", "--forward", windows)
     assert labelled.status == called.status == 0
     (tmp_path / "l.meme").write_text(labelled.out), (tmp_path / "c.meme").write_text(called.out)
-    (one,), (two,) = read_meme(str(tmp_path / "l.meme")), read_meme(str(tmp_path / "c.meme"))
+    (one,), (two,) = read_motifs(str(tmp_path / "l.meme")), read_motifs(str(tmp_path / "c.meme"))
     assert one.id == two.id == "CTCF" and one.width == two.width == 19 and 314 == one.sites >= two.sites >= 250
     assert abs(one.probs - two.probs).mean() < 0.05
     both = run("motifs", "-m", "CTCF", "-m", "YY1", "--width", 11, "--precision", "fp32", windows)
@@ -96,7 +96,7 @@ def test_comparison_and_logos(run, windows, tmp_path):
     assert head == ["query", "target", "target_name", "p", "E", "q", "offset", "overlap", "orientation"]
     assert first[0] == "CTCF" and first[2].startswith("CTCF")
     assert float(first[3]) < 1e-10 and float(first[4]) > float(first[3])
-    assert f"{first[1]} CTCF" in logo.read_text() and read_meme(str(out))[0].sites == 314
+    assert f"{first[1]} CTCF" in logo.read_text() and read_motifs(str(out))[0].sites == 314
     # compared with itself only: p-values mean little, and a warning says so
     alone = run("motifs", "--compare", out, "--logo", tmp_path / "l.png", windows)
     assert alone.status == 0

@@ -15,7 +15,6 @@ from bertsnr_tools.io.motif_files import (
     Motif,
     jaspar_text,
     meme_text,
-    read_meme,
     read_motif,
     read_motifs,
     unique_id,
@@ -186,7 +185,7 @@ MOTIFS = [SHORT, random_motif(1, 19, 812), random_motif(2, 1, 1), random_motif(3
 def test_meme_round_trip(tmp_path):
     path = tmp_path / "m.meme"
     write_motifs(str(path), MOTIFS)
-    again = read_meme(str(path))
+    again = read_motifs(str(path))
     assert [(m.id, m.name, m.sites) for m in again] == [(m.id, m.name, m.sites) for m in MOTIFS]
     for one, other in zip(MOTIFS, again):
         assert np.array_equal(one.counts, other.counts)
@@ -249,7 +248,7 @@ def test_meme_file_from_another_program(tmp_path):
         "letter-probability matrix: alength= 4 w= 2 nsites= 12.5 E= 1e-3\r\n0.5\t0.5\t0\t0\r\n 0.25 0.25 0.25 0.25\r\n"
         "URL http://example.org\r\nMOTIF MA2\r\nletter-probability matrix: w=1\r\n1 0 0 0"
     )
-    one, two = read_meme(str(path))
+    one, two = read_motifs(str(path))
     assert (one.id, one.name, one.width, two.id, two.name, two.sites) == ("MA1", "two", 2, "MA2", "", 20)
     assert np.allclose(one.probs, [[0.5, 0.5, 0, 0], [0.25] * 4])
 
@@ -261,16 +260,19 @@ MATRIX = "letter-probability matrix: alength= 4 w= 2 nsites= 3 E= 0\n"
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", ":1: begins with ''; a MEME motif file begins with 'MEME version'"),
-        (">MA1\nA [ 1 ]\n", ":1: begins with '>MA1'"),
+        ("", ": is not a motif file; expected MEME, JASPAR"),
+        ("chr1\t7\t9\n", ": is not a motif file; expected MEME, JASPAR"),
+        ("<?xml version='1.0'?>\n<MEME/>\n", ": is XML or HTML; use the text output"),
         (HEAD, ": contains no motif"),
         ("MEME version 4\nALPHABET= ACDEFGHIKLM\n", ":2: alphabet is 'ACDEFGHIKLM'; expected ACGT"),
         (HEAD + "MOTIF\n", ":5: the motif has no name"),
         (HEAD + MATRIX, ":5: matrix before the first MOTIF line"),
         (HEAD + "MOTIF a\nMOTIF b\n", "motif 'a' has no letter-probability matrix"),
         (HEAD + "MOTIF b\n", ":5: motif 'b' has no letter-probability matrix"),
-        (HEAD + "MOTIF a\nletter-probability matrix: alength= 4\n", ":6: motif 'a' has w= ''"),
+        (HEAD + "MOTIF a\nletter-probability matrix: alength= 4\n", ":7: row 1 of motif 'a': expected 4"),
         (HEAD + "MOTIF a\nletter-probability matrix: w= 99999999\n", ":6: motif 'a' has w= '99999999'"),
+        (HEAD + "MOTIF a\nletter-probability matrix: nsites= x\n", ":6: motif 'a' has w= '' and nsites= 'x'"),
+        (HEAD + "MOTIF a\nletter-probability matrix:\n1 0 0 0\n1 0\n", ":8: row 2 of motif 'a'"),
         (
             HEAD + "MOTIF a\n" + MATRIX + "1 0 0 0\n",
             ":8: row 2 of motif 'a': expected 4 probabilities that sum to 1, found ''",
@@ -284,7 +286,7 @@ def test_bad_files_are_refused(tmp_path, text, problem):
     path = tmp_path / "bad.meme"
     path.write_text(text)
     with pytest.raises(DataError) as error:
-        read_meme(str(path))
+        read_motifs(str(path))
     assert problem in str(error.value) and "bad.meme" in str(error.value)
 
 

@@ -1,13 +1,15 @@
+import itertools
 import logging
+from math import comb
 
 import numpy as np
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
-from bertsnr_tools.io.motif_files import BASES, Motif, jaspar_text, meme_text, read_jaspar, read_motifs
+from bertsnr_tools.io.motif_files import BASES, Motif, jaspar_text, meme_text, read_motifs
 from bertsnr_tools.models.batching import token_probabilities
 from bertsnr_tools.models.device import Runtime
-from bertsnr_tools.models.pwm import PwmModel
+from bertsnr_tools.models.pwm import PwmModel, score_distribution
 from bertsnr_tools.models.registry import load_models
 from bertsnr_tools.predict.thresholds import base_threshold
 from bertsnr_tools.sequence.encoding import encode, reverse_complement
@@ -65,6 +67,64 @@ def test_sequences_too_short_and_with_n():
     best = bytes(ord(BASES[i]) for i in COUNTS.argmax(axis=1))
     _, bases = token_probabilities(pwm, encode(best + b"N" + best[:-1] + b"N")[None], Runtime(batch_size=64))
     assert (bases[0, : MOTIF.width] > 0.5).all() and bases[0, MOTIF.width :].max() < 0.1
+
+
+def consensus_motif(seed: int) -> Motif:
+    """Few distinct scores: equally strong positions, positions of random strength, or (every third) random counts."""
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(2, 9))
+    strength = [np.full((width, 1), 97), rng.integers(50, 99, (width, 1)), rng.integers(1, 100, (width, 4))][seed % 3]
+    return Motif("M", np.where(np.eye(4, dtype=bool)[rng.integers(0, 4, width)], strength, 1).astype(float))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_p_values_of_all_words_of_consensus_matrices(seed):
+    motif = consensus_motif(seed)
+    words = np.array(list(itertools.product(b"ACGT", repeat=motif.width)), dtype=np.uint8)
+    codes = np.stack([encode(word.tobytes()) for word in words])
+    sequences, _ = token_probabilities(PwmModel(motif), codes, Runtime(batch_size=8192))
+    scores = motif.log_odds[np.arange(motif.width), np.searchsorted(list(b"ACGT"), words)].sum(axis=1)
+    expected = (len(scores) - np.searchsorted(np.sort(scores), scores - 1e-7)) / len(scores)
+    x = 4 * sequences / (1 - sequences.astype(float))
+    assert np.abs(x + np.log10(expected)).max() < 0.01
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_p_values_with_any_background(seed):
+    motif = consensus_motif(seed)
+    background = np.random.default_rng(seed).dirichlet([3] * 4)
+    known, p = score_distribution(motif.log_odds, background.tolist())
+    scores, probs = np.zeros(1), np.ones(1)
+    for row in motif.log_odds:
+        scores, probs = np.add.outer(scores, row).ravel(), np.multiply.outer(probs, background).ravel()
+    for score, value in zip(known[-2000:], p[-2000:]):
+        assert value == pytest.approx(probs[scores >= score - 1e-7].sum(), rel=1e-9)
+
+
+def test_p_value_of_mismatches_with_a_wide_consensus():
+    scores, p = score_distribution(np.log2(np.where(np.eye(4)[[0, 1, 2, 3, 1] * 4] > 0, 3.88, 0.04)))
+    expected = np.cumsum([comb(20, j) * 3**j / 4**20 for j in range(21)])
+    assert p[::-1] == pytest.approx(expected) and len(scores) == 21
+
+
+@pytest.mark.parametrize("width", [8, 12, 16, 20])
+def test_p_values_of_rich_matrices_are_those_of_lightmotif_and_fimo(width):
+    """lightmotif and memelite's FIMO round scores, so that they differ where only a few words score as high."""
+    import lightmotif
+    from memelite.fimo import _pwm_to_mapping
+
+    rng = np.random.default_rng(width)
+    motif = Motif("M", np.array([rng.multinomial(500, rng.dirichlet([1] * 4)) for _ in range(width)], dtype=float))
+    scores, p = score_distribution(motif.log_odds)
+    other = lightmotif.ScoringMatrix(dict(zip(BASES, motif.log_odds.T.tolist())))
+    smallest, mapping = _pwm_to_mapping(motif.log_odds.T.copy(), 0.001)
+    for level in (0.3, 0.1, 1e-2, 1e-3, 1e-4, 1e-5):
+        if level < 1000 / 4**width:
+            continue
+        score = np.interp(np.log10(level), np.log10(p[::-1]), scores[::-1])
+        assert np.log10(other.pvalue(score)) == pytest.approx(np.log10(level), abs=0.03)
+        fimo = mapping[round(score / 0.001) - smallest] * np.log10(2)  # it has log2 p
+        assert fimo == pytest.approx(np.log10(level), abs=0.03)
 
 
 @pytest.mark.parametrize("p", [1e-2, 1e-3, 1e-4])
@@ -132,14 +192,41 @@ def test_predict_finds_the_same_on_both_strands(tmp_path, run):
     assert run("predict", "-m", tmp_path / "m.jaspar", "-t", "score=99", tmp_path / "s.fa").out == ""
 
 
+CONSENSUS = Motif("M", np.where(np.eye(4)[[0, 1, 2, 3, 1, 2, 3]] > 0, 97.0, 1.0))  # ACGTCGT
+
+
+def test_a_word_with_one_mismatch_has_its_exact_p_value(tmp_path, run):
+    (tmp_path / "m.jaspar").write_text(jaspar_text([CONSENSUS]))
+    (tmp_path / "s.fa").write_text(">s\n" + "T" * 20 + "ACGTCGA" + "T" * 20 + "\n")
+    result = run("predict", "-m", tmp_path / "m.jaspar", "-t", "p=0.0015", "--format", "narrowpeak", tmp_path / "s.fa")
+    (row,) = [line.split("\t") for line in result.out.splitlines()]
+    assert row[1:3] == ["20", "27"] and float(row[7]) == pytest.approx(-np.log10(22 / 4**7), abs=1e-4)
+    assert run("predict", "-m", tmp_path / "m.jaspar", tmp_path / "s.fa").out == ""
+
+
+def test_matches_up_to_two_bases_apart_are_one_site_on_their_strand(tmp_path, run):
+    (tmp_path / "m.jaspar").write_text(jaspar_text([CONSENSUS]))
+    pairs = [(f"gap{gap}", "T" * 10 + "ACGTCGT" + "T" * gap + "ACGTCGT" + "T" * 10) for gap in range(4)]
+    pairs += [(f"reverse{name}", reverse_complement(text.encode()).decode()) for name, text in pairs]
+    (tmp_path / "s.fa").write_text("".join(f">{name}\n{text}\n" for name, text in pairs))
+    result = run("predict", "-m", tmp_path / "m.jaspar", tmp_path / "s.fa")
+    rows = [line.split("\t") for line in result.out.splitlines()]
+    one = [("10", "24"), ("10", "25"), ("10", "26")]
+    forward = [(f"gap{gap}", *ends, "+") for gap, ends in enumerate(one)]
+    forward += [("gap3", "10", "17", "+"), ("gap3", "20", "27", "+")]
+    assert [(row[0], row[1], row[2], row[5]) for row in rows] == forward + [
+        (f"reverse{name}", start, end, "-") for name, start, end, _ in forward
+    ]
+
+
 def test_jaspar_files_are_read_with_letters_and_without(tmp_path):
     path = tmp_path / "m.jaspar"
     path.write_text(jaspar_text([MOTIF, Motif("M2", COUNTS[:5])]))
     for again, motif in zip(read_motifs(str(path)), [MOTIF, Motif("M2", COUNTS[:5], "M2")]):
         assert (again.id, again.name) == (motif.id, motif.name) and np.array_equal(again.counts, motif.counts)
     path.write_text(">MA1 a name\r\n1 2\r\n3 4.5\r\n5 6\r\n7 8\r\n\r\n")
-    (one,) = read_jaspar(str(path))
-    assert (one.id, one.name) == ("MA1", "a name") and one.counts.tolist() == [[1, 3, 5, 7], [2, 4.5, 6, 8]]
+    (one,) = read_motifs(str(path))
+    assert (one.id, one.name) == ("MA1", "a_name") and one.counts.tolist() == [[1, 3, 5, 7], [2, 4.5, 6, 8]]
 
 
 @pytest.mark.parametrize(
@@ -158,5 +245,5 @@ def test_bad_jaspar_files_are_refused(tmp_path, text, problem):
     path = tmp_path / "bad.jaspar"
     path.write_text(text)
     with pytest.raises(DataError) as error:
-        read_jaspar(str(path))
+        read_motifs(str(path))
     assert problem in str(error.value) and "bad.jaspar" in str(error.value)

@@ -33,6 +33,7 @@ def models(names: tuple[str, ...], output: str) -> None:
     import json
     from pathlib import Path
 
+    from ..io.fields import path_field
     from ..io.files import check_output, open_output
     from ..models.registry import WEIGHTS, find_model, shipped_models
 
@@ -42,7 +43,7 @@ def models(names: tuple[str, ...], output: str) -> None:
     rows = []
     for file in files:
         row = shipped[Path(file).stem] if Path(file).parent == WEIGHTS else _read_properties(file)
-        rows.append(row | {"file": file})
+        rows.append(row | {"file": path_field(file)})
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     with open_output(output) as stream:
         stream.write_all(("\t".join(line) + "\n").encode() for line in lines)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from .. import __version__
+from ..io.fields import name_field
 from .prefilter_network import PrefilterNetwork
 
 # token ids, int64 (B, T + 2), to sequence logits (B,) and token logits (B, T), both float32
@@ -22,7 +23,7 @@ class ModelInfo:
 
     Attributes
     ----------
-    name : the transcription factor
+    name : the transcription factor; white space becomes "_", because BED and tables contain it
     k : bases in a token
     window : bases in a training window
     encoder : configuration of the encoder; "model_type" is its kind, "vocab_size" is 4^k + 5
@@ -44,6 +45,9 @@ class ModelInfo:
     null: dict[str, Any] = field(default_factory=dict)
     prefilter: dict[str, Any] = field(default_factory=dict)
     package_version: str = __version__
+
+    def __post_init__(self) -> None:
+        self.name = name_field(self.name)
 
 
 class Model(Protocol):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
-from ..io.motif_files import is_motif_file, read_motifs
+from ..io.motif_files import distinct_names, is_motif_file, read_motifs
 
 if TYPE_CHECKING:
     from .device import Runtime
@@ -45,7 +46,11 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
 
     Parameters
     ----------
-    names : model files, names of shipped models, and MEME or JASPAR files, each of whose motifs becomes a model
+    names : model files, names of shipped models, and motif files, each of whose motifs becomes a model
+
+    Returns
+    -------
+    models in the order of `names`; PWMs have different names, see `io.motif_files.distinct_names`
 
     Raises
     ------
@@ -54,11 +59,13 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
     from .files import load_model  # here, because the names of shipped models are listed without torch
     from .pwm import PwmModel
 
+    paths = [find_model(name) for name in names]
+    motifs = {at: read_motifs(path) for at, path in enumerate(paths) if is_motif_file(path)}
+    distinct = iter(distinct_names(itertools.chain(*motifs.values())))
     models: list[Model] = []
-    for name in names:
-        path = find_model(name)
-        if is_motif_file(path):
-            models += [PwmModel(motif) for motif in read_motifs(path)]
+    for at, path in enumerate(paths):
+        if at in motifs:
+            models += [PwmModel(motif) for motif in itertools.islice(distinct, len(motifs[at]))]
         else:
             models.append(load_model(path, runtime.device))
             models[-1].replicas = [load_model(path, device) for device in runtime.devices[1:]]

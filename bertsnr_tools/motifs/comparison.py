@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..io.fields import name_field
 from ..io.motif_files import BASES, Motif, read_motifs
 from ..log import logger
 from ..metrics import q_values
@@ -133,7 +134,7 @@ def comparison_table(matches: Iterable[Match]) -> str:
     """Matches as a tab-separated table, with a header line."""
     rows = ["\t".join(HEADER)]
     for match in matches:
-        names = [match.query.id, match.target.id, match.target.name or match.target.id]
+        names = map(name_field, (match.query.id, match.target.id, match.target.label))
         numbers = [f"{value:.3g}" for value in (match.p, match.e, match.q)]
         rows.append("\t".join([*names, *numbers, str(match.offset), str(match.overlap), match.orientation]))
     return "\n".join(rows) + "\n"

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..io.fasta import fasta_text
+from ..io.fields import name_field
 from ..io.files import open_output
 from ..io.intervals import Interval
 from ..io.motif_files import BASES
@@ -156,8 +157,8 @@ def instance_writer(path: str | None) -> Iterator[Callable[[Instance], None] | N
 
 def _bed_line(instance: Instance) -> bytes:
     chrom, start, end, name, strand, _ = instance.interval
-    return f"{chrom}\t{start}\t{end}\t{'_'.join(name.split())}\t{round(1000 * instance.score)}\t{strand}\n".encode()
+    return f"{chrom}\t{start}\t{end}\t{name_field(name)}\t{round(1000 * instance.score)}\t{strand}\n".encode()
 
 
 def _fasta_record(instance: Instance) -> bytes:
-    return fasta_text(f"{'_'.join(instance.interval.name.split())}::{instance.interval}", "", instance.sequence)
+    return fasta_text(f"{name_field(instance.interval.name)}::{instance.interval}", "", instance.sequence)
