@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.io.fasta import Genome, Record, as_records, fasta_text, read_fasta_chunks, read_records
+from bertsnr_tools.io.files import open_output
 from conftest import DATA
 
 
@@ -186,3 +187,13 @@ def test_records_of_sequences():
     with pytest.raises(DataError, match="sequence 2: contains '-'"):
         list(as_records(["ACGT", "A-C"]))
     assert list(as_records(DATA / "region.fa")) == list(read_records(str(DATA / "region.fa")))
+
+
+@pytest.mark.parametrize("bgzip", [False, True])
+def test_a_genome_below_a_path_that_is_not_utf8_is_indexed(tmp_path, bgzip):
+    directory = os.path.join(tmp_path, os.fsdecode(b"n\xff\xe9"))
+    os.mkdir(directory)
+    path = os.path.join(directory, "g.fa.gz" if bgzip else "g.fa")
+    with open_output(path) as stream:
+        stream.write(b">a\nACGTACGT\nAC\n")
+    assert Genome(path).fetch("a", 6, 10) == b"GTAC"

@@ -93,3 +93,38 @@ def test_an_output_is_never_an_input(tmp_path):
             check_output(str(name), [None, "-", str(path)])
     check_output("-", [str(path), "-"])
     check_output(str(tmp_path / "new"), [str(path), str(tmp_path / "new")])
+
+
+@pytest.mark.parametrize("path", ["/proc/x.bed", "nowhere/x", "directory", "", "x" * 300])
+def test_an_output_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(DataError):
+        check_output(path, [])
+    assert os.listdir(tmp_path) == ["directory"] and not os.listdir(tmp_path / "directory")
+
+
+def test_checking_an_output_changes_nothing(tmp_path):
+    (tmp_path / "old").write_text("old")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "old", tmp_path / "new", tmp_path / "pipe", "/dev/null", "-"):
+        check_output(str(path), [])
+    assert sorted(os.listdir(tmp_path)) == ["old", "pipe"] and (tmp_path / "old").read_text() == "old"
+
+
+def test_only_regular_files_are_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/null", str(tmp_path / "pipe"), str(tmp_path)):
+        with pytest.raises(DataError, match="is not a regular file"), replace_atomically(path):
+            pass
+
+
+def test_a_rewritten_file_loses_its_indexes(tmp_path):
+    (tmp_path / "g.fa").write_text(">a\nAC\n")
+    (tmp_path / "g.fa.fai").write_text("a\t2\t3\t2\t3\n")
+    with pytest.raises(KeyError), open_output(str(tmp_path / "g.fa")):
+        raise KeyError
+    assert (tmp_path / "g.fa.fai").exists()
+    with open_output(str(tmp_path / "g.fa")) as stream:
+        stream.write(b">b\nACGT\n")
+    assert os.listdir(tmp_path) == ["g.fa"]

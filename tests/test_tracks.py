@@ -1,10 +1,13 @@
+import os
+import tempfile
+
 import numpy as np
 import pybigtools
 import pytest
 
-from bertsnr_tools.errors import DataError
+from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.intervals import Interval
-from bertsnr_tools.io.tracks import BigWig, bed_line, bedgraph_lines, narrowpeak_line, track_line
+from bertsnr_tools.io.tracks import BigWig, bed_line, bedgraph_lines, check_bigwig, narrowpeak_line, track_line
 from bertsnr_tools.predict.scan import CalledSite
 
 NAN = np.nan
@@ -38,18 +41,57 @@ def test_bigwig_is_read_by_another_reader(tmp_path):
             assert np.array_equal(file.values(place.chrom, place.start, place.end, fillna=None), values, equal_nan=True)
 
 
-def test_bigwig_rejects_overlapping_and_missing_values(tmp_path):
+def test_bigwig_rejects_overlapping_values(tmp_path):
     path = tmp_path / "t.bw"
     path.write_text("old")
-    one = (Interval("c", 0, 5), np.ones(5))
-    for tracks, problem in (
-        ([one, (Interval("c", 4, 6), np.ones(2))], "c:4-5 has several values"),
-        ([(Interval("c", 0, 5), np.full(5, NAN))], "no scored bases"),
-        ([], "no scored bases"),
-    ):
-        with pytest.raises(DataError, match=problem):
-            write_bigwig(str(path), tracks)
-        assert [file.name for file in tmp_path.iterdir()] == ["t.bw"] and path.read_text() == "old"
+    tracks = [(Interval("c", 0, 5), np.ones(5)), (Interval("c", 4, 6), np.ones(2))]
+    with pytest.raises(DataError, match="c:4-5 has several values"):
+        write_bigwig(str(path), tracks)
+    assert [file.name for file in tmp_path.iterdir()] == ["t.bw"] and path.read_text() == "old"
+
+
+@pytest.mark.parametrize("tracks", [[], [(Interval("c", 0, 5), np.full(5, NAN))]])
+def test_bigwig_without_scored_bases_is_empty(tmp_path, caplog, tracks):
+    path = str(tmp_path / "t.bw")
+    write_bigwig(path, tracks)
+    with pybigtools.open(path) as file:
+        assert file.chroms() == ({"c": 5} if tracks else {}) and not any(list(file.records(c)) for c in file.chroms())
+    assert "t.bw: no scored bases; the file has no values" in caplog.text
+
+
+def test_bigwig_below_a_path_that_is_not_utf8(tmp_path):
+    directory = os.path.join(tmp_path, os.fsdecode(b"n\xff\xe9"))
+    os.mkdir(directory)
+    write_bigwig(os.path.join(directory, "t.bw"), [(Interval("c", 0, 5), np.ones(5))])
+    with pybigtools.open(open(os.path.join(directory, "t.bw"), "rb")) as file:
+        assert list(file.records("c")) == [(0, 5, 1)]
+
+
+def test_bigwig_rejects_chromosomes_longer_than_its_positions(tmp_path):
+    with pytest.raises(DataError, match="t.bw: c has 4,294,967,296 bp, but bigWig supports at most 4,294,967,295 bp"):
+        BigWig(str(tmp_path / "t.bw"), {"c": 2**32})
+    BigWig(str(tmp_path / "t.bw"), {"c": 2**32 - 1})
+    with pytest.raises(DataError, match="t.bw: c extends to base 4,294,967,298, but bigWig supports"):
+        write_bigwig(str(tmp_path / "t.bw"), [(Interval("c", 2**32, 2**32 + 2), np.ones(2))])
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_that_cannot_be_stored_are_an_error_at_the_end(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "r+b", buffering=0))
+    file = BigWig(str(tmp_path / "t.bw"))
+    for start in (0, 5):
+        file.add("c", start, np.ones(5))
+    assert caplog.text.count("No space left on device") == 1 and "the work goes on without this file" in caplog.text
+    with pytest.raises(DataError, match=r"t\.bw: cannot store its values in .* \(No space left on device\)"):
+        file.write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_of_bigwig_is_a_regular_file(tmp_path):
+    for path, problem in (("-", "standard output"), ("/dev/null", "/dev/null: a bigWig file must be a regular file")):
+        with pytest.raises(UsageError, match=problem):
+            check_bigwig(path)
+    check_bigwig(str(tmp_path / "new.bw"))
 
 
 def test_bigwig_of_overlapping_parts_has_the_maximum(tmp_path):

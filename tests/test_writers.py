@@ -1,8 +1,9 @@
 import numpy as np
 import pybigtools
+import pysam
 import pytest
 
-from bertsnr_tools.errors import UsageError
+from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.predict.calling import CalledSite
 from bertsnr_tools.predict.significance import UNKNOWN, RankedSite
 from bertsnr_tools.predict.writers import SignalFile, SignalWriter, SiteFormat, SiteWriter, signal_files
@@ -63,6 +64,44 @@ def test_an_error_leaves_no_file_of_base_scores(tmp_path):
     assert (tmp_path / "s.bg").read_text() == "chr1\t10\t11\t0.3\nchr1\t11\t12\t0.2\n"
     with pybigtools.open(str(tmp_path / "s.bw")) as file:
         assert file.values("chr1", 9, 13, fillna=None) == pytest.approx([np.nan, 0.3, 0.2, np.nan], nan_ok=True)
+
+
+def test_sites_and_other_scores_are_kept_where_a_bigwig_fails(tmp_path, caplog):
+    paths = {kind: str(tmp_path / f"s.{kind}") for kind in ("bed", "bg", "bw", "plus", "minus")}
+    options = {"--bedgraph": "bg", "--bigwig": "bw", "--bigwig-plus": "plus", "--bigwig-minus": "minus"}
+    files = signal_files({option: paths[kind] for option, kind in options.items()}, ["CTCF"])
+    (tmp_path / "s.bw").mkdir()
+    (tmp_path / "s.plus").mkdir()
+    signal = SignalWriter(files, ["CTCF"], {"chr1": 100}, None)
+    with (
+        pytest.raises(DataError, match="s.plus: is not a regular file"),
+        signal,
+        SiteWriter.open(paths["bed"], SiteFormat(), ["CTCF"]) as writer,
+    ):
+        writer.write([ranked("chr1", 5)])
+        signal(0, "chr1", 10, np.ones((2, 3), dtype=np.float32))
+    assert "s.bw: is not a regular file" in caplog.text
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["s.bed", "s.bg", "s.minus"]
+
+
+@pytest.mark.parametrize(("end", "index"), [(2**29, "tbi"), (2**29 + 1, "csi"), (2**32 + 10, "csi")])
+def test_the_index_covers_long_chromosomes_and_replaces_an_older_one(tmp_path, end, index):
+    path = str(tmp_path / "s.bed.gz")
+    for ending in ("tbi", "csi", "gzi"):
+        (tmp_path / f"s.bed.gz.{ending}").write_text("stale")
+    with SiteWriter.open(path, SiteFormat(), ["CTCF"]) as writer:
+        writer.write([ranked("chr1", 5), ranked("chr1", end - 10)])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.bed.gz", f"s.bed.gz.{index}"]
+    with pysam.TabixFile(path, index=f"{path}.{index}") as file:
+        assert [line.split("\t")[2] for line in file.fetch("chr1", end - 1, end)] == [str(end)]
+
+
+def test_no_stale_index_stays_beside_unsorted_sites(tmp_path):
+    path = tmp_path / "s.bed.gz"
+    for starts in ((5, 50), (50, 5)):
+        with SiteWriter.open(str(path), SiteFormat(), ["CTCF"]) as writer:
+            writer.write([ranked("chr1", start) for start in starts])
+        assert (tmp_path / "s.bed.gz.tbi").exists() == (starts == (5, 50))
 
 
 def test_files_of_base_scores_are_named_by_the_models():

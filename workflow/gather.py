@@ -11,12 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyBigWig
-
+from bertsnr_tools.io.bigwig import read_bigwig
 from bertsnr_tools.io.files import index_bed, open_output
 from bertsnr_tools.io.tracks import BigWig
-
-BLOCK = 1_000_000  # bases read at once
 
 
 def main(name: str, index: str, bed: str, bigwig: str, summary: str, *shards: str) -> None:
@@ -28,7 +25,7 @@ def main(name: str, index: str, bed: str, bigwig: str, summary: str, *shards: st
 
 def join_beds(shards: Sequence[str], output: str, name: str, summary: str) -> None:
     """Concatenate the shards, index the result, and write the summary line."""
-    sites = bases = total = 0
+    sites = bases = total = reach = 0
     with open_output(output) as stream:
         for path in shards:
             text = Path(path).read_bytes()
@@ -36,19 +33,16 @@ def join_beds(shards: Sequence[str], output: str, name: str, summary: str) -> No
             for row in text.splitlines():
                 _, start, end, _, score, *_ = row.split(b"\t")
                 sites, bases, total = sites + 1, bases + int(end) - int(start), total + int(score)
-    index_bed(output)
+                reach = max(reach, int(end))
+    index_bed(output, reach)
     Path(summary).write_text(f"{name}\t{sites}\t{bases}\t{total / sites if sites else math.nan:.1f}\n")
 
 
 def join_bigwigs(shards: Sequence[str], output: str, lengths: dict[str, int]) -> None:
     joined = BigWig(output, lengths, merge=True)
     for path in shards:
-        with pyBigWig.open(path) as shard:
-            for chrom, length in shard.chroms().items():
-                for start in range(0, length, BLOCK):
-                    end = min(length, start + BLOCK)
-                    if shard.stats(chrom, start, end, type="coverage", exact=True)[0]:  # None or 0 in other shards
-                        joined.add(chrom, start, shard.values(chrom, start, end, numpy=True))
+        for chrom, rows in read_bigwig(path):
+            joined.add_intervals(chrom, rows, int(rows["end"][-1]))
     joined.write()
 
 

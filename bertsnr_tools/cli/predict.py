@@ -138,8 +138,8 @@ def predict(
     signal = SignalWriter(files, names, scan_input.lengths, track)
     scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=signal)
     with (
+        signal,  # complete after the sites, which are kept if a bigWig file cannot be written
         SiteWriter.open(output, SiteFormat(kind, rgb, track), names) as writer,
-        signal,
         progress("scanning", scan_input.bases, "bp") as bar,
     ):
         shown = 0

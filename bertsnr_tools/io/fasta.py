@@ -7,13 +7,12 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ..errors import DataError
 from ..log import logger
-from .files import GZIP_MAGIC, error_text, open_input
+from .files import GZIP_MAGIC, error_text, open_input, quiet_htslib
 from .intervals import Interval, read_bed, unknown_chrom
 
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
@@ -212,7 +211,7 @@ class Genome:
             if self._bgzip:
                 import pysam
 
-                with _quiet_htslib():
+                with quiet_htslib():
                     self._file = pysam.FastaFile(self.path)
             else:
                 with open(self.path, "rb") as stream:
@@ -251,7 +250,7 @@ class Genome:
                 import pysam
 
                 try:
-                    pysam.faidx(link)
+                    pysam.faidx(os.fsencode(link))  # type: ignore[arg-type]  # it encodes only UTF-8 itself
                 except pysam.SamtoolsError as error:
                     problem = "cannot be indexed: the lines of a record have different lengths; wrap them evenly"
                     raise DataError(problem, self.path) from error
@@ -319,7 +318,7 @@ class Genome:
         """
         if self._bgzip:
             try:
-                with _quiet_htslib():
+                with quiet_htslib():
                     text = self._file.fetch(chrom, start, end).encode("latin-1")
             except (OSError, ValueError):
                 text = b""
@@ -342,15 +341,3 @@ def _read_index(path: str) -> dict[str, IndexEntry]:
     if not entries:
         raise DataError("is empty; delete it to rebuild it", path)
     return entries
-
-
-@contextmanager
-def _quiet_htslib() -> Iterator[None]:
-    """Silence htslib's own messages: its errors are exceptions as well."""
-    import pysam
-
-    before = pysam.set_verbosity(0)
-    try:
-        yield
-    finally:
-        pysam.set_verbosity(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import itertools
@@ -9,13 +10,15 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, BinaryIO
 
 from ..errors import DataError, UsageError
 
 GZIP_MAGIC = b"\x1f\x8b"
 BGZIP_ENDINGS = (".gz", ".bgz")
+INDEX_ENDINGS = (".tbi", ".csi", ".fai", ".gzi")
+MAX_TBI_POSITION = 1 << 29  # bases that a .tbi index covers; .csi has no such limit
 _PARTS_PER_WRITE = 512
 
 
@@ -60,18 +63,38 @@ def _raw_input(path: str) -> Iterator[Any]:
 
 
 def check_output(path: str, inputs: Iterable[str | None]) -> None:
-    """Reject an output that is one of the inputs or whose directory does not exist, before any work is done.
+    """Reject an output that is one of the inputs or that cannot be written, before any work is done.
 
     Raises
     ------
     UsageError : `path` names the same file as one of `inputs`.
-    DataError : the directory of `path` does not exist.
+    DataError : `path` is a directory or cannot be written, or its directory does not exist.
     """
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise DataError("output directory does not exist", path)
     for name in inputs:
         if name and "-" not in (name, path) and _same_file(name, path):
             raise UsageError(f"{path}: is also an input; choose another output")
+    if path != "-":
+        _check_writable(path)
+
+
+def _check_writable(path: str) -> None:
+    """Check that `open_output` can create its temporary file, or open what is not a regular file."""
+    with _os_errors(path):
+        if os.path.isdir(os.path.realpath(path)):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.path.exists(path) or os.path.isfile(path):
+            os.unlink(_create_beside(os.path.realpath(path)))
+        elif not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _create_beside(path: str) -> str:
+    """Create an empty temporary file; an unpredictable name and O_EXCL: neither another file nor a link is opened."""
+    temporary = f"{path}.{os.urandom(8).hex()}.tmp"
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return temporary
 
 
 def _same_file(one: str, other: str) -> bool:
@@ -101,8 +124,8 @@ def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -
 def open_output(path: str) -> Iterator[OutputStream]:
     """Open a file, or standard output for "-", for writing.
 
-    A regular file is written atomically, see `replace_atomically`, and as bgzip when its name ends in `.gz` or `.bgz`.
-    Anything else (`/dev/stdout`, a named pipe) is written directly.
+    A regular file is written atomically, see `replace_atomically`, and as bgzip when its name ends in `.gz` or `.bgz`;
+    indexes of the file that it replaces are deleted. Anything else (`/dev/stdout`, a named pipe) is written directly.
 
     Raises
     ------
@@ -119,8 +142,17 @@ def open_output(path: str) -> Iterator[OutputStream]:
             stream = open(path, "wb")
         yield from _write_to(stream, path)
     else:
-        with replace_atomically(path) as temporary:
-            yield from _write_to(_open_for_writing(temporary, bgzip=path.endswith(BGZIP_ENDINGS)), path)
+        bgzip = path.endswith(BGZIP_ENDINGS)
+        with replace_atomically(path) as temporary, quiet_htslib() if bgzip else nullcontext():
+            yield from _write_to(_open_for_writing(temporary, bgzip=bgzip), path)
+        _delete_indexes(path)
+
+
+def _delete_indexes(path: str) -> None:
+    with _os_errors(path):
+        for ending in INDEX_ENDINGS:
+            with suppress(FileNotFoundError):
+                os.unlink(path + ending)
 
 
 def _open_for_writing(path: str, bgzip: bool) -> Any:
@@ -178,8 +210,24 @@ def _os_errors(path: str) -> Iterator[None]:
         raise DataError(error_text(error), path) from error
 
 
-def index_bed(path: str) -> None:
-    """Write the tabix index of a sorted BED file in bgzip.
+@contextmanager
+def quiet_htslib() -> Iterator[None]:
+    """Silence htslib's own messages: its errors are exceptions as well."""
+    import pysam
+
+    before = pysam.set_verbosity(0)
+    try:
+        yield
+    finally:
+        pysam.set_verbosity(before)
+
+
+def index_bed(path: str, reach: int = 0) -> None:
+    """Write the tabix index of a sorted BED file in bgzip: .tbi, or .csi where positions exceed what .tbi covers.
+
+    Parameters
+    ----------
+    reach : the greatest end of an interval
 
     Raises
     ------
@@ -187,8 +235,10 @@ def index_bed(path: str) -> None:
     """
     import pysam
 
-    with _os_errors(path):
-        pysam.tabix_index(path, preset="bed", force=True, keep_original=True)
+    csi = reach > MAX_TBI_POSITION
+    _delete_indexes(path)
+    with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, _os_errors(path), quiet_htslib():
+        pysam.tabix_index(path, preset="bed", force=True, keep_original=True, csi=csi, index=temporary)
 
 
 @contextmanager
@@ -202,9 +252,10 @@ def replace_atomically(path: str) -> Iterator[str]:
     DataError : the file cannot be created or renamed.
     """
     target = os.path.realpath(path)
-    temporary = f"{target}.{os.urandom(8).hex()}.tmp"
-    with _os_errors(path):  # an unpredictable name and O_EXCL: neither another file nor a link is ever opened
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise DataError("is not a regular file; give another file name", path)
+    with _os_errors(path):
+        temporary = _create_beside(target)
     try:
         yield temporary
         with _os_errors(path):

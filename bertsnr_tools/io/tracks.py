@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..log import logger
+from .bigwig import INTERVAL, MAX_LENGTH, ROW, write_bigwig
 from .files import error_text, replace_atomically
 
 STRAND_COLOURS = {"+": "0,90,181", "-": "220,50,32"}
 LIGHTEST_GREY = 220  # of a site with score 0
 MAX_TRACK_NAME, MAX_TRACK_DESCRIPTION = 15, 60  # characters, limits of the UCSC browser
-ENTRIES_PER_CALL = 100_000  # bigWig entries passed to pyBigWig together
+ROWS_TOGETHER = 100_000  # bigWig intervals that are written together
+INTERVALS_PER_ZOOM_RECORD = 10
 
 
 class ScoredSite(Protocol):
@@ -92,10 +97,16 @@ def check_bigwig(path: str) -> None:
 
     Raises
     ------
-    UsageError : it is a standard stream.
+    UsageError : it is a standard stream, a pipe or a device.
     """
     if path == "-":
         raise UsageError("a bigWig file cannot be written to standard output; give a file name")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"{path}: a bigWig file must be a regular file; give another file name")
+
+
+def _too_long(problem: str) -> str:
+    return f"{problem}, but bigWig supports at most {MAX_LENGTH:,} bp; write bedGraph"
 
 
 class _Part(NamedTuple):
@@ -110,60 +121,102 @@ class BigWig:
     """Collects values in any order and writes them as a bigWig file.
 
     The values wait in a temporary file, because a bigWig file begins with the lengths of all chromosomes and stores
-    one chromosome after another.
+    one chromosome after another. A failure of `add` causes a warning, and `write` raises the error at the end, so that
+    the other outputs are not lost.
 
     Parameters
     ----------
     path : output file, which `write` creates
     lengths : chromosome sizes; without them, a chromosome ends at the last base that was added
     merge : keep the maximum where values overlap; otherwise an overlap is an error
+
+    Raises
+    ------
+    DataError : a chromosome is longer than a bigWig file supports.
     """
 
     def __init__(self, path: str, lengths: Mapping[str, int] | None = None, merge: bool = False):
         self._path, self._lengths, self._merge = path, lengths, merge
         self._spool = tempfile.TemporaryFile()
+        self._error: DataError | None = None
         self._parts: dict[str, list[_Part]] = {}
         self._ends: dict[str, int] = {}
+        self._rows = self._bases = 0
+        for chrom, length in (lengths or {}).items():
+            if length > MAX_LENGTH:
+                raise DataError(_too_long(f"{chrom} has {length:,} bp"), path)
 
     def add(self, chrom: str, start: int, values: np.ndarray) -> None:
         """Add the values of bases from `start` (0-based) on, shape (n,); NaN is a missing value."""
-        runs = constant_runs(values)
-        self._ends[chrom] = max(self._ends.get(chrom, 0), start + len(values))
-        if not len(runs.starts):
+        end = start + len(values)
+        rows = _rows(constant_runs(values), start) if end <= MAX_LENGTH else np.empty(0, dtype=ROW)
+        self.add_intervals(chrom, rows, end)
+
+    def add_intervals(self, chrom: str, rows: np.ndarray, end: int) -> None:
+        """Add disjoint intervals in ascending order, an array of `bigwig.ROW`; `end` is the end of the scored bases."""
+        if self._error:
             return
-        rows = np.rec.fromarrays([runs.starts + start, runs.ends + start, runs.values], dtype=_INTERVAL)
-        self._parts.setdefault(chrom, []).append(_Part(start, len(rows), self._spool.tell()))
+        if end > MAX_LENGTH:
+            self._fail(_too_long(f"{chrom} extends to base {end:,}"))
+            return
+        self._ends[chrom] = max(self._ends.get(chrom, 0), end)
+        if not len(rows):
+            return
+        self._rows += len(rows)
+        self._bases += int((rows["end"] - rows["start"]).sum(dtype=np.int64))
         try:
+            self._parts.setdefault(chrom, []).append(_Part(int(rows["start"][0]), len(rows), self._spool.tell()))
             self._spool.write(rows.tobytes())
+            self._spool.flush()
         except OSError as error:
-            problem = f"cannot store its values in {tempfile.gettempdir()} ({error_text(error)}); set TMPDIR"
-            raise DataError(problem, self._path) from error
+            self._fail(f"cannot store its values in {tempfile.gettempdir()} ({error_text(error)}); set TMPDIR")
+
+    def _fail(self, problem: str) -> None:
+        self._error = DataError(problem, self._path)
+        logger.warning("%s; the work goes on without this file", self._error)
+        with suppress(OSError):
+            self._spool.close()
 
     def write(self) -> None:
-        """Write the file, chromosomes in the order of their names.
+        """Write the file, chromosomes in the order of their names; without values, it is empty but valid.
 
         Raises
         ------
-        DataError : no values, or several for a base.
+        DataError : a base has several values, or the file cannot be written.
         """
+        if self._error:
+            raise self._error
+        with self._spool:
+            if not self._parts:
+                logger.warning("%s: no scored bases; the file has no values", self._path)
+            lengths = self._lengths or self._ends
+            first_zoom = INTERVALS_PER_ZOOM_RECORD * max(1, round(self._bases / max(1, self._rows)))
+            try:
+                with replace_atomically(self._path) as temporary:
+                    summary = write_bigwig(temporary, lengths, self._intervals(lengths), first_zoom)
+                    self._check_written(temporary, len(lengths), summary.bases)
+            except OSError as error:
+                raise DataError(error_text(error), self._path) from error
+
+    def _check_written(self, path: str, chroms: int, bases: int) -> None:
+        """Check with an independent reader that the file is complete."""
         import pyBigWig
 
-        if not self._parts:
-            raise DataError("no scored bases; nothing to write", self._path)
-        lengths = self._lengths or self._ends
-        with replace_atomically(self._path) as temporary:
-            file = pyBigWig.open(temporary, "w")
-            file.addHeader([(chrom, lengths[chrom]) for chrom in sorted(lengths)])
-            for chrom in sorted(self._parts):
-                for rows in self._disjoint(chrom):
-                    file.addEntries(
-                        [chrom] * len(rows),
-                        rows["start"].astype(np.int64),
-                        ends=rows["end"].astype(np.int64),
-                        values=rows["value"].astype(np.float64),
-                    )
+        with open(path, "rb") as stream:  # its number instead of its name: pyBigWig crashes on names that are not UTF-8
+            file = pyBigWig.open(f"/dev/fd/{stream.fileno()}")
+            if len(file.chroms()) != chroms or file.header()["nBasesCovered"] != bases:
+                raise DataError("could not be read back; write it to another disk", self._path)
             file.close()
-        self._spool.close()
+
+    def _intervals(self, lengths: Mapping[str, int]) -> Iterator[np.ndarray]:
+        for number, chrom in enumerate(sorted(lengths)):
+            if chrom not in self._parts:
+                continue
+            for rows in self._disjoint(chrom):
+                intervals = np.empty(len(rows), dtype=INTERVAL)
+                intervals["chrom"] = number
+                intervals["start"], intervals["end"], intervals["value"] = rows["start"], rows["end"], rows["value"]
+                yield intervals
 
     def _disjoint(self, chrom: str) -> Iterator[np.ndarray]:
         """Disjoint intervals of a chromosome in ascending order; overlapping parts are merged together."""
@@ -171,7 +224,7 @@ class BigWig:
         reach = -1
         for part in sorted(self._parts[chrom]):
             self._spool.seek(part.offset)
-            rows = np.frombuffer(self._spool.read(part.rows * _INTERVAL.itemsize), dtype=_INTERVAL)
+            rows = np.frombuffer(self._spool.read(part.rows * ROW.itemsize), dtype=ROW)
             if overlapping and part.start >= reach:
                 yield from self._merged(chrom, overlapping)
                 overlapping = []
@@ -192,12 +245,9 @@ class BigWig:
             for start, end, value in rows.tolist():
                 values[start - first : end - first] = np.fmax(values[start - first : end - first], value)
             runs = constant_runs(values)
-            rows = np.rec.fromarrays([runs.starts + first, runs.ends + first, runs.values], dtype=_INTERVAL)
-        for begin in range(0, len(rows), ENTRIES_PER_CALL):
-            yield rows[begin : begin + ENTRIES_PER_CALL]
-
-
-_INTERVAL = np.dtype([("start", np.uint32), ("end", np.uint32), ("value", np.float32)])
+            rows = _rows(runs, first)
+        for begin in range(0, len(rows), ROWS_TOGETHER):
+            yield rows[begin : begin + ROWS_TOGETHER]
 
 
 class Runs(NamedTuple):
@@ -206,6 +256,12 @@ class Runs(NamedTuple):
     starts: np.ndarray
     ends: np.ndarray
     values: np.ndarray
+
+
+def _rows(runs: Runs, start: int) -> np.ndarray:
+    rows = np.empty(len(runs.starts), dtype=ROW)
+    rows["start"], rows["end"], rows["value"] = runs.starts + start, runs.ends + start, runs.values
+    return rows
 
 
 def constant_runs(values: np.ndarray) -> Runs:

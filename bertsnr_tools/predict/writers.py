@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UsageError
-from ..io.files import OutputStream, index_bed, open_output
+from ..errors import DataError, UsageError
+from ..io.files import BGZIP_ENDINGS, OutputStream, index_bed, open_output
 from ..io.tracks import BigWig, bed_line, bedgraph_lines, narrowpeak_line, track_line
 from ..log import logger
 from .significance import RankedSite
@@ -49,6 +49,7 @@ class SiteWriter:
     def __init__(self, stream: OutputStream, site_format: SiteFormat):
         self._stream, self._format = stream, site_format
         self._last_starts: dict[str, int] = {}  # by chromosome, the current one last
+        self._reach = 0  # greatest end
         self.sites = 0
         self.in_order = True
 
@@ -69,9 +70,9 @@ class SiteWriter:
                 description = f"{title}: binding sites by bertsnr_tools"
                 stream.write(track_line(site_format.kind, title, description, site_format.track).encode())
             yield writer
-        if path.endswith((".gz", ".bgz")) and not site_format.track:
+        if path.endswith(BGZIP_ENDINGS) and not site_format.track:
             if writer.in_order:
-                index_bed(path)
+                index_bed(path, writer._reach)
             else:
                 logger.warning("%s: no tabix index, because the regions are not sorted by chromosome and start", path)
 
@@ -88,6 +89,7 @@ class SiteWriter:
         ):
             self.in_order = False
         self._last_starts[site.chrom] = site.start
+        self._reach = max(self._reach, site.end)
         return self._format.line(site).encode()
 
 
@@ -125,7 +127,7 @@ class SignalWriter:
     """Write base scores of a scan, with three decimals: the maximum of both strands, or one strand.
 
     It is called as a `scan.SignalSink` within a `with` block; files are written atomically when the block ends without
-    an error.
+    an error. A file that cannot be written does not affect the others.
 
     Parameters
     ----------
@@ -164,9 +166,16 @@ class SignalWriter:
         if error:
             self._stack.__exit__(kind, error, trace)
             return
-        with self._stack:
-            for bigwig in self._bigwigs:  # at the end, because they begin with the lengths of all chromosomes
-                bigwig.write()
+        errors = []
+        for finish in (self._stack.close, *(bigwig.write for bigwig in self._bigwigs)):
+            try:
+                finish()
+            except DataError as failure:  # the other files are complete nevertheless
+                errors.append(failure)
+        for problem in errors[:-1]:
+            logger.error("%s", problem)
+        if errors:
+            raise errors[-1]
 
     def __call__(self, model: int, chrom: str, start: int, strand_scores: np.ndarray) -> None:
         """Take the base scores of a model from `start` on, shape (2, n)."""
