@@ -13,8 +13,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from ..errors import DataError, UsageError
+from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, TailKeeper, is_bgzip
 
-GZIP_MAGIC = b"\x1f\x8b"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 text with it
+CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
 BGZIP_ENDINGS = (".gz", ".bgz")
 _PARTS_PER_WRITE = 512
 
@@ -26,7 +28,7 @@ def error_text(error: BaseException) -> str:
 
 @contextmanager
 def open_input(path: str) -> Iterator[BinaryIO]:
-    """Open a file, or standard input for "-", for reading; recognise gzip and bgzip by content.
+    """Open a file, or standard input for "-", for reading; recognise gzip and bgzip by content, skip a byte order mark.
 
     Raises
     ------
@@ -34,14 +36,32 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     """
     try:
         with _raw_input(path) as raw:
-            compressed = raw.peek(2)[:2] == GZIP_MAGIC
-            yield gzip.GzipFile(fileobj=raw) if compressed else raw  # type: ignore[misc]
+            stream = _decompressed(raw, path)
+            if stream.peek(3)[:3] == BYTE_ORDER_MARK:
+                stream.read(3)
+            yield stream
     except BrokenPipeError:
         raise
     except EOFError as error:
-        raise DataError("compressed data are truncated", path) from error
+        raise DataError(CUT if CUT in error.args else "compressed data are truncated", path) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"compressed data are damaged ({error})", path) from error
+
+
+def _decompressed(raw: Any, path: str) -> Any:
+    """The stream, or what it contains if it is gzip; a cut bgzip file is found at once, a cut pipe when it ends."""
+    head = raw.peek(HEADER_BYTES)[:HEADER_BYTES]
+    if not is_bgzip(head):
+        return gzip.GzipFile(fileobj=raw) if head[:2] == GZIP_MAGIC else raw
+    if not raw.seekable():
+        return gzip.GzipFile(fileobj=TailKeeper(raw))  # type: ignore[call-overload]
+    begin = raw.tell()
+    end = raw.seek(0, os.SEEK_END)
+    raw.seek(max(begin, end - len(END)))
+    if raw.read() != END:
+        raise DataError(CUT, path)
+    raw.seek(begin)
+    return gzip.GzipFile(fileobj=raw)
 
 
 @contextmanager
@@ -223,11 +243,14 @@ def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
 
     Raises
     ------
-    DataError : a line is not UTF-8 text.
+    DataError : a line is not UTF-8 text, or its ends are CR alone.
     """
     number = 0
     try:
         for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
-            yield number, line.rstrip("\r\n")
+            text = line.rstrip("\r\n")
+            if "\r" in text:
+                raise DataError(CR_ALONE, path, number)
+            yield number, text
     except UnicodeDecodeError as error:
         raise DataError("is not UTF-8 text", path, number + 1) from error
