@@ -19,7 +19,7 @@ CUT = "has no bgzip end-of-file block, so the file is cut; copy or compress it a
 
 
 def is_bgzip(head: bytes) -> bool:
-    """Whether the first `HEADER_BYTES` of a file are those of a bgzip block."""
+    """Whether the first `HEADER_BYTES` of a file begin a bgzip block."""
     return head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
 
 

@@ -294,6 +294,23 @@ class Genome:
             raise unknown_chrom(found[0], path, self.lengths)
         return found
 
+    def exclusions(self, paths: Iterable[str]) -> list[Interval]:
+        """Read BED files of intervals to avoid; those on sequences that are not in the genome are counted in a warning.
+
+        Raises
+        ------
+        DataError : all intervals of a file are on such sequences.
+        """
+        found: list[Interval] = []
+        for path in paths:
+            intervals = self.intervals(path)
+            unknown = [interval for interval in intervals if interval.chrom not in self.lengths]
+            if unknown:
+                problem = "%s: %s of %s intervals are on sequences that are not in the genome, such as %s"
+                logger.warning(problem, path, f"{len(unknown):,}", f"{len(intervals):,}", unknown[0].chrom)
+            found += intervals
+        return found
+
     def regions(self, path: str) -> list[Interval]:
         """Read a BED file whose intervals must all lie on the genome.
 

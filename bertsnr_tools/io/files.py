@@ -18,6 +18,7 @@ from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, TailKeeper, is_bgzip
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 text with it
 CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
 BGZIP_ENDINGS = (".gz", ".bgz")
+_INDEX_ENDINGS = (".fai", ".gzi", ".tbi", ".csi")
 _PARTS_PER_WRITE = 512
 
 
@@ -80,22 +81,37 @@ def _raw_input(path: str) -> Iterator[Any]:
 
 
 def check_output(path: str, inputs: Iterable[str | None]) -> None:
-    """Reject an output that is one of the inputs or whose directory does not exist, before any work is done.
+    """Reject an output that is an input or its index, or whose directory does not exist, before any work is done.
 
     Raises
     ------
-    UsageError : `path` names the same file as one of `inputs`.
+    UsageError : `path` names the same file as one of `inputs` or its index.
     DataError : the directory of `path` does not exist.
     """
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise DataError("output directory does not exist", path)
     for name in inputs:
-        if name and "-" not in (name, path) and _same_file(name, path):
+        if not name or "-" in (name, path):
+            continue
+        if _same_file(name, path):
             raise UsageError(f"{path}: is also an input; choose another output")
+        if any(_same_file(index, path) or _same_name(index, path) for index in map(name.__add__, _INDEX_ENDINGS)):
+            raise UsageError(f"{path}: is the index of an input, {name}; choose another output")
 
 
 def _same_file(one: str, other: str) -> bool:
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Whether two names mean one file, which may not exist yet."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def files_in(directory: str) -> list[str]:
+    """The files in a directory; none if it is not one."""
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    return [os.path.join(directory, name) for name in names]
 
 
 def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -> None:
