@@ -144,10 +144,13 @@ def test_genomes_that_cannot_be_indexed(tmp_path, text, problem):
     assert len(str(caught.value)) < 300
 
 
-def test_a_pipe_is_not_a_genome(tmp_path):
+def test_pipes_where_a_file_is_read_twice(tmp_path, run_here):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="pipe: is a pipe or device; a genome requires random access"):
-        Genome(tmp_path / "pipe")
+    problem = "pipe: is a pipe or device, which can be read only once; save it to a file\n"
+    for line in ("predict -m CTCF -f pipe", "predict -m pipe x.fa", "windows -f pipe x.bed", "pretrain -o new pipe"):
+        command, *arguments = line.split()
+        outcome = run_here(command, *arguments)
+        assert outcome.status == 1 and outcome.err == f"bertsnr-{command}: {problem}"
 
 
 def test_the_cause_is_given_where_no_index_can_be_written(genome, monkeypatch):

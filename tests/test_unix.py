@@ -86,7 +86,7 @@ CASES = [
     (
         "windows -f stale.fa sites.bed",
         1,
-        "stale.fa: does not match its index (the header of chr1 is not before byte 5); delete stale.fa.fai to rebuild it",
+        "does not match its index (the header of chr1 is not before byte 5); delete stale.fa.fai to rebuild it",
     ),
     ("windows -f odd.fa sites.bed", 1, "odd.fa.fai:1: is not a FASTA index; delete it to rebuild it"),
     ("windows -f protein.fa sites.bed", 1, "protein.fa:2: contains 'L'"),

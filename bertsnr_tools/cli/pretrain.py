@@ -91,10 +91,12 @@ def pretrain(
       bertsnr train --encoder encoder/ -o MYTF.pt pos.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_outputs, files_in, open_output
+    from ..io.files import check_outputs, check_rereadable, files_in, open_output
 
     if "-" in (output, *sequences):
         raise UsageError("pretrain reads its input several times and writes a directory; - is not supported")
+    for path in sequences:
+        check_rereadable(path)
     output = output.rstrip("/") or output
     check_outputs(
         [output, f"{output}.ckpt", report], [*sequences, *([] if encoder == "new" else [encoder, *files_in(encoder)])]

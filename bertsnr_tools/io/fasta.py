@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..log import logger
 from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipBytes, block_index, is_bgzip
 from .fasta_index import IndexBuilder, header_text, index_problem, read_index
-from .files import BYTE_ORDER_MARK, CR_ALONE, error_text, open_input, replace_atomically
+from .files import BYTE_ORDER_MARK, CR_ALONE, check_rereadable, error_text, open_input, replace_atomically
 from .intervals import Interval, read_bed, unknown_chrom
 
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
@@ -220,9 +220,8 @@ class Genome:
     def _map_file(self) -> None:
         """Map the file into memory, which is fast for many short reads, and recognise its format."""
         path = self.path
+        check_rereadable(path)
         try:
-            if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-                raise DataError("is a pipe or device; a genome requires random access: save it to a file", path)
             with open(path, "rb") as stream:
                 head = stream.read(HEADER_BYTES)
                 self._bgzip = is_bgzip(head)

@@ -80,6 +80,17 @@ def _raw_input(path: str) -> Iterator[Any]:
         yield stream
 
 
+def check_rereadable(path: str) -> None:
+    """Reject a pipe, such as `<(command)` of a shell, where a file is read more than once or not in order.
+
+    Raises
+    ------
+    DataError : `path` is neither a file nor a directory.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
+
+
 def check_output(path: str, inputs: Iterable[str | None]) -> None:
     """Reject an output that is an input or its index, or whose directory does not exist, before any work is done.
 
