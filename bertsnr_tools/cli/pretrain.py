@@ -95,12 +95,10 @@ def pretrain(
 
     if "-" in (output, *sequences):
         raise UsageError("pretrain reads its input several times and writes a directory; - is not supported")
-    for path in sequences:
-        check_rereadable(path)
+    check_rereadable(*sequences)
     output = output.rstrip("/") or output
-    check_outputs(
-        [output, f"{output}.ckpt", report], [*sequences, *([] if encoder == "new" else [encoder, *files_in(encoder)])]
-    )
+    inputs = [*sequences, *files_in("" if encoder == "new" else encoder)]
+    check_outputs([output, f"{output}.ckpt", report], inputs)
 
     from .. import __version__
     from ..training.checkpoint import Checkpoint, digest

@@ -80,15 +80,16 @@ def _raw_input(path: str) -> Iterator[Any]:
         yield stream
 
 
-def check_rereadable(path: str) -> None:
+def check_rereadable(*paths: str) -> None:
     """Reject a pipe, such as `<(command)` of a shell, where a file is read more than once or not in order.
 
     Raises
     ------
-    DataError : `path` is neither a file nor a directory.
+    DataError : one of `paths` is neither a file nor a directory.
     """
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
+    for path in paths:
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
 
 
 def check_output(path: str, inputs: Iterable[str | None]) -> None:
@@ -120,9 +121,10 @@ def _same_name(one: str, other: str) -> bool:
 
 
 def files_in(directory: str) -> list[str]:
-    """The files in a directory; none if it is not one."""
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    return [os.path.join(directory, name) for name in names]
+    """A directory and the files in it; nothing if it is not one."""
+    if not os.path.isdir(directory):
+        return []
+    return [directory, *(os.path.join(directory, name) for name in os.listdir(directory))]
 
 
 def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -> None:
