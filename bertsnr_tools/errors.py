@@ -5,6 +5,15 @@ Library functions raise these errors; only `bertsnr_tools.cli` turns them into a
 
 from __future__ import annotations
 
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "failed to map segment from shared object",
+    "bad_alloc",
+)
+_NO_THREADS = ("can't start new thread", "Resource temporarily unavailable")
+
 
 class BertsnrError(Exception):
     """Base of every error that this package raises on purpose. Exit status 1."""
@@ -42,3 +51,19 @@ def is_out_of_device_memory(error: BaseException) -> bool:
     """Whether a GPU ran out of memory: torch has an exception for this, CUDA libraries only a message."""
     texts = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in texts)
+
+
+def system_limit(error: BaseException) -> str | None:
+    """The limit of memory or threads that stopped an operation, or None; torch has no exceptions for them, only texts.
+
+    The errors that led to this one are examined too: a reader takes a failed allocation for a damaged file.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, (RuntimeError, ImportError, OSError, MemoryError)):
+            if isinstance(link, MemoryError) or any(text in str(link) for text in _NO_MEMORY):
+                return "out of memory"
+            if isinstance(link, RuntimeError) and any(text in str(link) for text in _NO_THREADS):
+                return "cannot start a thread: a limit of threads, processes or memory is reached; reduce -@"
+        link = link.__cause__ or link.__context__
+    return None

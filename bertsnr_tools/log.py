@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ class _Bar(Progress):
 @contextmanager
 def progress(label: str, total: int | None, unit: str) -> Iterator[Progress]:
     """A progress bar when stderr is a terminal and messages are shown, else a `Progress` that shows nothing."""
-    if not sys.stderr or not sys.stderr.isatty() or logger.getEffectiveLevel() > logging.INFO:
+    plain = not sys.stderr or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown")
+    if plain or logger.getEffectiveLevel() > logging.INFO:
         yield Progress()
         return
     from rich.console import Console

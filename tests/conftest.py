@@ -93,10 +93,11 @@ def run_here(monkeypatch, capsys, tmp_path):
     def call(command: str, *arguments) -> Outcome:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [f"bertsnr-{command}", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         with pytest.raises(SystemExit) as leaving:
             main(command)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         captured = capsys.readouterr()
         return Outcome(leaving.value.code, captured.out, captured.err)
 

@@ -22,3 +22,11 @@ def test_copies_seed_and_k(run):
     assert names == [">a_shuf1", ">a_shuf2", ">a_shuf3", ">b_shuf1", ">b_shuf2", ">b_shuf3"]
     assert len({run("shuffle", "--seed", seed, stdin=text).out for seed in (1, 2, 3)}) == 3
     assert len({run("shuffle", "-k", k, stdin=text).out for k in (1, 2, 3)}) == 3
+
+
+def test_copies_are_streamed():
+    from bertsnr_tools.io.fasta import Record
+    from bertsnr_tools.sequence.shuffle import shuffled_records
+
+    shuffles = shuffled_records([Record("a", "", b"ACGTTGCA" * 700)], copies=10**9)
+    assert [next(shuffles).name for _ in range(100)][-1] == "a_shuf100"

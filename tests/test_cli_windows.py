@@ -84,3 +84,12 @@ def test_regions_that_the_genome_lacks_are_named(run, genome, tmp_path):
     (tmp_path / "r.bed").write_text("chrZ\t5\t9\n")
     outcome = run("windows", "--background", "-b", tmp_path / "r.bed", "-f", genome, DATA / "sites.bed")
     assert outcome.status == 1 and "r.bed:1: no sequence named 'chrZ'" in outcome.err
+
+
+def test_exclusions_behind_a_byte_order_mark_or_on_unknown_chromosomes(run, genome, tmp_path):
+    (tmp_path / "sites.bed").write_text("chr3\t1000\t1019\n")
+    (tmp_path / "exclude.bed").write_bytes(b"\xef\xbb\xbfchr1\t0\t40000\nchr2\t0\t25000\nchrZ\t1\t5\n")
+    options = ("--background", "-c", 20, "--exclude", tmp_path / "exclude.bed", "-f", genome)
+    outcome = run("windows", *options, tmp_path / "sites.bed")
+    assert outcome.out.count(">") == outcome.out.count("::chr3:") == 20
+    assert "exclude.bed: 1 of 3 intervals are on sequences that are not in the genome, such as chrZ\n" in outcome.err

@@ -117,10 +117,10 @@ def test_genomes_that_are_refused(genome, tmp_path):
     with pytest.raises(DataError, match="does not begin with a FASTA header"):
         Genome(str(tmp_path / "no.fa"))
     (tmp_path / "twice.fa").write_text(">a\nAC\n>a\nGT\n")
-    with pytest.raises(DataError, match="twice.fa: sequence name 'a' occurs more than once"):
+    with pytest.raises(DataError, match="twice.fa:3: sequence name 'a' occurs more than once"):
         Genome(str(tmp_path / "twice.fa"))
     (tmp_path / "uneven.fa").write_text(">a\nACGT\nAC\nACGT\n")
-    with pytest.raises(DataError, match="uneven.fa: cannot be indexed: the lines"):
+    with pytest.raises(DataError, match="uneven.fa:3: cannot be indexed: the lines"):
         Genome(str(tmp_path / "uneven.fa"))
     with pytest.raises(DataError, match="missing.fa: No such file"):
         Genome(str(tmp_path / "missing.fa"))
@@ -148,7 +148,7 @@ def test_an_index_that_does_not_fit_is_an_error(genome, packed):
     Genome(name)
     os.rename(f"{name}.fai", f"{other}.fai")
     with pytest.raises(
-        DataError, match=r"other.fa.*: does not match its index .*; delete .*other.fa.*.fai to rebuild it"
+        DataError, match=r"other.fa.*: does not match its index .*; delete .*other.fa.*.fai.* to rebuild it"
     ):
         Genome(str(other))
 
@@ -157,25 +157,16 @@ def test_a_line_of_an_index_that_does_not_fit_is_an_error(genome):
     Genome(str(genome))
     index = genome.parent / "genome.fa.fai"
     index.write_text(index.read_text().replace("chr1\t40000\t6\t", "chr1\t40000\t1\t"))
-    with pytest.raises(DataError, match=r"genome.fa: does not match its index \(no valid sequence at chr1:0-40000\)"):
-        Genome(str(genome)).fetch("chr1", 0, 40_000)
+    with pytest.raises(
+        DataError, match=r"genome.fa: does not match its index \(the header of chr1 is not before byte 1"
+    ):
+        Genome(str(genome))
 
 
 def test_an_empty_index_is_an_error(genome):
     (genome.parent / "genome.fa.fai").touch()
     with pytest.raises(DataError, match=r"genome.fa.fai: is empty; delete it to rebuild it"):
         Genome(str(genome))
-
-
-def test_a_genome_leaves_the_verbosity_of_htslib_alone(genome):
-    packed = f"{genome}.gz"
-    pysam.tabix_compress(str(genome), packed)
-    before = pysam.set_verbosity(2)
-    try:
-        Genome(packed).fetch("chr1", 0, 5)
-        assert pysam.get_verbosity() == 2
-    finally:
-        pysam.set_verbosity(before)
 
 
 def test_records_of_sequences():

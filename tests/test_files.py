@@ -128,3 +128,36 @@ def test_a_rewritten_file_loses_its_indexes(tmp_path):
     with open_output(str(tmp_path / "g.fa")) as stream:
         stream.write(b">b\nACGT\n")
     assert os.listdir(tmp_path) == ["g.fa"]
+
+
+def test_byte_order_marks_are_skipped_in_gzip_too(tmp_path):
+    text = b"\xef\xbb\xbfab\n"
+    (tmp_path / "a").write_bytes(text)
+    (tmp_path / "b").write_bytes(gzip.compress(text))
+    for name in "ab":
+        with open_input(str(tmp_path / name)) as stream:
+            assert stream.read() == b"ab\n"
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_bgzip_cut_at_a_block_is_an_error(tmp_path, piped):
+    path = tmp_path / "a.gz"
+    with pysam.BGZFile(str(path), "wb") as stream:
+        stream.write(b"ACGT\n" * 30_000)
+    whole = path.read_bytes()
+    for content in (whole, whole + whole, whole[:-28]):
+        name = str(path)
+        path.write_bytes(content)
+        if piped:
+            read, write = os.pipe()
+            os.write(write, content)
+            os.close(write)
+            name = f"/dev/fd/{read}"
+        if content == whole[:-28]:
+            with pytest.raises(DataError, match="has no bgzip end-of-file block"), open_input(name) as stream:
+                stream.read()
+        else:
+            with open_input(name) as stream:
+                assert len(stream.read()) == 150_000 * (len(content) // len(whole))
+        if piped:
+            os.close(read)

@@ -177,3 +177,23 @@ def bed_of(content):
         file.write(content)
         file.flush()
         return [tuple(interval[:5]) for interval in read_bed(file.name)]
+
+
+def test_byte_order_marks_and_settings_of_browsers_are_skipped(tmp_path):
+    path = tmp_path / "a.bed"
+    for first in (
+        b"",
+        b"\xef\xbb\xbf",
+        b"track\tname=x\tdescription=y\n",
+        b"browser\tposition\tchr1:1-2\n",
+        b"track\n",
+    ):
+        path.write_bytes(first + b"chr1\t0\t5\n")
+        assert [interval[:3] for interval in read_bed(str(path))] == [("chr1", 0, 5)], first
+    path.write_text("track\t0\t5\ntracks\t1\t5\n")  # chromosomes of these names
+    assert [interval.chrom for interval in read_bed(str(path))] == ["track", "tracks"]
+
+
+@pytest.mark.parametrize("strand", [".", ""])
+def test_bedtools_headers_without_a_strand(strand):
+    assert parse_record_name(f"chr1:5-9({strand})", 4) == Interval("chr1", 5, 9)

@@ -52,3 +52,12 @@ def test_verbosity(monkeypatch):
         log.logger.error("error")
         assert stream.getvalue().splitlines() == [f"bertsnr test: {text}" for text in shown]
     assert not root.records  # nothing is shown twice by an application that configures logging itself
+
+
+def test_no_progress_bar_on_a_dumb_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    log.configure("bertsnr test", 0)
+    with log.progress("scanning", 100, "bp") as bar:
+        bar.advance(10)
+    assert terminal.getvalue() == ""

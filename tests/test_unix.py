@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 import pytest
@@ -15,6 +14,7 @@ import torch
 from bertsnr_tools.cli import COMMANDS, main
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.io.fasta import Genome
+from bertsnr_tools.models.registry import WEIGHTS
 from conftest import BIN, DATA
 
 POSITIVE = ">a::chr1:0-20(+) site=3-9\nACGTTGCATGCATTGACCAT\n>b::chr2:0-20(+) site=3-9\nACGTTGCATGCATTGACCAT\n"
@@ -43,6 +43,10 @@ def workdir(tmp_path, toy_model_file):
         "strand.bed": b"chr1\t5\t9\ta\t0\tx\n",
         "unknown.bed": b"1\t5\t9\n",
         "past.bed": b"chr3\t14000\t15001\n",
+        "huge.bed": b"chr1\t5\t9223372036854775808\n",
+        "mac.bed": b"chr1\t5\t9\rchr1\t6\t9\r",
+        "mac.fa": b">a\rACGT\r",
+        "twice.fa": b">a\n" + b"ACGTTGCATG" * 20 + b"\n>a x\n" + b"ACGTTGCATG" * 20 + b"\n",
         "odd.fa": genome,
         "odd.fa.fai": b"\xff\xfenothing\n",
         "long.bed": b"chr1\t1000\t1150\n",
@@ -82,7 +86,7 @@ CASES = [
     (
         "windows -f stale.fa sites.bed",
         1,
-        "stale.fa: does not match its index (chr1 does not end at base 40000); delete stale.fa.fai to rebuild it",
+        "does not match its index (the header of chr1 is not before byte 5); delete stale.fa.fai to rebuild it",
     ),
     ("windows -f odd.fa sites.bed", 1, "odd.fa.fai:1: is not a FASTA index; delete it to rebuild it"),
     ("windows -f protein.fa sites.bed", 1, "protein.fa:2: contains 'L'"),
@@ -90,6 +94,26 @@ CASES = [
     ("windows sites.bed", 2, "no genome given; add -f FASTA"),
     ("windows -f genome.fa -o genome.fa sites.bed", 2, "genome.fa: is also an input"),
     ("windows -f genome.fa -o sites.bed sites.bed", 2, "sites.bed: is also an input"),
+    ("windows -f genome.fa -o genome.fa.fai sites.bed", 2, "genome.fa.fai: is the index of an input, genome.fa"),
+    ("windows -f genome.fa --background -b two.bed.gz -o two.bed.gz.tbi sites.bed", 2, "is the index of"),
+    ("predict -m model.pt -f genome.fa -o ./genome.fa.fai", 2, "./genome.fa.fai: is the index of an input, genome.fa"),
+    ("predict -m model.pt -f genome.fa --bedgraph genome.fa.gzi", 2, "genome.fa.gzi: is the index of an input"),
+    (f"predict -m CTCF -o {WEIGHTS}/CTCF.pt pos.fa", 2, "CTCF.pt: is also an input"),
+    (f"evaluate -m CTCF --json {WEIGHTS}/CTCF.pt pos.fa", 2, "CTCF.pt: is also an input"),
+    (f"attn -m CTCF -o {WEIGHTS}/CTCF.pt pos.fa", 2, "CTCF.pt: is also an input"),
+    (f"models -o {WEIGHTS}/CTCF.pt CTCF", 2, "CTCF.pt: is also an input"),
+    ("train -o x.pt -f genome.fa --json genome.fa.fai pos.fa", 2, "genome.fa.fai: is the index of an input"),
+    (f"train --encoder {WEIGHTS}/encoder3 -o {WEIGHTS}/encoder3/vocab.txt pos.fa", 2, "vocab.txt: is also an input"),
+    (f"pretrain --encoder {WEIGHTS}/encoder3 -o {WEIGHTS}/encoder3 genome.fa", 2, "encoder3: is also an input"),
+    ("windows -f genome.fa huge.bed", 1, "huge.bed:1: start 5 or end 9223372036854775808 is past the end of any chrom"),
+    ("windows -f genome.fa --background --exclude huge.bed sites.bed", 1, "huge.bed:1: start 5 or end 92233720368"),
+    ("windows -f genome.fa mac.bed", 1, r"mac.bed:1: has line ends of CR alone; convert them with: tr '\r' '\n'"),
+    ("shuffle mac.fa", 1, r"mac.fa:1: has line ends of CR alone"),
+    ("predict -m model.pt twice.fa", 1, "twice.fa:3: sequence name 'a' occurs more than once"),
+    ("attn -m model.pt twice.fa", 1, "twice.fa:3: sequence name 'a' occurs more than once"),
+    ("train -o my\x7fTF.pt pos.fa", 2, "the model is named after its file, without white space; add --name TF"),
+    ("train -o x.pt --name a\x7fb pos.fa", 2, "expected a name without white space"),
+    ("train -o x.pt --val-chroms chr1,chr2 pos.fa", 2, "they all lie on chr1, chr2; give fewer --val-chroms"),
     ("windows -f genome.fa -w 0 sites.bed", 2, "Invalid value for '-w' / '--window': 0 is not in the range"),
     ("windows -f genome.fa -o /dev/full sites.bed", 1, "/dev/full: No space left on device"),
     ("windows -f genome.fa -o nowhere/x.fa sites.bed", 1, "nowhere/x.fa: output directory does not exist"),
@@ -347,7 +371,7 @@ def test_a_missing_index_in_a_read_only_directory(workdir, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     problem = r"genome.fa: has no index, and none can be written beside it \(Permission denied\); run samtools faidx"
     with pytest.raises(DataError, match=problem):
         Genome(str(workdir / "genome.fa"))
@@ -400,7 +424,7 @@ def test_other_files_are_whole_when_the_table_finds_no_reader(workdir, command):
     )
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_runs_leave_nothing_behind(workdir, number, status):
     # a suite that runs in the background of a script inherits that SIGINT is ignored; the command shall not
     heard = {"preexec_fn": lambda: signal.signal(number, signal.SIG_DFL)}
@@ -424,6 +448,12 @@ def test_interrupted_runs_leave_nothing_behind(workdir, number, status):
         (torch.OutOfMemoryError("CUDA out of memory"), "out of GPU memory; reduce --batch-size or use --device cpu"),
         (RuntimeError("CUDA error: out of memory"), "out of GPU memory; reduce --batch-size or use --device cpu"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"), "out of memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "out of memory"),
+        (
+            RuntimeError("can't start new thread"),
+            "cannot start a thread: a limit of threads, processes or memory is reached; reduce -@",
+        ),
         (OSError(5, "Input/output error", "x.fa"), "x.fa: Input/output error"),
     ],
 )

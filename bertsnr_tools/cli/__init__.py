@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from .. import __version__
-from ..errors import BertsnrError, is_out_of_device_memory
+from ..errors import BertsnrError, is_out_of_device_memory, system_limit
 
 COMMANDS = {  # in the order of use; each is a module of this package with a function of the same name
     "windows": "cut labelled windows around known sites",
@@ -78,7 +78,9 @@ def main(name: str | None = None) -> NoReturn:
     Exit status 0: success; 1: an error in the data, the system or the device; 2: a usage error; 130: interrupted.
     """
     program = f"bertsnr-{name}" if name else "bertsnr"
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _terminated)
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "0"  # read when torch is imported: threads that wait leave the CPU to others
     try:
@@ -112,6 +114,8 @@ def _explain(error: BaseException, program: str) -> _Explained | None:
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else path
         return _Explained(f"{where}: {' '.join(error.format_message().split())} (see {where} --help)", 2)
+    if limit := system_limit(error):
+        return _Explained(f"{path}: {limit}", 1)
     if isinstance(error, BertsnrError):
         return _Explained(f"{path}: {error}", error.exit_status)
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
@@ -119,15 +123,13 @@ def _explain(error: BaseException, program: str) -> _Explained | None:
     if isinstance(error, OSError):
         file = f"{error.filename}: " if isinstance(error.filename, str) else ""
         return _Explained(f"{path}: {file}{error.strerror or error}", 1)
-    if isinstance(error, MemoryError):
-        return _Explained(f"{path}: out of memory", 1)
     if isinstance(error, RuntimeError) and is_out_of_device_memory(error):
         return _Explained(f"{path}: out of GPU memory; reduce --batch-size or use --device cpu", 1)
     return None
 
 
 def _terminated(number: int, frame: Any) -> NoReturn:
-    """Unwind on SIGTERM, so that temporary files are removed."""
+    """Unwind on SIGTERM or SIGHUP, so that temporary files are removed."""
     sys.exit(128 + number)
 
 

@@ -95,11 +95,12 @@ def attn(
     from ..errors import UsageError
     from ..io.files import check_outputs
     from ..io.tracks import check_bigwig
+    from ..models.registry import find_model, load_models
     from ..plots.style import check_plot
 
     figures = Figures(plot, plot_layers, html)
     output = output or (None if bigwig or any(figures) else "-")
-    check_outputs([output, bigwig, *figures], [sequences, model, motif])
+    check_outputs([output, bigwig, *figures], [sequences, find_model(model), motif])
     if motif and not plot:
         raise UsageError("--motif requires --plot FILE")
     for path in filter(None, (plot, plot_layers)):
@@ -111,7 +112,6 @@ def attn(
     from ..io.fasta import read_records
     from ..io.motif_files import read_motif
     from ..log import progress
-    from ..models.registry import load_models
     from ..predict.scan import window_step
 
     built = runtime.build()
@@ -119,7 +119,7 @@ def attn(
     choice = HeadChoice.for_model(loaded, layer, head)
     step = window_step(step, loaded.info)
     logo = read_motif(motif, loaded.info.name) if motif else None
-    profiles = attention_profiles(loaded, read_records(sequences), choice, step, built)
+    profiles = attention_profiles(loaded, read_records(sequences, unique=True), choice, step, built)
     maps = figures.map_options
     if maps or motif:
         profiles = only_profile(profiles, maps or "--motif", sequences, as_map=bool(maps))

@@ -63,11 +63,12 @@ def evaluate(
     """
     from ..errors import UsageError
     from ..io.files import check_outputs, open_output
+    from ..models.registry import find_model, load_models
     from ..plots.style import check_plot
 
     if data.count("-") > 1:
         raise UsageError("standard input (-) is given twice, but can be read only once")
-    check_outputs([output, report, plot, heatmap], [*data, *models])
+    check_outputs([output, report, plot, heatmap], [*data, *map(find_model, models)])
     for path in (plot, heatmap):
         if path:
             check_plot(path)
@@ -76,7 +77,6 @@ def evaluate(
 
     from ..evaluation import Bootstrap, evaluate_files, table_lines
     from ..log import progress
-    from ..models.registry import load_models
 
     device_runtime = runtime.build()
     loaded = load_models(models, device_runtime)

@@ -37,8 +37,8 @@ def models(names: tuple[str, ...], output: str) -> None:
     from ..io.files import check_output, open_output
     from ..models.registry import WEIGHTS, find_model, shipped_models
 
-    check_output(output, list(names))
     files = [find_model(name) for name in names or shipped_models()]
+    check_output(output, files)
     shipped: dict[str, dict[str, str]] = json.loads((WEIGHTS / SHIPPED).read_text())
     rows = []
     for file in files:

@@ -102,6 +102,7 @@ def motifs(
     from ..errors import UsageError
     from ..io.files import check_outputs, open_output
     from ..io.motif_files import write_motifs
+    from ..models.registry import find_model
     from ..motifs import comparison
     from ..motifs.discovery import discover
     from ..motifs.instances import InstanceRule, check_instance_file, instance_writer
@@ -112,7 +113,7 @@ def motifs(
         raise UsageError("-f and -m exclude each other: the sites in a BED file are already called")
     output = output or (None if compare else "-")
     target_file = compare if compare and not comparison.is_jaspar(compare) else None
-    check_outputs([output, instances, logo], [source, fasta, target_file, *models])
+    check_outputs([output, instances, logo], [source, fasta, target_file, *map(find_model, models)])
     if instances:
         check_instance_file(instances)
     if logo:

@@ -109,6 +109,7 @@ def predict(
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -r chr20:1,000,000-2,000,000 | head
     """
     from ..io.files import check_outputs
+    from ..models.registry import find_model, load_models
 
     signals = {"--bigwig": bigwig, "--bigwig-plus": bigwig_plus, "--bigwig-minus": bigwig_minus, "--bedgraph": bedgraph}
     kind = kind or ("narrowpeak" if output.removesuffix(".gz").lower().endswith(".narrowpeak") else "bed")
@@ -116,12 +117,11 @@ def predict(
     _check_input(models, sequences, fasta, bool(bed or regions))
     _check_shard(shard, fasta, with_q)
     _check_output(output, signals, track)
-    inputs = [sequences, fasta, bed, *models]
+    inputs = [sequences, fasta, bed, *map(find_model, models)]
     check_outputs([output], inputs)
 
     from ..io.fasta import Genome
     from ..log import logger, progress
-    from ..models.registry import load_models
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
     from ..predict.thresholds import CallingRule

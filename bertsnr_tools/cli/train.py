@@ -180,17 +180,19 @@ def train(
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_outputs, open_output
+    from ..io.files import check_outputs, files_in, open_output
     from ..log import logger
+    from ..models.registry import find_model
     from ..plots.style import check_plot
     from ..training.data import TrainingFiles
 
     files = TrainingFiles(positives, negatives, background, fasta, exclude, teachers)
-    name = name or os.path.basename(output).removesuffix(".pt")
-    _check_options(files, name, arch, folds, prefilter=prefilter, recipe=recipe)
+    _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
     if output == "-":
         raise UsageError("a model cannot be written to standard output; give a file with -o")
-    check_outputs([output, f"{output}.ckpt", report, plot], files.names())
+    inputs = [*files.names(), *map(find_model, teachers), *files_in(encoder)]
+    check_outputs([output, f"{output}.ckpt", report, plot], inputs)
+    name = _model_name(name, output)
     if plot:
         check_plot(plot)
 
@@ -203,10 +205,10 @@ def train(
     design = ModelDesign.choose(arch, kmer, encoder)
     built = runtime.build()
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
-    inputs = files.read(design.k, recipe["seed"])
-    window = inputs.positives.codes.shape[1]
+    data = files.read(design.k, recipe["seed"])
+    window = data.positives.codes.shape[1]
     tutors = load_teachers(teachers, design.k, window, recipe["val_chroms"], built.device)
-    run = TrainingRun(name, replace(inputs, teachers=tutors), design, settings, built.device, folds or 0, prefilter)
+    run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds or 0, prefilter)
     checkpoint = Checkpoint(f"{output}.ckpt", run.key(), resume)
     result = run.train(checkpoint)
     save_model(output, result.model)
@@ -223,7 +225,7 @@ def train(
 
 
 def _check_options(
-    files: TrainingFiles, name: str, arch: str, folds: int | None, *, prefilter: bool, recipe: dict[str, Any]
+    files: TrainingFiles, arch: str, folds: int | None, *, prefilter: bool, recipe: dict[str, Any]
 ) -> None:
     """Reject options that contradict each other."""
     from ..errors import UsageError
@@ -245,5 +247,15 @@ def _check_options(
         raise UsageError(
             "--folds tests on windows that a teacher may have learned from; leave out --folds or --teacher"
         )
-    if not name or not name.isprintable() or " " in name:
+
+
+def _model_name(name: str | None, output: str) -> str:
+    """The name of the factor, or else of the file."""
+    from ..errors import UsageError
+
+    chosen = name or os.path.basename(output).removesuffix(".pt")
+    if chosen and chosen.isprintable() and " " not in chosen:
+        return chosen
+    if name:
         raise UsageError(f"--name {name!r}: expected a name without white space")
+    raise UsageError(f"-o {output!r}: the model is named after its file, without white space; add --name TF")

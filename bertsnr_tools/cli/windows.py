@@ -88,7 +88,7 @@ def windows(
         raise UsageError("-c, -b, --exclude and --gc require --background")
     if [bed, within, *exclude].count("-") > 1:
         raise UsageError("standard input (-) is given twice, but can be read only once")
-    check_output(output, [bed, fasta, f"{fasta}.fai", f"{fasta}.gzi", within, *exclude])
+    check_output(output, [bed, fasta, within, *exclude])
     gc.disable()  # all sites stay in memory, and garbage collection among them takes a fifth of the time
     click.get_current_context().call_on_close(gc.enable)
 
@@ -106,7 +106,7 @@ def windows(
     records = cutter.cut(sites)
     if background:
         regions = genome.regions(within) if within else genome.chromosomes()
-        avoid = [*sites, *(interval for path in exclude for interval in genome.intervals(path))]
+        avoid = [*sites, *genome.exclusions(exclude)]
         targets = gc_targets(genome, sites, window, copies or 1) if match_gc else np.array([wanted])
         records = background_windows(genome, regions, avoid, window, targets, seed)
     with open_output(output) as stream:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import DataError
 from ..log import logger
-from .files import GZIP_MAGIC, error_text, open_input, quiet_htslib
+from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipBytes, block_index, is_bgzip
+from .fasta_index import IndexBuilder, header_text, index_problem, read_index
+from .files import BYTE_ORDER_MARK, CR_ALONE, check_rereadable, error_text, open_input, replace_atomically
 from .intervals import Interval, read_bed, unknown_chrom
 
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
@@ -54,10 +56,16 @@ class Lines(NamedTuple):
     number: int  # of the first line
     title: bytes | None  # the header without ">", None where the record goes on
     body: bytes  # sequence lines
+    offset: int  # of the body in the stream, bytes
 
 
-def read_fasta_chunks(path: str) -> Iterator[FastaChunk]:
+def read_fasta_chunks(path: str, *, unique: bool = False, index: IndexBuilder | None = None) -> Iterator[FastaChunk]:
     """Read a FASTA file or "-" as chunks of about `CHUNK_BASES` bases, so that memory does not grow with a record.
+
+    Parameters
+    ----------
+    unique : reject records of equal names
+    index : receives the lines for an index of the file
 
     Raises
     ------
@@ -66,15 +74,25 @@ def read_fasta_chunks(path: str) -> Iterator[FastaChunk]:
     """
     header: Header | None = None
     position = 0
+    names: set[str] = set()
     with open_input(path) as stream:
-        for line, title, body in _split_stream(stream):
+        for line, title, body, offset in _split_stream(stream):
             if title is not None:
                 if header:
                     yield _last_chunk(header, position, path, line)
-                header, position, line = _parse_header(title, path, line), 0, line + 1
+                header, position = _parse_header(title, path, line), 0
+                if unique:
+                    if header.name in names:
+                        raise DataError(f"sequence name {header.name!r} occurs more than once", path, line)
+                    names.add(header.name)
+                if index:
+                    index.header(title, offset, line)
+                line += 1
             elif header is None and body.strip():
                 raise DataError(f"text before the first header ({_shown(body.strip()[:1])}); {_EXPECTED}", path, line)
             sequence = _checked_letters(body, path, line)
+            if index:
+                index.body(body, len(sequence), line)
             if sequence and header:
                 yield FastaChunk(*header, position, sequence, False)
                 position += len(sequence)
@@ -85,24 +103,28 @@ def read_fasta_chunks(path: str) -> Iterator[FastaChunk]:
 
 def _split_stream(stream: BinaryIO) -> Iterator[Lines]:
     """Cut a stream at line ends and headers, about `CHUNK_BASES` bytes at a time."""
-    line = 1
+    line, offset = 1, stream.tell() if stream.seekable() else 0
     while data := stream.read(CHUNK_BASES):
         data += stream.readline(CHUNK_BASES)  # end with a whole line, so that the next chunk may begin with a header
         while data[data.rfind(b"\n") + 1 :].startswith(b">") and (more := stream.readline(CHUNK_BASES)):
             data += more  # a header is never cut
         before, *records = (b"\n" + data).split(b"\n>")
         if before:
-            yield Lines(line, None, before[1:])
-        number = line + before.count(b"\n")
+            yield Lines(line, None, before[1:], offset)
+        number, at = line + before.count(b"\n"), offset + len(before)
         for text in records:
             title, _, body = text.partition(b"\n")
-            yield Lines(number, title, body)
+            yield Lines(number, title, body, at + len(title) + 2)
             number += text.count(b"\n") + 1
+            at += len(text) + 2
         line += data.count(b"\n")
+        offset += len(data)
 
 
 def _parse_header(title: bytes, path: str, line: int) -> Header:
-    text = title.decode("utf-8", "replace").rstrip()
+    text = header_text(title).rstrip()
+    if "\r" in text:
+        raise DataError(CR_ALONE, path, line)
     name, _, description = text.replace("\t", " ").partition(" ")
     if not name:
         raise DataError("the header has no name after >", path, line)
@@ -129,10 +151,10 @@ def _shown(letter: bytes) -> str:
     return repr(letter.decode("latin-1"))
 
 
-def read_records(path: str) -> Iterator[Record]:
+def read_records(path: str, *, unique: bool = False) -> Iterator[Record]:
     """Read a FASTA file or "-" as whole records, in order. Errors as in `read_fasta_chunks`."""
     parts: list[bytes] = []
-    for chunk in read_fasta_chunks(path):
+    for chunk in read_fasta_chunks(path, unique=unique):
         parts.append(chunk.sequence)
         if chunk.last:
             yield Record(chunk.name, chunk.description, b"".join(parts))
@@ -157,19 +179,6 @@ def fasta_text(name: str, description: str, sequence: bytes) -> bytes:
     return b">%s%s\n%s\n" % (name.encode(), b" " + description.encode() if description else b"", sequence)
 
 
-class IndexEntry(NamedTuple):
-    """A line of a .fai file: bases in the sequence, its byte offset, and bases and bytes in a line."""
-
-    length: int
-    offset: int
-    line_bases: int
-    line_bytes: int
-
-    def byte(self, base: int) -> int:
-        """Byte of the file at which a base (0-based) lies."""
-        return self.offset + base // self.line_bases * self.line_bytes + base % self.line_bases
-
-
 class Genome:
     """An indexed FASTA file, plain or bgzip; a missing index is built beside it.
 
@@ -189,85 +198,75 @@ class Genome:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = path = os.fspath(path)
-        try:
-            with open(path, "rb") as stream:
-                head = stream.read(18)
-        except OSError as error:
-            raise DataError(error_text(error), path) from error
-        self._bgzip = head[:2] == GZIP_MAGIC
-        if self._bgzip and head[12:14] != b"BC":
-            raise DataError("is plain gzip, which has no random access; decompress it, or compress it with bgzip", path)
-        if not self._bgzip and not head.startswith(b">"):
-            raise DataError("does not begin with a FASTA header (>)", path, 1)
+        self._map_file()
+        self._indexes = [f"{path}.fai"] + ([f"{path}.gzi"] if self._bgzip else [])
         self._find_index()
-        self._entries = _read_index(f"{path}.fai")
+        self._entries = read_index(self._indexes[0])
         self.lengths = {name: entry.length for name, entry in self._entries.items()}
-        self._open()
-        self._check_index()
-
-    def _open(self) -> None:
-        """Open bgzip through pysam; map a plain file, which is several times faster for many short reads."""
+        self._bytes: Callable[[int, int], bytes] = self._mapped_bytes
         try:
             if self._bgzip:
-                import pysam
-
-                with quiet_htslib():
-                    self._file = pysam.FastaFile(self.path)
-            else:
-                with open(self.path, "rb") as stream:
-                    self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                self._bytes = BgzipBytes(self._map, Path(self._indexes[1]).read_bytes())
+            first = len(BYTE_ORDER_MARK) if self._bytes(0, 3) == BYTE_ORDER_MARK else 0
+            problem = index_problem(self._entries, self._bytes, first)
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot be opened with its index ({error_text(error)})", self.path) from error
+            problem = error_text(error)
+        if problem:
+            raise self._misfit(problem)
+
+    def _mapped_bytes(self, start: int, end: int) -> bytes:
+        return self._map[start:end]
+
+    def _map_file(self) -> None:
+        """Map the file into memory, which is fast for many short reads, and recognise its format."""
+        path = self.path
+        check_rereadable(path)
+        try:
+            with open(path, "rb") as stream:
+                head = stream.read(HEADER_BYTES)
+                self._bgzip = is_bgzip(head)
+                if head[:2] == GZIP_MAGIC and not self._bgzip:
+                    problem = "is plain gzip, which has no random access; decompress it, or compress it with bgzip"
+                    raise DataError(problem, path)
+                if not self._bgzip and not head.removeprefix(BYTE_ORDER_MARK).startswith(b">"):
+                    raise DataError("does not begin with a FASTA header (>)", path, 1)
+                self._map: Any = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise DataError(error_text(error), path) from error
+        if self._bgzip and self._map[-len(END) :] != END:
+            raise DataError(CUT, path)
 
     def _find_index(self) -> None:
-        indexes = [self.path + ".fai"] + ([self.path + ".gzi"] if self._bgzip else [])
-        if not all(os.path.exists(index) for index in indexes):
-            self._build_index(indexes)
-        for index in indexes:
-            if os.stat(index).st_mtime < os.stat(self.path).st_mtime:
+        """Build missing indexes, and warn of one older than the FASTA, unless the FASTA's own date is in the future."""
+        if not all(os.path.exists(index) for index in self._indexes):
+            self._build_index()
+        changed = os.stat(self.path).st_mtime
+        for index in self._indexes:
+            if os.stat(index).st_mtime < changed <= time.time():
                 logger.warning("%s is older than %s; delete the index if the FASTA has changed since", index, self.path)
 
-    def _check_index(self) -> None:
-        """Check that the last sequence of the index ends where a sequence of the file ends."""
-        name, entry = max(self._entries.items(), key=lambda item: item[1].offset)
-        self.fetch(name, entry.length - 1, entry.length)
-        if not self._bgzip:
-            end = entry.byte(entry.length - 1) + 1
-            after = self._map[end : end + 1000].lstrip()
-            if after and not after.startswith(b">"):
-                raise self._misfit(f"{name} does not end at base {entry.length}")
-
     def _misfit(self, problem: str) -> DataError:
-        return DataError(f"does not match its index ({problem}); delete {self.path}.fai to rebuild it", self.path)
+        old = " and ".join(self._indexes)
+        return DataError(f"does not match its index ({problem}); delete {old} to rebuild it", self.path)
 
-    def _build_index(self, indexes: list[str]) -> None:
-        self._check_records()
-        directory = os.path.dirname(os.path.abspath(self.path))
+    def _build_index(self) -> None:
+        builder = IndexBuilder(self.path)
+        for _ in read_fasta_chunks(self.path, unique=True, index=builder):
+            pass
+        contents = [builder.content()]
+        if self._bgzip:
+            try:
+                contents.append(block_index(self._map))
+            except ValueError as error:
+                raise DataError(f"compressed data are damaged ({error})", self.path) from error
         try:
-            with tempfile.TemporaryDirectory(dir=directory, prefix=".faidx") as scratch:
-                link = os.path.join(scratch, os.path.basename(self.path))
-                os.symlink(os.path.abspath(self.path), link)
-                import pysam
-
-                try:
-                    pysam.faidx(os.fsencode(link))  # type: ignore[arg-type]  # it encodes only UTF-8 itself
-                except pysam.SamtoolsError as error:
-                    problem = "cannot be indexed: the lines of a record have different lengths; wrap them evenly"
-                    raise DataError(problem, self.path) from error
-                for index in reversed(indexes):  # .fai last: where it exists, all exist
-                    os.replace(link + index[len(self.path) :], index)
-        except OSError as error:
-            problem = f"has no index, and none can be written beside it ({error_text(error)}); run samtools faidx"
+            for index, content in reversed(list(zip(self._indexes, contents))):  # .fai last: if it exists, all do
+                with replace_atomically(index) as temporary:
+                    Path(temporary).write_bytes(content)
+        except (OSError, DataError) as error:
+            cause = error_text(error).removeprefix(f"{index}: ")
+            problem = f"has no index, and none can be written beside it ({cause}); run samtools faidx"
             raise DataError(problem, self.path) from error
-
-    def _check_records(self) -> None:
-        """Reject what samtools faidx skips silently: empty records and all but the first of equal names."""
-        names: set[str] = set()
-        for chunk in read_fasta_chunks(self.path):
-            if chunk.last and chunk.name in names:
-                raise DataError(f"sequence name {chunk.name!r} occurs more than once", self.path)
-            if chunk.last:
-                names.add(chunk.name)
 
     def check(self, interval: Interval, path: str) -> None:
         """Raise a DataError that names the line of the BED file `path` if an interval is not on the genome."""
@@ -294,6 +293,23 @@ class Genome:
             raise unknown_chrom(found[0], path, self.lengths)
         return found
 
+    def exclusions(self, paths: Iterable[str]) -> list[Interval]:
+        """Read BED files of intervals to avoid; those on sequences that are not in the genome are counted in a warning.
+
+        Raises
+        ------
+        DataError : all intervals of a file are on such sequences.
+        """
+        found: list[Interval] = []
+        for path in paths:
+            intervals = self.intervals(path)
+            unknown = [interval for interval in intervals if interval.chrom not in self.lengths]
+            if unknown:
+                problem = "%s: %s of %s intervals are on sequences that are not in the genome, such as %s"
+                logger.warning(problem, path, f"{len(unknown):,}", f"{len(intervals):,}", unknown[0].chrom)
+            found += intervals
+        return found
+
     def regions(self, path: str) -> list[Interval]:
         """Read a BED file whose intervals must all lie on the genome.
 
@@ -316,28 +332,12 @@ class Genome:
         ------
         DataError : the index does not match the file, or a letter is not an IUPAC nucleotide code.
         """
-        if self._bgzip:
-            try:
-                with quiet_htslib():
-                    text = self._file.fetch(chrom, start, end).encode("latin-1")
-            except (OSError, ValueError):
-                text = b""
-        else:
-            entry = self._entries[chrom]
-            text = self._map[entry.byte(start) : entry.byte(end)]
+        entry = self._entries[chrom]
+        try:
+            text = self._bytes(entry.byte(start), entry.byte(end))
+        except ValueError as error:
+            raise self._misfit(error_text(error)) from error
         sequence = text.translate(_UPPER, b"\r\n")
         if len(sequence) != end - start or sequence.translate(None, b"ACGTN") and sequence.translate(None, IUPAC):
             raise self._misfit(f"no valid sequence at {chrom}:{start}-{end}")
         return sequence
-
-
-def _read_index(path: str) -> dict[str, IndexEntry]:
-    entries = {}
-    for number, text in enumerate(Path(path).read_text(errors="replace").splitlines(), 1):
-        name, *fields = text.split("\t")
-        if len(fields) < 4 or not all(re.fullmatch(r"\d{1,18}", field) for field in fields[:4]) or not int(fields[2]):
-            raise DataError("is not a FASTA index; delete it to rebuild it", path, number)
-        entries[name] = IndexEntry(*map(int, fields[:4]))
-    if not entries:
-        raise DataError("is empty; delete it to rebuild it", path)
-    return entries

@@ -14,8 +14,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, BinaryIO
 
 from ..errors import DataError, UsageError
+from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, TailKeeper, is_bgzip
 
-GZIP_MAGIC = b"\x1f\x8b"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 text with it
+CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
 BGZIP_ENDINGS = (".gz", ".bgz")
 INDEX_ENDINGS = (".tbi", ".csi", ".fai", ".gzi")
 MAX_TBI_POSITION = 1 << 29  # bases that a .tbi index covers; .csi has no such limit
@@ -29,7 +31,7 @@ def error_text(error: BaseException) -> str:
 
 @contextmanager
 def open_input(path: str) -> Iterator[BinaryIO]:
-    """Open a file, or standard input for "-", for reading; recognise gzip and bgzip by content.
+    """Open a file, or standard input for "-", for reading; recognise gzip and bgzip by content, skip a byte order mark.
 
     Raises
     ------
@@ -37,14 +39,32 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     """
     try:
         with _raw_input(path) as raw:
-            compressed = raw.peek(2)[:2] == GZIP_MAGIC
-            yield gzip.GzipFile(fileobj=raw) if compressed else raw  # type: ignore[misc]
+            stream = _decompressed(raw, path)
+            if stream.peek(3)[:3] == BYTE_ORDER_MARK:
+                stream.read(3)
+            yield stream
     except BrokenPipeError:
         raise
     except EOFError as error:
-        raise DataError("compressed data are truncated", path) from error
+        raise DataError(CUT if CUT in error.args else "compressed data are truncated", path) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"compressed data are damaged ({error})", path) from error
+
+
+def _decompressed(raw: Any, path: str) -> Any:
+    """The stream, or what it contains if it is gzip; a cut bgzip file is found at once, a cut pipe when it ends."""
+    head = raw.peek(HEADER_BYTES)[:HEADER_BYTES]
+    if not is_bgzip(head):
+        return gzip.GzipFile(fileobj=raw) if head[:2] == GZIP_MAGIC else raw
+    if not raw.seekable():
+        return gzip.GzipFile(fileobj=TailKeeper(raw))  # type: ignore[call-overload]
+    begin = raw.tell()
+    end = raw.seek(0, os.SEEK_END)
+    raw.seek(max(begin, end - len(END)))
+    if raw.read() != END:
+        raise DataError(CUT, path)
+    raw.seek(begin)
+    return gzip.GzipFile(fileobj=raw)
 
 
 @contextmanager
@@ -62,19 +82,35 @@ def _raw_input(path: str) -> Iterator[Any]:
         yield stream
 
 
-def check_output(path: str, inputs: Iterable[str | None]) -> None:
-    """Reject an output that is one of the inputs or that cannot be written, before any work is done.
+def check_rereadable(*paths: str) -> None:
+    """Reject a pipe, such as `<(command)` of a shell, where a file is read more than once or not in order.
 
     Raises
     ------
-    UsageError : `path` names the same file as one of `inputs`.
+    DataError : one of `paths` is neither a file nor a directory.
+    """
+    for path in paths:
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
+
+
+def check_output(path: str, inputs: Iterable[str | None]) -> None:
+    """Reject an output that is an input or its index, or that cannot be written, before any work is done.
+
+    Raises
+    ------
+    UsageError : `path` names the same file as one of `inputs` or its index.
     DataError : `path` is a directory or cannot be written, or its directory does not exist.
     """
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise DataError("output directory does not exist", path)
     for name in inputs:
-        if name and "-" not in (name, path) and _same_file(name, path):
+        if not name or "-" in (name, path):
+            continue
+        if _same_file(name, path):
             raise UsageError(f"{path}: is also an input; choose another output")
+        if any(_same_file(index, path) or _same_name(index, path) for index in map(name.__add__, INDEX_ENDINGS)):
+            raise UsageError(f"{path}: is the index of an input, {name}; choose another output")
     if path != "-":
         _check_writable(path)
 
@@ -99,6 +135,18 @@ def _create_beside(path: str) -> str:
 
 def _same_file(one: str, other: str) -> bool:
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Whether two names mean one file, which may not exist yet."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def files_in(directory: str) -> list[str]:
+    """A directory and the files in it; nothing if it is not one."""
+    if not os.path.isdir(directory):
+        return []
+    return [directory, *(os.path.join(directory, name) for name in os.listdir(directory))]
 
 
 def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -> None:
@@ -274,11 +322,14 @@ def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
 
     Raises
     ------
-    DataError : a line is not UTF-8 text.
+    DataError : a line is not UTF-8 text, or its ends are CR alone.
     """
     number = 0
     try:
         for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
-            yield number, line.rstrip("\r\n")
+            text = line.rstrip("\r\n")
+            if "\r" in text:
+                raise DataError(CR_ALONE, path, number)
+            yield number, text
     except UnicodeDecodeError as error:
         raise DataError("is not UTF-8 text", path, number + 1) from error

@@ -12,6 +12,9 @@ from typing import NamedTuple
 from ..errors import DataError, UsageError
 from .files import open_input, text_lines
 
+LONGEST = 10**12  # bp: no chromosome is longer, and sums of many such numbers fit into 64 bits
+_SETTINGS = re.compile(r"(?:track|browser)(?:\s(?!\s*\d+\s+\d)|$)")  # lines for a genome browser, not chromosomes
+
 
 class Interval(NamedTuple):
     """Bases [start, end) of a chromosome, read on `strand` ("+" or "-")."""
@@ -41,17 +44,17 @@ def read_bed(path: str) -> Iterator[Interval]:
         for number, text in text_lines(stream, path):
             fields = text.split("\t")
             if len(fields) < 3:
-                if not text.strip() or text.startswith(("#", "track", "browser")):
+                if not text.strip():
                     continue
                 fields = text.split()
-            if fields[0].startswith("#"):
+            if fields[0].startswith("#") or _SETTINGS.match(text):
                 continue
             try:
                 chrom, first, last = fields[:3]
                 start, end = int(first), int(last)
             except ValueError:
                 start = end = -1
-            if not 0 <= start < end or not chrom:
+            if not 0 <= start < end <= LONGEST or not chrom:
                 raise _bad_interval(fields, path, number)
             strand = fields[5] if len(fields) > 5 else "+"
             if strand not in ("+", "-"):
@@ -66,9 +69,12 @@ def _bad_interval(fields: list[str], path: str, number: int) -> DataError:
         problem = f"has {len(fields)} column(s); expected at least 3 (chrom, start, end)"
         return DataError(problem, path, number)
     chrom, first, last = fields[:3]
-    if not (chrom and first.isdigit() and last.isdigit()):
+    first, last = first[:40], last[:40]
+    if not (chrom and re.fullmatch("[0-9]+", first) and re.fullmatch("[0-9]+", last)):
         problem = f"start and end are {first!r} and {last!r}; expected a chromosome and non-negative integers"
         return DataError(problem, path, number)
+    if max(len(first), len(last)) > len(str(LONGEST)):
+        return DataError(f"start {first} or end {last} is past the end of any chromosome", path, number)
     return DataError(f"start {first} is not less than end {last}", path, number)
 
 
@@ -116,7 +122,7 @@ def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> 
 
 
 _HEADER = re.compile(
-    r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>\d{1,18})-(?P<last>\d{1,18})(?:\((?P<strand>[+-])\))?"
+    r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>\d{1,18})-(?P<last>\d{1,18})(?:\((?P<strand>[+.-]?)\))?"
 )
 
 
@@ -124,7 +130,8 @@ def parse_record_name(name: str, length: int) -> Interval:
     """The interval of a FASTA record, from its name.
 
     `chrom:a-b` is read as bedtools writes it (0-based, half-open) when the sequence is b - a long, as samtools writes
-    it (1-based, inclusive) when it is b - a + 1 long. bedtools' `name::chrom:a-b(strand)` is read too. Any other name
+    it (1-based, inclusive) when it is b - a + 1 long. bedtools' `name::chrom:a-b(strand)` is read too;
+    a strand "." or an empty one is read as "+". Any other name
     is the chromosome itself, from its first base.
 
     Parameters
@@ -145,7 +152,8 @@ def interval_from_name(name: str, length: int) -> Interval | None:
     """As `parse_record_name`, but None when the name contains no interval of that length."""
     match = _HEADER.fullmatch(name)
     if match:
-        first, last, strand = int(match["first"]), int(match["last"]), match["strand"] or "+"
+        first, last, strand = int(match["first"]), int(match["last"]), match["strand"]
+        strand = "-" if strand == "-" else "+"
         if last - first == length:
             return Interval(match["chrom"], first, last, strand=strand)
         if last - first + 1 == length and first > 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from ..io.files import check_rereadable
 from ..io.motif_files import distinct_names, is_motif_file, read_motifs
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def find_model(name: str) -> str:
 
     Raises
     ------
-    DataError : neither a shipped model nor a file.
+    DataError : neither a shipped model nor a file, or a pipe.
     """
+    check_rereadable(name)
     if os.sep in name:
         return name
     if name in shipped_models():

@@ -101,7 +101,7 @@ class ScanInput:
         stride : common multiple of the models' steps, see `Scanner.stride`
         """
         if not isinstance(self._source, Genome):
-            return fasta_chunks(read_fasta_chunks(self._source))
+            return fasta_chunks(read_fasta_chunks(self._source, unique=True))
         if self._shard:
             return shard_chunks(self._source, self.regions, self._shard, context, stride)
         return genome_chunks(self._source, self.regions, context)

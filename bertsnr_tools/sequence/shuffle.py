@@ -37,16 +37,17 @@ def shuffled_records(records: Iterable[Record], k: int = 2, copies: int = 1, see
     copies : shuffles of each record
     seed : random seed
     """
-    batch: list[Record] = []
+    batch: list[tuple[str, bytes]] = []  # names and sequences
     size = 0
     for record in records:
-        batch.append(record)
-        size += len(record.sequence) * copies
-        if size >= BATCH_BASES:
-            yield from _shuffled_batch(batch, k, copies, seed)
-            batch, size = [], 0
+        for copy in range(1, copies + 1):
+            batch.append((f"{record.name}_shuf{copy}", record.sequence))
+            size += len(record.sequence)
+            if size >= BATCH_BASES:
+                yield from _shuffled_batch(batch, k, seed)
+                batch, size = [], 0
     if batch:
-        yield from _shuffled_batch(batch, k, copies, seed)
+        yield from _shuffled_batch(batch, k, seed)
 
 
 class _Segment(NamedTuple):
@@ -58,25 +59,22 @@ class _Segment(NamedTuple):
     seed: int
 
 
-def _shuffled_batch(records: list[Record], k: int, copies: int, seed: int) -> Iterator[Record]:
+def _shuffled_batch(batch: list[tuple[str, bytes]], k: int, seed: int) -> Iterator[Record]:
     segments: list[_Segment] = []
-    outputs: list[tuple[str, bytearray]] = []
-    for record in records:
-        for copy in range(1, copies + 1):
-            name = f"{record.name}_shuf{copy}"
-            base = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "little")
-            start = 0
-            for number, part in enumerate(NOT_ACGT.split(record.sequence)):
-                start = record.sequence.index(part, start)
-                if len(part) > k:
-                    segments.append(_Segment(len(outputs), start, part, (base + number) & 0xFFFFFFFFFFFFFFFF))
-                start += len(part)
-            outputs.append((name, bytearray(record.sequence)))
+    outputs = [(name, bytearray(sequence)) for name, sequence in batch]
+    for output, (name, sequence) in enumerate(batch):
+        base = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "little")
+        start = 0
+        for number, part in enumerate(NOT_ACGT.split(sequence)):
+            start = sequence.index(part, start)
+            if len(part) > k:
+                segments.append(_Segment(output, start, part, (base + number) & 0xFFFFFFFFFFFFFFFF))
+            start += len(part)
     shuffles = shuffle_sequences([segment.letters for segment in segments], k, [segment.seed for segment in segments])
     for segment, letters in zip(segments, shuffles):
         outputs[segment.record][1][segment.start : segment.start + len(letters)] = letters
-    for name, sequence in outputs:
-        yield Record(name, "", bytes(sequence))
+    for name, shuffled in outputs:
+        yield Record(name, "", bytes(shuffled))
 
 
 def shuffle_sequences(sequences: Sequence[bytes], k: int, seeds: Sequence[int]) -> list[bytes]:

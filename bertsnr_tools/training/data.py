@@ -76,8 +76,7 @@ class TrainingFiles(NamedTuple):
         negatives, background = (Windows.joined(some) if some else None for some in list(parts.values())[1:])
         if self.genome:
             genome = Genome(self.genome)
-            excluded = (interval for path in self.exclude for interval in genome.intervals(path))
-            background = draw_background(genome, positives, excluded, seed)
+            background = draw_background(genome, positives, genome.exclusions(self.exclude), seed)
         return TrainingInputs(positives, negatives, background, sources=self.sources())
 
 
@@ -238,7 +237,7 @@ def split_data(inputs: TrainingInputs, recipe: Recipe) -> TrainingData:
     """
     held_out = _held_out(inputs, recipe)
     if not held_out.positives.any() or held_out.positives.all():
-        advice = _split_advice(inputs.positives, recipe.val_chroms)
+        advice = _split_advice(inputs.positives, recipe.val_chroms, everything=bool(held_out.positives.any()))
         raise UsageError(f"the positive windows cannot be divided into training and validation: {advice}")
     if inputs.negatives and (not held_out.negatives.any() or held_out.negatives.all()):
         raise UsageError(
@@ -273,13 +272,15 @@ def _held_out(inputs: TrainingInputs, recipe: Recipe) -> Parts:
     return Parts(*(part == 0 for part in parts))
 
 
-def _split_advice(positives: Windows, val_chroms: Sequence[str]) -> str:
+def _split_advice(positives: Windows, val_chroms: Sequence[str], *, everything: bool) -> str:
     if not val_chroms:
         return "give more loci"
     chroms = sorted(set(loci(positives)[1]) - {""})[:5]
     asked = ", ".join(sorted(val_chroms))
     if not chroms:
         return "their names contain no coordinates"
+    if everything:
+        return f"they all lie on {asked}; give fewer --val-chroms"
     return f"{asked} should contain some of them; they lie on {', '.join(chroms)}"
 
 
