@@ -160,3 +160,13 @@ def test_two_processes_share_the_work(tmp_path):
     assert done.returncode == 0, done.stderr
     one, two = (read_pretrained(str(tmp_path / name)).weights for name in ("one", "two"))
     assert all(torch.allclose(one[name], two[name], atol=2e-3) for name in one)
+
+
+def test_an_encoder_directory_is_replaced(run_here, tmp_path):
+    (tmp_path / "g.fa").write_text(">a\n" + "ACGTTGCAAC" * 200 + "\n")
+    options = ("--steps", 2, "--batch-size", 4, "-w", 40, "g.fa")
+    for seed in (1, 2):
+        outcome = run_here("pretrain", "-q", "-o", "enc", "--seed", seed, *options)
+        assert (outcome.status, outcome.err) == (0, "")
+        assert f'"seed": {seed}' in (tmp_path / "enc" / "pretraining.json").read_text()
+    assert run_here("pretrain", "-q", "-o", "enc", "--encoder", "enc", *options).status == 2

@@ -91,14 +91,15 @@ def pretrain(
       bertsnr train --encoder encoder/ -o MYTF.pt pos.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_outputs, check_rereadable, files_in, open_output
+    from ..io.files import check_output, check_outputs, check_rereadable, files_in, open_output
 
     if "-" in (output, *sequences):
         raise UsageError("pretrain reads its input several times and writes a directory; - is not supported")
     check_rereadable(*sequences)
     output = output.rstrip("/") or output
     inputs = [*sequences, *files_in("" if encoder == "new" else encoder)]
-    check_outputs([output, f"{output}.ckpt", report], inputs)
+    check_output(output, inputs, directory=True)
+    check_outputs([f"{output}.ckpt", report], [*inputs, output])
 
     from .. import __version__
     from ..training.checkpoint import Checkpoint, digest

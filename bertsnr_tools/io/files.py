@@ -94,8 +94,12 @@ def check_rereadable(*paths: str) -> None:
             raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
 
 
-def check_output(path: str, inputs: Iterable[str | None]) -> None:
+def check_output(path: str, inputs: Iterable[str | None], *, directory: bool = False) -> None:
     """Reject an output that is an input or its index, or that cannot be written, before any work is done.
+
+    Parameters
+    ----------
+    directory : the output is a directory, which may exist
 
     Raises
     ------
@@ -111,7 +115,7 @@ def check_output(path: str, inputs: Iterable[str | None]) -> None:
             raise UsageError(f"{path}: is also an input; choose another output")
         if any(_same_file(index, path) or _same_name(index, path) for index in map(name.__add__, INDEX_ENDINGS)):
             raise UsageError(f"{path}: is the index of an input, {name}; choose another output")
-    if path != "-":
+    if path != "-" and not (directory and os.path.isdir(path)):
         _check_writable(path)
 
 
