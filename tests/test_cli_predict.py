@@ -297,6 +297,48 @@ def test_shards_have_one_track_line_and_a_bedgraph_with_the_same_values(run, gen
         assert [line[0][:5] for line in lines].count("track") == 1 and lines[0][0].startswith("track")
         return {(chrom, at): value for chrom, start, end, value in lines[1:] for at in range(int(start), int(end))}
 
+    scan = (
+        "predict",
+        "-m",
+        toy_model_file,
+        "-t",
+        "0.99",
+        "-f",
+        genome,
+        "-r",
+        "chr1:1-9,000",
+        "--track",
+        "hg38",
+        "--bedgraph",
+    )
+    run(*scan, tmp_path / "whole")
+    outputs = [run(*scan, tmp_path / f"{number}", "--shard", f"{number}/2").out for number in (1, 2)]
+    assert [text.count("track name") for text in outputs] == [1, 0]
+    assert values("1", "2") == values("whole") and len(values("whole")) == 8960  # without the N at its front
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ("--shard", "8/7", "-f", DATA / "genome.fa"),
+            "'8/7' is not a shard; expected I/N with 1 <= I <= N, such as 2/7",
+        ),
+        (("--shard", "1/2", DATA / "region.fa"), "--shard requires a genome; add -f FASTA"),
+        (
+            ("--shard", "1/2", "-f", DATA / "genome.fa", "--format", "narrowpeak"),
+            "--shard: q-values and narrowPeak require a complete scan",
+        ),
+    ],
+)
+def test_shards_that_cannot_be(run, arguments, message):
+    outcome = run("predict", "-m", "CTCF", *arguments)
+    assert outcome.status == 2 and message in outcome.err and outcome.out == ""
+
+
+def test_an_empty_result_is_a_result(run, genome, tmp_path):
+    with genome.open("a") as file:
+        file.write(">n\n" + "N" * 500 + "\n")
     outputs = ("-o", tmp_path / "s.bed.gz", "--bigwig", tmp_path / "s.bw")
     for options in ((), ("--prefilter",), ("--shard", "1/2")):
         outcome = run("predict", "-m", "CTCF", "-f", genome, "-r", "n", *outputs, *options)
