@@ -100,7 +100,6 @@ def pretrain(
     inputs = [*sequences, *files_in("" if encoder == "new" else encoder)]
     check_output(output, inputs, directory=True)
     check_outputs([f"{output}.ckpt", report], [*inputs, output])
-
     from .. import __version__
     from ..training.checkpoint import Checkpoint, digest
     from ..training.config import ModelDesign, PretrainConfig
@@ -125,16 +124,16 @@ def pretrain(
     check_window(config, design.pretrained)
     sizes = [(path, os.path.getsize(path) if os.path.exists(path) else 0) for path in sequences]
     start = design.pretrained and design.pretrained.digest()
-    key = digest(*sets, task=task, plan=config, encoder=start, files=sizes, version=__version__)
-    checkpoint = Checkpoint(f"{output}.ckpt", key, resume)
+    data = {"task": task, "plan": config, "encoder": start, "files": sizes, "version": __version__}
+    checkpoint = Checkpoint(f"{output}.ckpt", digest(*sets, **data), resume)
     learned: PretrainTask = SitesOfMany(sets, config) if sets else MaskedTokens(sequences, config)
     run = PretrainRun(learned, config, design.pretrained, built.device, checkpoint)
     history = run.train(every)
-    if process_rank() > 0:
+    if process_rank():
         return
     run.save(output)
     if report:
         with open_output(report) as stream:
-            result = {"version": 2, "history": history, "plan": asdict(config)}
-            stream.write(json.dumps(result, indent=2).encode() + b"\n")
+            content = json.dumps({"version": 2, "history": history, "plan": asdict(config)}, indent=2)
+            stream.write(content.encode() + b"\n")
     checkpoint.remove()
