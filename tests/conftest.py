@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import multiprocessing
 import os
 import signal
@@ -94,10 +95,14 @@ def run_here(monkeypatch, capsys, tmp_path):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [f"bertsnr-{command}", *map(str, arguments)])
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        logger = logging.getLogger("bertsnr_tools")
+        logging_before = logger.level, logger.propagate, logger.handlers[:]
         with pytest.raises(SystemExit) as leaving:
             main(command)
         for number, handler in before.items():
             signal.signal(number, handler)
+        level, logger.propagate, logger.handlers[:] = logging_before
+        logger.setLevel(level)
         captured = capsys.readouterr()
         return Outcome(leaving.value.code, captured.out, captured.err)
 
