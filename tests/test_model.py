@@ -81,8 +81,8 @@ class Payload:
     ("change", "problem"),
     [
         ({"format": "other"}, "is not a bertsnr_tools model"),
-        ({"format_version": 2}, "has format version 2, this release reads version 1; update bertsnr_tools"),
-        ({"format_version": 0}, "has format version 0, this release reads version 1; write it again"),
+        ({"format_version": 3}, "has format version 3, this release reads version 1 and 2; update bertsnr_tools"),
+        ({"format_version": 0}, "has format version 0, this release reads version 1 and 2; write it again"),
         ({"k": "3"}, "model field 'k' is of type str, expected int"),
         ({"k": 4}, "vocabulary has 69 tokens, expected 261 for 4-mers"),
         ({"threshold": 2.0}, "out of range"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from .kernels import amx, new_triton_model
 from .kernels.inference import InferenceEncoder, Unsupported
 from .prefilter_network import PrefilterNetwork
 
+if TYPE_CHECKING:
+    from .many_factor import Head
+
 DROPOUT = 0.2
 _preparing = threading.Lock()  # threads that share a model on a GPU wait for the one that prepares it
 
@@ -25,12 +28,21 @@ class BertSNR(nn.Module):
     """Encoder, dropout, a sequence head on [CLS] (pooled, if the encoder has a pooler) and a token head on every k-mer.
 
     Shapes: B windows of T tokens, with [CLS] and [SEP] T + 2; H units of a hidden state.
+
+    Parameters
+    ----------
+    encoder : an encoder with weights; by default a new one with random weights
+
+    Attributes
+    ----------
+    shared : where the encoder is that of a many-factor model: this model, and the number of the factor in it
     """
 
-    def __init__(self, info: ModelInfo):
+    def __init__(self, info: ModelInfo, encoder: Any = None):
         super().__init__()
         self.info = info
-        self.encoder: Any = new_encoder(info.encoder)
+        self.encoder: Any = encoder or new_encoder(info.encoder)
+        self.shared: Head | None = None
         self.dropout = nn.Dropout(DROPOUT)
         self.sequence_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.token_head = nn.Linear(info.encoder["hidden_size"], 1)
@@ -81,7 +93,7 @@ class BertSNR(nn.Module):
         if precision == "bf16" and self.device.type == "cuda" and (triton_model := new_triton_model(self)):
             return triton_model
         try:
-            return partial(self._encoded_logits, self._inference_encoder(precision))
+            return partial(self._encoded_logits, inference_encoder(self.encoder, precision, self.device))
         except Unsupported:
             return self
 
@@ -89,11 +101,6 @@ class BertSNR(nn.Module):
         """`forward` with an inference encoder."""
         with torch.autocast(ids.device.type, enabled=False):
             return self._logits(encode(ids).float())
-
-    def _inference_encoder(self, precision: str) -> InferenceEncoder | amx.AmxEncoder:
-        if precision == "bf16" and self.device.type == "cpu" and amx.supports(self.encoder):
-            return amx.AmxEncoder(self.encoder)
-        return InferenceEncoder(self.encoder, torch.bfloat16 if precision == "bf16" else torch.float32)
 
     def attentions(self, ids: torch.Tensor) -> list[torch.Tensor]:
         """Attention weights of each layer, shape (B, heads, T + 2, T + 2): from tokens (third axis) to tokens."""
@@ -108,6 +115,18 @@ class BertSNR(nn.Module):
     def device(self) -> torch.device:
         """The device that the weights are on."""
         return self.token_head.weight.device
+
+
+def inference_encoder(encoder: Any, precision: str, device: torch.device) -> InferenceEncoder | amx.AmxEncoder:
+    """The fastest inference encoder for this precision ("fp32" or "bf16"); it copies the weights.
+
+    Raises
+    ------
+    Unsupported : see `InferenceEncoder`.
+    """
+    if precision == "bf16" and device.type == "cpu" and amx.supports(encoder):
+        return amx.AmxEncoder(encoder)
+    return InferenceEncoder(encoder, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def _single_output(head: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import pickle
 import warnings
 import zipfile
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -16,9 +18,11 @@ from .baselines import NETWORKS, BaselineModel
 from .bertsnr import BertSNR
 from .encoder import least_parameters
 from .interface import Model, ModelInfo, check_name
+from .many_factor import ManyFactorModel
 
 FORMAT = "bertsnr_tools model"
 FORMAT_VERSION = 1
+MANY_FACTOR_VERSION = 2
 MAX_K = 7  # token ids are int16
 MAX_WINDOW = 100_000
 FIELDS = {
@@ -31,10 +35,12 @@ FIELDS = {
     "training": dict,
     "background": dict,
     "prefilter": dict,
+    "matrix": str,
     "package_version": str,
     "weights": dict,
 }
-LATER_FIELDS: dict[str, Any] = {"background": {}, "prefilter": {}}  # files of earlier releases lack them
+LATER_FIELDS: dict[str, Any] = {"background": {}, "prefilter": {}, "matrix": ""}  # files of earlier releases lack them
+SHARED_FIELDS = ("k", "window", "encoder", "package_version")  # in a many-factor file: once for all factors
 # what building a model from a damaged configuration, or filling it with foreign weights, may raise
 BUILD_ERRORS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError)
 
@@ -45,39 +51,122 @@ def new_model(info: ModelInfo) -> BertSNR:
     return BaselineModel(info) if baseline else BertSNR(info)  # type: ignore[return-value]
 
 
-def save_model(path: str, model: Model) -> None:
-    """Write a model file atomically."""
-    fields = dict(vars(model.info))
-    fields["background"] = fields.pop("null")  # the name on disk
-    content = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        **fields,
-        "weights": {name: weight.detach().cpu() for name, weight in model.state_dict().items()},
-    }
+def save_model(path: str, model: Model | ManyFactorModel) -> None:
+    """Write a model file atomically; the weights of a many-factor model are rounded to half precision."""
+    weights = {name: weight.detach().cpu() for name, weight in model.state_dict().items()}
+    content: dict[str, Any] = {"format": FORMAT}
+    if isinstance(model, ManyFactorModel):
+        factors = [_fields(info) for info in model.infos]
+        content |= {"format_version": MANY_FACTOR_VERSION, **{name: factors[0][name] for name in SHARED_FIELDS}}
+        content["factors"] = [_without(fields, SHARED_FIELDS) for fields in factors]
+        weights = {name: weight.half() for name, weight in weights.items()}
+    else:
+        content |= {"format_version": FORMAT_VERSION, **_fields(model.info)}
     # a stream, because torch would put a path into the file
     with replace_atomically(path) as temporary, open(temporary, "wb") as stream:
-        torch.save(content, stream)
+        torch.save(content | {"weights": weights}, stream)
+
+
+def _fields(info: ModelInfo) -> dict[str, Any]:
+    """The fields of a model by their names on disk."""
+    fields = dict(vars(info))
+    fields["background"] = fields.pop("null")
+    return fields
+
+
+def _without(fields: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def load_model(path: str, device: torch.device | str = "cpu") -> BertSNR:
-    """Read a model file that `save_model` wrote, and put the model into evaluation.
+    """Read the file of one factor, see `load_factors`."""
+    [model, *others] = load_factors(path, device=device)
+    if others:
+        raise DataError(f"contains {1 + len(others)} factors; choose one, such as {path}:{model.info.name}", path)
+    return model
+
+
+def load_factors(path: str, names: Sequence[str] | None = None, device: torch.device | str = "cpu") -> list[BertSNR]:
+    """Read a model file that `save_model` wrote, and put the models into evaluation.
+
+    Parameters
+    ----------
+    names : of the factors to load; None for all
+
+    Returns
+    -------
+    a model for each factor, in the order of `names`; those of a many-factor file share their encoder
 
     Raises
     ------
     DataError : the file does not exist, is not a model file, contains anything but tensors and plain values, has
-        another format version, or weights that do not fit its configuration.
+        another format version, weights that do not fit its configuration, or no factor of a name.
     """
-    content = LATER_FIELDS | read_checked(path, FORMAT, FORMAT_VERSION)
+    content = read_checked(path, FORMAT, FORMAT_VERSION, MANY_FACTOR_VERSION)
+    if content["format_version"] == MANY_FACTOR_VERSION:
+        return _load_many(content, path, names, device)
+    model = _load_single(LATER_FIELDS | content, path).to(device).eval()
+    if names and any(name != model.info.name for name in names):
+        raise DataError(f"contains the factor {model.info.name} only", path)
+    return [model]
+
+
+def _load_single(content: dict[str, Any], path: str) -> BertSNR:
     _check_fields(content, path)
-    info = {name: content[name] for name in FIELDS if name not in ("weights", "background")}
     try:
-        model = _built(ModelInfo(**info, null=content["background"]), content["weights"])
+        model = _built(_info(content), content["weights"])
     except BUILD_ERRORS as error:
         raise DataError(f"model configuration cannot be used: {first_line(error)}", path) from error
-    if not all(torch.isfinite(weight).all() for weight in content["weights"].values()):
+    _check_finite(content["weights"], path)
+    return model
+
+
+def _info(content: dict[str, Any]) -> ModelInfo:
+    """The metadata of a model from the fields of a file."""
+    fields = {name: content[name] for name in FIELDS if name not in ("weights", "background")}
+    return ModelInfo(**fields, null=content["background"])
+
+
+def _check_finite(weights: dict[str, torch.Tensor], path: str) -> None:
+    if not all(torch.isfinite(weight).all() for weight in weights.values()):
         raise DataError("weights are not finite (NaN or infinity)", path)
-    return model.to(device).eval()
+
+
+def _load_many(
+    content: dict[str, Any], path: str, names: Sequence[str] | None, device: torch.device | str
+) -> list[BertSNR]:
+    factors, weights = content.get("factors"), content.get("weights")
+    if not isinstance(factors, list) or not factors or not isinstance(weights, dict):
+        raise DataError("model field 'factors' or 'weights' is missing or empty", path)
+    shared = {name: content.get(name) for name in SHARED_FIELDS}
+    infos = []
+    for fields in factors:
+        whole = LATER_FIELDS | (fields if isinstance(fields, dict) else {}) | shared | {"weights": weights}
+        _check_fields(whole, path)
+        infos.append(_info(whole))
+    known = {info.name: index for index, info in enumerate(infos)}
+    if len(known) < len(infos):
+        raise DataError("two factors have one name", path)
+    for name in names or ():
+        if name not in known:
+            raise DataError(
+                f"no factor {name!r}{_suggestion(name, known)} ({len(known)} factors; see `bertsnr models`)", path
+            )
+    try:
+        if least_parameters(infos[0].encoder) > sum(weight.numel() for weight in weights.values()):
+            raise ValueError("weights do not match it")
+        model = ManyFactorModel(infos)
+        model.load_state_dict(weights)
+    except BUILD_ERRORS as error:
+        raise DataError(f"model configuration cannot be used: {first_line(error)}", path) from error
+    _check_finite(weights, path)
+    model.to(device).eval()
+    return [model.factor(known[name]) for name in names or known]
+
+
+def _suggestion(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), known, 3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _check_fields(content: dict[str, Any], path: str) -> None:
@@ -120,12 +209,12 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
+def read_checked(path: str, kind: str, *versions: int) -> dict[str, Any]:
     """Read a file of tensors and plain values, and check its format.
 
     Parameters
     ----------
-    kind, version : the expected fields "format" and "format_version"
+    kind, versions : the expected field "format", and the values of "format_version" that this release reads
 
     Raises
     ------
@@ -154,9 +243,9 @@ def read_checked(path: str, kind: str, version: int) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != kind:
         raise DataError(f"is not a {kind}", path)
     found = content.get("format_version")
-    if found != version:
-        advice = (
-            "write it again with this release" if isinstance(found, int) and found < version else "update bertsnr_tools"
-        )
-        raise DataError(f"has format version {found!r}, this release reads version {version}; {advice}", path)
+    if found not in versions:
+        older = isinstance(found, int) and found < versions[0]
+        advice = "write it again with this release" if older else "update bertsnr_tools"
+        read = " and ".join(map(str, versions))
+        raise DataError(f"has format version {found!r}, this release reads version {read}; {advice}", path)
     return content

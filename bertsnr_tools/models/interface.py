@@ -32,6 +32,7 @@ class ModelInfo:
     training : summary of data, recipe and metrics
     null : null distribution of scores, see `predict.significance.NullDistribution`; empty when unknown
     prefilter : arguments of the model's `PrefilterNetwork`; empty when it has none
+    matrix : id of the factor's JASPAR matrix; empty when unknown
     package_version : version of bertsnr_tools that wrote the file
     """
 
@@ -44,6 +45,7 @@ class ModelInfo:
     training: dict[str, Any] = field(default_factory=dict)
     null: dict[str, Any] = field(default_factory=dict)
     prefilter: dict[str, Any] = field(default_factory=dict)
+    matrix: str = ""
     package_version: str = __version__
 
     def __post_init__(self) -> None:

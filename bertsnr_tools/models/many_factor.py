@@ -1,0 +1,105 @@
+"""A model of many factors: one encoder, and for each factor the two heads of `BertSNR`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from .bertsnr import DROPOUT, BertSNR, inference_encoder
+from .encoder import new_encoder
+from .interface import InferenceFunction, ModelInfo
+from .kernels.inference import Unsupported
+
+
+class Head(NamedTuple):
+    """The many-factor model that a `BertSNR` belongs to, and the number of its factor, from 0."""
+
+    model: ManyFactorModel
+    number: int
+
+
+class ManyFactorModel(nn.Module):
+    """An encoder with a sequence head and a token head for each factor.
+
+    Shapes: B windows of T tokens, with [CLS] and [SEP] T + 2; F factors.
+
+    Parameters
+    ----------
+    infos : of each factor; k, window and encoder are the same in all
+
+    Attributes
+    ----------
+    replicas : copies on other devices, which share the work
+    """
+
+    def __init__(self, infos: Sequence[ModelInfo]):
+        super().__init__()
+        self.infos = list(infos)
+        self.encoder: Any = new_encoder(infos[0].encoder)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.sequence_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
+        self.token_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
+        self.replicas: list[ManyFactorModel] = []
+
+    def forward(self, ids: torch.Tensor, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of both tasks.
+
+        Parameters
+        ----------
+        ids : token ids with [CLS] first and [SEP] last, int64, shape (B, T + 2)
+        factors : number of the factor whose heads read each window, int64, shape (B,); None for all factors
+
+        Returns
+        -------
+        sequence logits (B,) and token logits (B, T), or for all factors (B, F) and (B, T, F), all float32
+        """
+        return self._logits(self.encoder(ids), factors)
+
+    def _logits(self, hidden: torch.Tensor, factors: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states (B, T + 2, H) to the logits of both tasks."""
+        pooler = getattr(self.encoder, "pooler", None)
+        pooled = pooler(hidden) if pooler else None
+        sequence, token = self.sequence_head, self.token_head
+        with torch.autocast(hidden.device.type, enabled=False):  # rounding a logit would show in the score
+            hidden = self.dropout(hidden.float())
+            first = hidden[:, 0] if pooled is None else self.dropout(pooled.float())
+            if factors is None:
+                return sequence(first), token(hidden[:, 1:-1])
+            sequence_logits = (first * sequence.weight[factors]).sum(-1) + sequence.bias[factors]
+            token_logits = torch.bmm(hidden[:, 1:-1], token.weight[factors][:, :, None])[:, :, 0]
+            return sequence_logits, token_logits + token.bias[factors][:, None]
+
+    def inference_function(self, precision: str) -> InferenceFunction:
+        """`forward` of all factors for inference with the present weights: the fastest kernel that supports them."""
+        if precision == "fp16":  # see `BertSNR.inference_function`
+            return self
+        try:
+            encode = inference_encoder(self.encoder, precision, self.device)
+        except Unsupported:
+            return self
+
+        def logits(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.autocast(ids.device.type, enabled=False):
+                return self._logits(encode(ids).float(), None)
+
+        return logits
+
+    def factor(self, number: int) -> BertSNR:
+        """The model of one factor: the encoder is shared, the heads are copies."""
+        model = BertSNR(self.infos[number], self.encoder)
+        rows = slice(number, number + 1)
+        with torch.no_grad():
+            for task in ("sequence_head", "token_head"):
+                own, every = getattr(model, task), getattr(self, task)
+                own.weight = nn.Parameter(every.weight[rows].clone())
+                own.bias = nn.Parameter(every.bias[rows].clone())
+        model.shared = Head(self, number)
+        return model.train(self.training)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return self.token_head.weight.device
