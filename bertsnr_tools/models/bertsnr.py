@@ -35,7 +35,7 @@ class BertSNR(nn.Module):
 
     Attributes
     ----------
-    shared : where the encoder is that of a many-factor model: this model, and the number of the factor in it
+    shared : the many-factor model that the encoder belongs to, if any
     """
 
     def __init__(self, info: ModelInfo, encoder: Any = None):
