@@ -1,17 +1,23 @@
 """One pass for all factors calls the sites that each factor calls alone."""
 
 import random
+import tracemalloc
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from bertsnr_tools.errors import UsageError
 from bertsnr_tools.io.fasta import FastaChunk, Genome
 from bertsnr_tools.io.intervals import Interval
-from bertsnr_tools.models.batching import sigmoid
+from bertsnr_tools.models.batching import FactorScorer, sigmoid
 from bertsnr_tools.models.bertsnr import BertSNR
 from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.models.encoder import compact_config
+from bertsnr_tools.models.interface import ModelInfo
+from bertsnr_tools.models.many_factor import ManyFactorModel
 from bertsnr_tools.predict import factor_scan
 from bertsnr_tools.predict.calling import MAX_GAP, SiteCaller
 from bertsnr_tools.predict.chunks import fasta_chunks, genome_chunks, shard_chunks
@@ -167,6 +173,43 @@ def test_base_scores_equal_those_of_single_models(factors):
     assert found.keys() == expected.keys() and len(found) == 6 * len(RECORDS)
     for key, scores in expected.items():
         np.testing.assert_allclose(found[key], scores, rtol=1e-3, atol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_sequence(factors, monkeypatch):
+    monkeypatch.setattr(factor_scan, "BLOCK_BASES", 5000)
+
+    def peak(length, threshold):
+        tracemalloc.start()
+        rules = [CallingRule(threshold)] * len(factors)
+        chunks = record_chunks([("r", random_text(length))], 10_000)
+        sites = sum(map(len, Scanner(factors, rules, Runtime()).scan(chunks)))
+        traced = tracemalloc.get_traced_memory()[1] - length
+        tracemalloc.stop()
+        return traced, sites
+
+    for threshold in (0.01, 0.5):
+        peak(5000, threshold)
+        (short, few), (long, many) = peak(10_000, threshold), peak(50_000, threshold)
+        assert many > 3 * few > 0 and long < 1.3 * short
+
+
+def test_a_prefilter_is_refused(factors):
+    with pytest.raises(UsageError, match="F5 has no prefilter"):
+        Scanner(factors, [CallingRule(0.5)] * 6, Runtime(), prefilter=True)
+
+
+def test_scores_of_many_factors_do_not_depend_on_the_batch():
+    torch.manual_seed(3)
+    model = ManyFactorModel(
+        [ModelInfo(f"F{number}", 3, 100, compact_config(3, 100), 8) for number in range(188)]
+    ).eval()
+    codes = np.random.default_rng(1).integers(0, 4, (40, 100)).astype(np.uint8)
+    for precision in ("fp32", "bf16"):
+        scorer = FactorScorer(model, precision)
+        every, *others = (
+            np.concatenate(scorer(codes, size, lambda _, logits: logits.numpy().copy())) for size in (32, 1, 7, 40)
+        )
+        assert every.shape == (40, 98, 188) and all(np.array_equal(every, other) for other in others)
 
 
 def test_the_sparse_caller_calls_the_sites_of_the_caller():

@@ -24,8 +24,8 @@ from .model_scan import Called, ModelScan, ScannedModel, ScanPart, ScoredChunk, 
 from .sparse_calling import BaseScores, FoundSites, SparseCaller, base_keys
 from .tiling import Tiles, WindowBatch, join_windows, window_batches
 
-BLOCK_BASES = 100_000  # bases of all windows of a block, which overlap: bounds the scores that are in memory
-CUDA_BLOCK_BASES = 8 * BLOCK_BASES  # a GPU scores larger blocks faster
+BLOCK_BASES = 50_000  # bases in all windows of a block, which overlap: bounds the scores that are in memory
+CUDA_BLOCK_BASES = 4 * BLOCK_BASES  # a GPU scores larger blocks faster
 Reduce = Callable[[slice, int, torch.Tensor], Result]  # see `_Factors.score`
 CUTOFF_MARGIN = 1e-6  # of a logit; rounding a probability changes it by less
 
@@ -48,7 +48,7 @@ class _Factors:
         heads = [model.model.shared for model in models]  # type: ignore[attr-defined]
         self.model: ManyFactorModel = heads[0].model
         self.k = self.model.info.k
-        self._columns = [head.number for head in heads]
+        self._columns = np.array([head.number for head in heads])
         self._runtime = runtime
         self._scorer = FactorScorer(self.model, runtime.precision)
 
@@ -68,8 +68,9 @@ class _Factors:
             first = max(0, int(lows[rows].min()) - self.k + 1)
             logits = logits[:, first : int(highs[rows].max())]
             # all factors are computed, so that scores do not depend on which of them are scanned
-            every = self._columns == list(range(logits.shape[-1]))
-            return reduce(rows, first, logits if every else logits[..., self._columns])
+            if not np.array_equal(self._columns, np.arange(logits.shape[2])):
+                logits = logits.index_select(2, torch.from_numpy(self._columns).to(logits.device))
+            return reduce(rows, first, logits)
 
         both = np.concatenate([codes, reverse_complement_codes(codes)])
         return self._scorer(both, self._runtime.batch_size, reduce_cores)
@@ -175,7 +176,7 @@ class FactorScan(ScanPart):
         if short.any():
             kept |= torch.from_numpy(short).to(logits.device)[:, None]
         windows, factors = kept.nonzero(as_tuple=True)
-        found = logits.transpose(1, 2)[windows, factors]
+        found = logits[windows, :, factors]
         return windows.cpu().numpy(), factors.cpu().numpy(), found.cpu().numpy()
 
     def call(self, block: list[Chunk], scores: _SparseScores, signal: SignalSink | None) -> list[Called]:

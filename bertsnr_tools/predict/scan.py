@@ -162,7 +162,7 @@ class Scanner:
             yield sites
 
     def _new_parts(self) -> list[ScanPart]:
-        """The models, those of one many-factor model together."""
+        """The models in groups that read windows together: the factors of a many-factor model are one group."""
         parts: list[ScanPart] = []
         groups: dict[ManyFactorModel, list[ScannedModel]] = {}
         for index, (model, rule, step) in enumerate(zip(self.models, self.rules, self._steps)):

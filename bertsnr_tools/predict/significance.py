@@ -105,11 +105,13 @@ def rank_sites(
     levels = np.array([site.call_level for site in sites])
     odds = log_odds(levels)
     neg_log10_p, neg_log10_q = np.full((2, len(sites)), UNKNOWN)
-    models = np.array([site.model for site in sites])
-    for number, null in enumerate(nulls):
-        of_model = np.nonzero(models == number)[0]
-        if null is None or not len(of_model):
+    models = np.array([site.model for site in sites], dtype=int)
+    by_model = np.argsort(models, kind="stable")
+    bounds = np.searchsorted(models[by_model], np.arange(len(nulls) + 1)).tolist()
+    for null, first, last in zip(nulls, bounds, bounds[1:]):
+        if null is None or first == last:
             continue
+        of_model = by_model[first:last]
         neg_log10_p[of_model] = null.neg_log10_p(levels[of_model])
         if bases is not None:
             q = q_values(10.0 ** -neg_log10_p[of_model], null.n_tests(bases))
@@ -150,17 +152,18 @@ def factor_call_levels(model: ManyFactorModel, windows: Windows, runtime: Runtim
     """
     k = model.info.k
     lengths = np.array([min_site_length(info.site_width, k) for info in model.infos])
-    by_length = [(int(length), np.nonzero(lengths == length)[0]) for length in sorted(set(lengths.tolist()))]
+    by_length = [(length, np.nonzero(lengths == length)[0]) for length in sorted(set(lengths.tolist()))]
+    in_order = np.argsort(np.concatenate([columns for _, columns in by_length]))
 
     def reduce(_: slice, logits: torch.Tensor) -> np.ndarray:
         """Call levels as logits, (B, F): they are minima and maxima, which the sigmoid preserves."""
         bases = _sliding(torch.maximum, _padded(logits, k - 1), k)
         closed = _sliding(torch.minimum, _sliding(torch.maximum, _padded(bases, MAX_GAP), MAX_GAP + 1), MAX_GAP + 1)
-        levels = logits.new_empty(len(logits), len(lengths))
+        levels = []
         for length, columns in by_length:
-            there = torch.from_numpy(columns).to(logits.device)
-            levels[:, there] = _sliding(torch.minimum, closed[:, :, there], length).amax(1)
-        return levels.cpu().numpy()
+            of_length = closed.index_select(2, torch.from_numpy(columns).to(logits.device))
+            levels.append(_sliding(torch.minimum, of_length, length).amax(1))
+        return torch.cat(levels, dim=1).cpu().numpy()[:, in_order]
 
     scorer = FactorScorer(model, runtime.precision)
     best = np.empty((len(windows), len(lengths)), dtype=np.float32)

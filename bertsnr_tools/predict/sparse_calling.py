@@ -1,6 +1,6 @@
 """Call the sites of many factors together, from the few base scores that matter (`SparseCaller`).
 
-The sites are those of `calling.SiteCaller` with all base scores, factor by factor, without a loop over factors.
+The sites equal what `calling.SiteCaller` calls from all base scores of each factor, without a loop over factors.
 """
 
 from __future__ import annotations
