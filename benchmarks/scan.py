@@ -5,6 +5,7 @@
     python benchmarks/scan.py --prefilter MODEL FASTA ...
     python benchmarks/scan.py --lengths MODEL FASTA ...
     python benchmarks/scan.py --memory [--prefiltered]
+    python benchmarks/scan.py --factors [MODEL] [--windows N] [--device DEVICE]
 
 All scan the same random sequence in windows of 100 bp, one every 80 bp, on both strands, with all threads. The
 paper's way: k-mers as text through BertTokenizer, batches of 32 in order, fp32. Plain `transformers`: ready
@@ -18,7 +19,10 @@ scan's time in which it is busy.
 --prefilter scans files of genomic sequence as `bertsnr predict` does, with and without the model's prefilter,
 and counts identical calls. --lengths scans them in windows longer than in training, which overlap by half of
 the training window, and counts the sites that overlap the sites of the training window. --memory scans random
-chromosomes of 5 and 50 Mb with `bertsnr predict` and prints time and peak memory.
+chromosomes of 5 and 50 Mb with `bertsnr predict` and prints time and peak memory. --factors scans for all factors
+of a many-factor model in one pass (188 with random weights where no model is given), and for comparison with a
+single-factor model of the compact encoder, and with one factor's own heads on the same encoder; what all factors
+take longer than the latter is for heads and calling.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -43,9 +48,10 @@ from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.models.bertsnr import BertSNR, token_ids
 from bertsnr_tools.models.device import Runtime, choose_device, choose_precision
 from bertsnr_tools.models.encoder import compact_config
-from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.files import load_factors, load_model
 from bertsnr_tools.models.huggingface import huggingface_encoder, transformers_config
 from bertsnr_tools.models.interface import ModelInfo
+from bertsnr_tools.models.many_factor import ManyFactorModel
 from bertsnr_tools.models.registry import find_model
 from bertsnr_tools.predict.calling import CalledSite
 from bertsnr_tools.predict.chunks import Chunk, fasta_chunks
@@ -217,6 +223,50 @@ def overlapping(some: set[CalledSite], others: set[CalledSite]) -> int:
     return sum(any((hit.chrom, hit.strand, at) in positions for at in range(hit.start, hit.end)) for hit in some)
 
 
+def random_factors() -> list[BertSNR]:
+    """188 factors with random weights that call 0.3 % of the bases."""
+    torch.manual_seed(1)
+    infos = [ModelInfo(f"F{number}", 3, WINDOW, compact_config(3, WINDOW), 6 + number % 20) for number in range(188)]
+    model = ManyFactorModel(infos).eval()
+    codes = np.random.default_rng(2).integers(0, 4, (32, WINDOW)).astype(np.uint8)
+    with torch.no_grad():
+        logits = model(token_ids(codes, 3))[1]
+        model.token_head.bias -= torch.quantile(logits.flatten(0, 1), 0.998, dim=0)
+    return [model.factor(number) for number in range(len(infos))]
+
+
+def factors(name: str, windows: int, device: torch.device) -> None:
+    models = load_factors(find_model(name), device=device) if name else random_factors()
+    assert models[0].shared
+    models[0].shared.model.to(device)
+    alone = BertSNR(models[0].info)
+    alone.load_state_dict(models[0].state_dict())
+    ways = {
+        "single-factor model": [new_model("compact").to(device)],
+        "one factor, same encoder": [alone.eval().to(device)],
+        f"{len(models)} factors": models,
+    }
+    length = windows // 2 * STEP + WINDOW - STEP
+    chunk = Chunk(
+        Interval("chr1", 0, length), 0, LETTERS[np.random.default_rng(1).integers(0, 4, length)].tobytes(), True
+    )
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    found = {}
+    for _ in range(3):
+        for way, scanned in ways.items():
+            rules = [CallingRule.for_model(model) for model in scanned]
+            scanner = Scanner(scanned, rules, runtime_of(scanned[0]), step=STEP)
+            start = time.perf_counter()
+            found[way] = sum(map(len, scanner.scan([chunk])))
+            seconds[way].append(time.perf_counter() - start)
+    single, encoder, every = (min(values) for values in seconds.values())
+    for way, values in seconds.items():
+        rate = 2 * length / min(values)
+        print(f"{way:28s}{rate:12,.0f} strand-bases/s{found[way]:10,} calls{min(values) / single:8.2f} x the time")
+    print(f"heads and calling: {1 - encoder / every:.1%} of the time of all factors")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
+
+
 def memory(options: list[str]) -> None:
     bertsnr = str(Path(sys.executable).parent / "bertsnr")
     random = np.random.default_rng(1)
@@ -248,12 +298,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--prefilter", nargs="+", metavar=("MODEL", "FASTA"))
     parser.add_argument("--lengths", nargs="+", metavar=("MODEL", "FASTA"))
+    parser.add_argument("--factors", nargs="?", const="", metavar="MODEL")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--prefiltered", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(usable_cpus())
     if arguments.memory:
         memory(["--prefilter"] if arguments.prefiltered else [])
+    elif arguments.factors is not None:
+        factors(arguments.factors, arguments.windows or 8000, choose_device(arguments.device))
     elif arguments.prefilter:
         prefiltered(arguments.prefilter[0], arguments.prefilter[1:])
     elif arguments.lengths:

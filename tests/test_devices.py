@@ -6,6 +6,7 @@
 import contextlib
 import ctypes
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,13 +17,20 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 
 from bertsnr_tools.attention import HeadChoice, attention_maps, cls_attention
 from bertsnr_tools.errors import DeviceError
+from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.models.baselines import BaselineModel, baseline_config
 from bertsnr_tools.models.batching import base_probabilities, token_probabilities
 from bertsnr_tools.models.bertsnr import BertSNR
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.encoder import compact_config
 from bertsnr_tools.models.interface import ModelInfo
+from bertsnr_tools.models.many_factor import ManyFactorModel
+from bertsnr_tools.predict.chunks import Chunk
+from bertsnr_tools.predict.prefetch import prefetch
 from bertsnr_tools.predict.prefilter import passing_windows
+from bertsnr_tools.predict.scan import Scanner
+from bertsnr_tools.predict.significance import factor_call_levels
+from bertsnr_tools.predict.thresholds import CallingRule
 from bertsnr_tools.sequence.windows import Windows
 from bertsnr_tools.training.config import Recipe
 from bertsnr_tools.training.fit import Trainer, validate
@@ -75,6 +83,10 @@ def make_model(kind, prefilter=False):
     info = ModelInfo("TOY", k, 100, ENCODERS[kind], 8, prefilter=PREFILTER if prefilter else {})
     with unset_fake_temporarily():
         model = BertSNR(info) if k == 3 else BaselineModel(info)
+    return on_gpu(model)
+
+
+def on_gpu(model):
     for part in model.modules():
         for name, parameter in part.named_parameters(recurse=False):
             setattr(part, name, torch.nn.Parameter(torch.empty(parameter.shape, device=GPU)))
@@ -111,6 +123,29 @@ def test_weights_on_a_gpu_are_prepared_again_when_they_change(fake_gpu):
     with torch.no_grad():
         model.token_head.weight.add_(1)
     assert model.inference_function("bf16") is not first
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_all_factors(fake_gpu, precision, monkeypatch):
+    infos = [ModelInfo(f"F{number}", 3, 100, ENCODERS["compact"], 8 + number // 2) for number in range(4)]
+    with unset_fake_temporarily():
+        model = ManyFactorModel(infos)
+    model, runtime = on_gpu(model), Runtime((GPU,), precision, 2)
+    windows = Windows(list("abcde"), codes(), np.zeros((5, 100)))
+
+    def nonzero(tensor, as_tuple):  # without values, their number is unknown
+        return tuple(torch.zeros(6, dtype=torch.int64, device=tensor.device) for _ in range(tensor.ndim))
+
+    monkeypatch.setattr(FakeTensor, "nonzero", nonzero)
+    in_one_thread = partial(prefetch, threads=0)  # another thread would not be in fake mode
+    monkeypatch.setattr("bertsnr_tools.predict.scan.prefetch", lambda work, jobs, _: in_one_thread(work, jobs))
+    assert factor_call_levels(model, windows, runtime).shape == (5, 4)
+    chunk = Chunk(Interval("chr1", 0, 700), 0, b"ACGTTGA" * 100, True)
+    for factors in ([0, 1, 2, 3], [2, 0]):
+        models = [model.factor(number) for number in factors]
+        for signal in (None, lambda *_: None):
+            scanner = Scanner(models, [CallingRule(0.5)] * len(models), runtime, signal=signal)
+            assert len(list(scanner.scan([chunk]))) == 1
 
 
 @pytest.mark.parametrize("kind", ["compact", "bert"])

@@ -110,7 +110,7 @@ def _too_long(problem: str) -> str:
 
 
 class _Part(NamedTuple):
-    """Intervals of one call of `BigWig.add` in the temporary file."""
+    """Ascending intervals of one or several calls of `BigWig.add` in the temporary file."""
 
     start: int  # first base, 0-based
     rows: int
@@ -159,17 +159,28 @@ class BigWig:
         if end > MAX_LENGTH:
             self._fail(_too_long(f"{chrom} extends to base {end:,}"))
             return
-        self._ends[chrom] = max(self._ends.get(chrom, 0), end)
+        before = self._ends.get(chrom, 0)
+        self._ends[chrom] = max(before, end)
         if not len(rows):
             return
         self._rows += len(rows)
         self._bases += int((rows["end"] - rows["start"]).sum(dtype=np.int64))
         try:
-            self._parts.setdefault(chrom, []).append(_Part(int(rows["start"][0]), len(rows), self._spool.tell()))
+            self._add_part(chrom, _Part(int(rows["start"][0]), len(rows), self._spool.tell()), before)
             self._spool.write(rows.tobytes())
             self._spool.flush()
         except OSError as error:
             self._fail(f"cannot store its values in {tempfile.gettempdir()} ({error_text(error)}); set TMPDIR")
+
+    def _add_part(self, chrom: str, part: _Part, end: int) -> None:
+        """Add a part, or extend the last one: all earlier parts of the chromosome end by `end`."""
+        parts = self._parts.setdefault(chrom, [])
+        last = parts[-1] if parts else part
+        follows = parts and part.start >= end and part.offset == last.offset + last.rows * ROW.itemsize
+        if follows and last.rows + part.rows <= ROWS_TOGETHER:
+            parts[-1] = last._replace(rows=last.rows + part.rows)
+        else:
+            parts.append(part)
 
     def _fail(self, problem: str) -> None:
         self._error = DataError(problem, self._path)

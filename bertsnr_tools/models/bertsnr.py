@@ -35,7 +35,7 @@ class BertSNR(nn.Module):
 
     Attributes
     ----------
-    shared : the many-factor model that the encoder belongs to, if any
+    shared : for a factor of a many-factor model: this model, and the number of the factor in it
     """
 
     def __init__(self, info: ModelInfo, encoder: Any = None):

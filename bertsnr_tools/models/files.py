@@ -95,7 +95,7 @@ def load_factors(path: str, names: Sequence[str] | None = None, device: torch.de
 
     Returns
     -------
-    a model for each factor, in the order of `names`; those of a many-factor file share their encoder
+    a model for each factor, in the order of `names`; the models of a many-factor file share their encoder
 
     Raises
     ------

@@ -142,18 +142,19 @@ class SignalWriter:
         self._files, self._names, self._lengths, self._track = files, names, lengths, track
         self._stack = ExitStack()  # of bedGraph files
         self._bigwigs: list[BigWig] = []
-        self._sinks: list[tuple[SignalFile, Callable[[str, int, np.ndarray], None]]] = []
+        self._sinks: dict[int, list[tuple[str, Callable[[str, int, np.ndarray], None]]]] = {}  # option, by model
 
     def __enter__(self) -> SignalWriter:
         with ExitStack() as stack:
             for file in self._files:
+                sinks = self._sinks.setdefault(file.model, [])
                 if file.option == "--bedgraph":
                     stream = stack.enter_context(open_output(file.path))
                     self._start_bedgraph(stream, self._names[file.model])
-                    self._sinks.append((file, partial(_write_bedgraph, stream)))
+                    sinks.append((file.option, partial(_write_bedgraph, stream)))
                 else:
                     self._bigwigs.append(BigWig(file.path, self._lengths, merge=True))
-                    self._sinks.append((file, self._bigwigs[-1].add))
+                    sinks.append((file.option, self._bigwigs[-1].add))
             self._stack = stack.pop_all()
         return self
 
@@ -179,12 +180,10 @@ class SignalWriter:
 
     def __call__(self, model: int, chrom: str, start: int, strand_scores: np.ndarray) -> None:
         """Take the base scores of a model from `start` on, shape (2, n)."""
-        for file, sink in self._sinks:
-            if file.model != model:
-                continue
-            if file.option == "--bigwig-plus":
+        for option, sink in self._sinks.get(model, ()):
+            if option == "--bigwig-plus":
                 scores = strand_scores[0]
-            elif file.option == "--bigwig-minus":
+            elif option == "--bigwig-minus":
                 scores = strand_scores[1]
             else:
                 scores = np.fmax.reduce(strand_scores)

@@ -13,7 +13,7 @@ from ..sequence.windows import Windows, loci, split_by_locus
 from .config import Recipe, default_swap_fraction
 from .data import shuffled_negatives, swap_sites
 
-FACTOR_WINDOWS = 1000  # an epoch has all positive windows of a factor with fewer, and of more their geometric mean
+FACTOR_WINDOWS = 1000  # positive windows in an epoch of a factor that has as many
 VALIDATION_WINDOWS = 100  # positive windows of a factor that are validated after every epoch
 
 
@@ -52,8 +52,13 @@ class EpochWindows(NamedTuple):
 
 
 def epoch_draws(count: int) -> int:
-    """Positive windows in an epoch of a factor that has `count`: frequent factors must not drown the others."""
-    return count if count <= FACTOR_WINDOWS else round((count * FACTOR_WINDOWS) ** 0.5)
+    """Positive windows in an epoch of a factor that has `count`.
+
+    By the cube root, because the encoder does not learn a motif that has a small fraction of all windows: with all
+    windows of small sets, and the square root for large ones, sets below 1,000 windows reached an AUPR of 0.85 to 0.92
+    on their own training windows.
+    """
+    return round(count ** (1 / 3) * FACTOR_WINDOWS ** (2 / 3))
 
 
 def draw_epoch(positives: Sequence[Windows], seed: int, number: int) -> EpochWindows:
@@ -80,7 +85,8 @@ def _drawn_rows(count: int, seed: int, factor: int, number: int) -> np.ndarray:
     """Rows of an epoch: pass after pass through all windows of a factor, each in its own random order."""
     draws = epoch_draws(count)
     done, offset = divmod(number * draws, count)
-    orders = [np.random.default_rng([seed, 10, factor, done + ahead]).permutation(count) for ahead in (0, 1)]
+    passes = range(done, done + 1 + (offset + draws - 1) // count)
+    orders = [np.random.default_rng([seed, 10, factor, number]).permutation(count) for number in passes]
     return np.concatenate(orders)[offset : offset + draws]
 
 

@@ -14,8 +14,7 @@ from ..log import logger
 from ..metrics import Ranking
 from ..models.interface import DEFAULT_THRESHOLD, check_name
 from ..models.many_factor import ManyFactorModel
-from ..predict.shared_scan import factor_call_levels
-from ..predict.significance import MIN_BACKGROUND, NullDistribution
+from ..predict.significance import MIN_BACKGROUND, NullDistribution, factor_call_levels
 from ..sequence.encoding import bases_from_tokens
 from ..sequence.windows import Windows
 from .checkpoint import Checkpoint, digest
