@@ -35,7 +35,7 @@ class BertSNR(nn.Module):
 
     Attributes
     ----------
-    shared : where the encoder is that of a many-factor model: this model, and the number of the factor in it
+    shared : for a factor of a many-factor model, whose encoder it uses: this model, and the factor's number in it
     """
 
     def __init__(self, info: ModelInfo, encoder: Any = None):

@@ -20,6 +20,11 @@ class Head(NamedTuple):
     model: ManyFactorModel
     number: int
 
+    @property
+    def factor(self) -> str:
+        """The name of the factor."""
+        return self.model.infos[self.number].name
+
 
 class ManyFactorModel(nn.Module):
     """An encoder with a sequence head and a token head for each factor.
