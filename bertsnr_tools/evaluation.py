@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .errors import DataError
+from .errors import DataError, UsageError
 from .io.fields import path_field
 from .log import logger
 from .metrics import NAMES, Ranking, bootstrap_intervals
 from .models.batching import token_probabilities
 from .models.device import Runtime
 from .models.interface import DEFAULT_THRESHOLD, Model
+from .models.many_factor import Head
 from .predict.thresholds import Threshold, base_threshold
 from .sequence.encoding import bases_from_tokens
 from .sequence.windows import Windows, read_windows
@@ -97,20 +98,59 @@ def evaluate_windows(
     return Evaluation(model.info.name, data, *counts, metrics, intervals, curve)
 
 
+class DataSet(NamedTuple):
+    """A file of labelled windows ("-" is standard input), and the models to measure on it."""
+
+    path: str
+    models: Sequence[Model]
+
+
+def data_sets(models: Sequence[Model], paths: Sequence[str], *, by_name: bool = False) -> list[DataSet]:
+    """Files with the models to measure on them: all, or the factor that the file is named after.
+
+    Parameters
+    ----------
+    by_name : choose the models of the factor `NAME` for a file `NAME.fa` or `NAME.*`; skip files without a model, with
+        a warning
+
+    Raises
+    ------
+    UsageError : `by_name`, and no file is named after a factor of the models.
+    """
+    if not by_name:
+        return [DataSet(path, models) for path in paths]
+    sets = [DataSet(path, [model for model in models if _factor(model) == _file_factor(path)]) for path in paths]
+    skipped = [data_set.path for data_set in sets if not data_set.models]
+    if len(skipped) == len(sets):
+        raise UsageError(f"--by-name: no file is named after a factor of the models (first file {paths[0]})")
+    if skipped:
+        logger.warning("files skipped: %d not named after a factor of the models: %s", len(skipped), ", ".join(skipped))
+    return [data_set for data_set in sets if data_set.models]
+
+
+def _factor(model: Model) -> str:
+    """The factor of a model, without the name of its file."""
+    head: Head | None = getattr(model, "shared", None)
+    return head.factor if head else model.info.name
+
+
+def _file_factor(path: str) -> str:
+    return os.path.basename(path).partition(".")[0]
+
+
 def evaluate_files(
-    models: Sequence[Model],
-    paths: Sequence[str],
+    sets: Sequence[DataSet],
     runtime: Runtime,
     *,
     threshold: Threshold | None = None,
     bootstrap: Bootstrap | None = None,
     keep_curves: bool = False,
 ) -> Iterator[Evaluation]:
-    """Measure every model on every file of labelled windows, file by file.
+    """Measure models on files of labelled windows, file by file.
 
     Parameters
     ----------
-    paths : FASTA files, "-" is standard input; windows with `site=a-b` in the header have sites
+    sets : see `data_sets`; windows with `site=a-b` in the header have sites
     threshold : see `thresholds.base_threshold`
 
     Raises
@@ -118,12 +158,13 @@ def evaluate_files(
     UsageError : see `thresholds.base_threshold`.
     DataError : no window with a site, or windows of a length that a model does not accept.
     """
-    thresholds = [base_threshold(threshold, model) for model in models]
-    for path in paths:
+    measured = dict.fromkeys(model for data_set in sets for model in data_set.models)
+    thresholds = {model: base_threshold(threshold, model) for model in measured}
+    for path, models in sets:
         windows = _read_data_set(path)
-        for model, cut in zip(models, thresholds):
+        for model in models:
             _check_length(model, windows, path)
-            name = _data_name(path)
+            name, cut = _data_name(path), thresholds[model]
             yield evaluate_windows(
                 model, windows, runtime, data=name, threshold=cut, bootstrap=bootstrap, keep_curve=keep_curves
             )

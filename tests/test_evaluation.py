@@ -1,9 +1,10 @@
 import random
+from dataclasses import replace
 
 import pytest
 
-from bertsnr_tools.errors import DataError
-from bertsnr_tools.evaluation import LEVELS, Bootstrap, evaluate, evaluate_files, table_lines
+from bertsnr_tools.errors import DataError, UsageError
+from bertsnr_tools.evaluation import LEVELS, Bootstrap, DataSet, data_sets, evaluate, evaluate_files, table_lines
 from bertsnr_tools.metrics import NAMES
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.sequence.windows import read_windows
@@ -24,12 +25,12 @@ def windows_file(tmp_path):
 
 def test_evaluations_and_their_table(toy_model, windows_file):
     runtime = Runtime()
-    (plain,) = evaluate_files([toy_model], [windows_file], runtime)
+    (plain,) = evaluate_files([DataSet(windows_file, [toy_model])], runtime)
     assert (plain.model, plain.data, plain.windows, plain.with_sites) == ("TOY", "set", 40, 20)
     assert plain.metrics == evaluate(toy_model, read_windows(windows_file, None, 3), runtime)
     assert plain.curve is None and plain.intervals == {} and list(plain.as_dict())[4:] == list(LEVELS)
     settings = {"threshold": ("probability", 0.9), "bootstrap": Bootstrap(20), "keep_curves": True}
-    strict, again = evaluate_files([toy_model, toy_model], [windows_file], runtime, **settings)
+    strict, again = evaluate_files([DataSet(windows_file, [toy_model, toy_model])], runtime, **settings)
     assert strict.intervals == again.intervals != {} and strict.curve.aupr() == plain.metrics["nucleotide"]["aupr"]
     for level in LEVELS:
         assert strict.metrics[level]["recall"] < plain.metrics[level]["recall"]  # fewer calls
@@ -51,4 +52,17 @@ def test_data_sets_that_cannot_be_measured(toy_model, tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=problem):
-            list(evaluate_files([toy_model], [str(path)], Runtime()))
+            list(evaluate_files([DataSet(str(path), [toy_model])], Runtime()))
+
+
+def test_each_file_with_the_factor_of_its_name(many_factor_model, toy_model, caplog):
+    models = [toy_model, *map(many_factor_model.factor, range(4))]
+    paths = ["a/SOX2.fa", "TAL1::TCF3.test.fa.gz", "SOX3.fa"]
+    assert data_sets(models, paths) == [DataSet(path, models) for path in paths]
+    assert data_sets(models, paths, by_name=True) == [DataSet(paths[0], models[2:3]), DataSet(paths[1], models[4:])]
+    assert "files skipped: 1 not named after a factor of the models: SOX3.fa" in caplog.text
+    renamed = many_factor_model.factor(1)
+    renamed.info = replace(renamed.info, name="human:SOX2")  # as `registry.load_models` tells it from another SOX2
+    assert data_sets([renamed], paths[:1], by_name=True) == [DataSet(paths[0], [renamed])]
+    with pytest.raises(UsageError, match="no file is named after a factor of the models"):
+        data_sets(models, ["-", "SOX3.fa"], by_name=True)
