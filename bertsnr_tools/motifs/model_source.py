@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..io.fasta import Record, as_records
 from ..io.motif_files import Motif
 from ..models.device import Runtime
-from ..predict.scan import score_records, window_step
+from ..predict.scan import BLOCK_BASES, score_records, window_step
 from ..predict.thresholds import Threshold, base_threshold, parse_threshold
 from .discovery import discover
 from .instances import Instance, InstanceRule, called_instances
@@ -84,15 +84,29 @@ class ModelSource(InstanceSource):
 
     def instances(self) -> Iterator[Instance]:
         """The instances of each record, in the order of the records and, within a record, of the models."""
-        scored = [
-            score_records(caller.model, records, caller.step, caller.forward, self._runtime)
-            for caller, records in zip(self._callers, itertools.tee(self._records, len(self._callers)))
-        ]
-        for by_model in zip(*scored):
-            for caller, (record, scores) in zip(self._callers, by_model):
+        for block in _blocks(self._records):
+            found: list[list[Instance]] = [[] for _ in block]
+            for caller in self._callers:  # one at a time, because the scores of hundreds of models exceed the memory
                 name = caller.model.info.name
-                sites = called_instances(scores, caller.threshold, self.widths[name], self._rule)
-                yield from self.locate(record, sites, name)
+                scored = score_records(caller.model, block, caller.step, caller.forward, self._runtime)
+                for instances, (record, scores) in zip(found, scored):
+                    sites = called_instances(scores, caller.threshold, self.widths[name], self._rule)
+                    instances += self.locate(record, sites, name)
+            yield from itertools.chain(*found)
+
+
+def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in groups of about `BLOCK_BASES`."""
+    block: list[Record] = []
+    size = 0
+    for record in records:
+        block.append(record)
+        size += len(record.sequence)
+        if size >= BLOCK_BASES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def find_motif(
