@@ -100,7 +100,7 @@ def _named_factors(name: str, colon: int, path: str) -> tuple[str, ...]:
     factors = tuple(name[colon + 1 :].split(","))
     if "" in factors:
         raise DataError("expected factors after the colon, separated by commas", name)
-    if os.path.dirname(path) == str(WEIGHTS) and (known := shipped_factors(name[:colon])):
+    if Path(path).parent == WEIGHTS and (known := shipped_factors(name[:colon])):
         for factor in factors:
             check_factor(factor, known, name[:colon])
     return factors
@@ -121,6 +121,22 @@ def check_factor(name: str, known: Collection[str], path: str) -> None:
 def find_model(name: str) -> str:
     """The path of the model file that a name stands for; see `find`."""
     return find(name).path
+
+
+def factors_of(name: str) -> list[str]:
+    """The names of the models that `load_models` makes of a name; known without torch if they are shipped.
+
+    Raises
+    ------
+    DataError : see `load_models`.
+    """
+    choice = find(name)
+    path = Path(choice.path)
+    if path.parent == WEIGHTS:
+        return list(choice.factors or shipped_factors(path.stem) or [path.stem])
+    from .device import Runtime
+
+    return [model.info.name for model in load_models([name], Runtime())]
 
 
 def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
