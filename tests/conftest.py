@@ -152,6 +152,27 @@ def toy_model():
 
 
 @pytest.fixture(scope="session")
+def toy_factors():
+    """A small model of six factors with random weights; on random sequence, some call often and some rarely."""
+    import torch
+
+    from bertsnr_tools.models.encoder import compact_config
+    from bertsnr_tools.models.interface import ModelInfo
+    from bertsnr_tools.models.many_factor import ManyFactorModel
+
+    torch.manual_seed(7)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "global_attn_every_n_layers": 1}
+    encoder = compact_config(3, 100) | sizes
+    model = ManyFactorModel([ModelInfo(f"F{width}", 3, 100, encoder, width) for width in (5, 8, 9, 12, 21, 30)])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6)
+        model.token_head.bias.copy_(-torch.tensor([9.0, 3, 7, 6, 4, 2]))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
 def toy_model_file(toy_model, tmp_path_factory):
     from bertsnr_tools.models.files import save_model
 

@@ -13,7 +13,13 @@ from bertsnr_tools.models.pwm import PwmModel
 from bertsnr_tools.predict.calling import CalledSite
 from bertsnr_tools.predict.chunks import fasta_chunks
 from bertsnr_tools.predict.scan import Scanner
-from bertsnr_tools.predict.significance import NullDistribution, log_odds, rank_sites, window_call_levels
+from bertsnr_tools.predict.significance import (
+    NullDistribution,
+    factor_call_levels,
+    log_odds,
+    rank_sites,
+    window_call_levels,
+)
 from bertsnr_tools.predict.thresholds import CallingRule, parse_threshold
 from bertsnr_tools.sequence.windows import Windows
 
@@ -79,6 +85,17 @@ def test_the_call_level_of_a_window_is_above_a_threshold_when_a_site_is_called_a
         called = {site.chrom for sites in blocks for site in sites}
         assert called == {f"r{i}" for i, level in enumerate(levels) if level > threshold}
         assert called or threshold > 0.5
+
+
+@pytest.mark.parametrize("length", [40, 100])
+def test_call_levels_of_all_factors_equal_those_of_each(toy_factors, length):
+    codes = np.random.default_rng(5).integers(0, 4, (150, length)).astype(np.uint8)
+    windows = Windows(list(map(str, range(150))), codes, np.zeros_like(codes))
+    levels = factor_call_levels(toy_factors, windows, Runtime())
+    each = [window_call_levels(toy_factors.factor(number), windows, Runtime()) for number in range(6)]
+    assert levels.dtype == np.float32 and levels.shape == (150, 6)
+    np.testing.assert_allclose(levels, np.stack(each, axis=1), rtol=1e-4, atol=1e-6)
+    assert np.array_equal(levels, factor_call_levels(toy_factors, windows, Runtime(batch_size=7)))
 
 
 def called_site(call_level, model=0):

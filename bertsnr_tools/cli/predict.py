@@ -136,7 +136,8 @@ def predict(
     scan_input = ScanInput(Genome(fasta) if fasta else sequences or "-", bed=bed, regions=regions, shard=shard)
     track = track if not shard or shard[0] == 1 else None
     signal = SignalWriter(files, names, scan_input.lengths, track)
-    scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=signal)
+    sink = signal if files else None
+    scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink)
     with (
         signal,  # complete after the sites, which are kept if a bigWig file cannot be written
         SiteWriter.open(output, SiteFormat(kind, rgb, track), names) as writer,

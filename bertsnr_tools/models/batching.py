@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,15 +15,18 @@ import torch
 from ..errors import is_out_of_device_memory
 from ..log import logger
 from ..sequence.encoding import bases_from_tokens
+from . import cuda
 from .bertsnr import token_ids
 from .cuda import CudaScorer
 from .device import Runtime, autocast
 from .interface import InferenceFunction, Model
+from .many_factor import ManyFactorModel
 
 CACHE_TOKENS = 3200  # in a forward pass on a CPU: what fits into its cache
 # matrix products of fewer rows round differently, so a smaller batch is filled up
 MIN_TOKENS = 256
 _serial_operators = threading.RLock()
+Result = TypeVar("Result")
 
 
 class Batch(NamedTuple):
@@ -65,7 +68,7 @@ def token_probabilities(model: Model, codes: np.ndarray, runtime: Runtime) -> tu
     def score(item: tuple[int, Batch]) -> None:
         number, batch = item
         logits = _run(*functions[number % len(functions)], batch, runtime.precision)
-        sequences[batch.rows], tokens[batch.rows] = (_sigmoid(part) for part in logits)
+        sequences[batch.rows], tokens[batch.rows] = (sigmoid(part) for part in logits)
 
     def score_all(batch_size: int) -> None:
         run_parallel(score, enumerate(batches(model, codes, batch_size)), model)
@@ -138,7 +141,7 @@ def halve_on_oom(model: Any, batch_size: int, work: Callable[[int], None]) -> No
         torch.cuda.empty_cache()
 
 
-def run_parallel(work: Callable[[Any], None], items: Iterable[Any], model: Model) -> None:
+def run_parallel(work: Callable[[Any], None], items: Iterable[Any], model: Model | ManyFactorModel) -> None:
     """Do it with every item: on a CPU one at a time in each thread, faster than all threads on one item."""
     if model.device.type == "cpu" and torch.get_num_threads() > 1:
         _run_in_cpu_threads(work, items)
@@ -177,7 +180,7 @@ def _cpu_workers(count: int) -> ThreadPoolExecutor:
     return pool
 
 
-def batches(model: Any, codes: np.ndarray, batch_size: int) -> Iterator[Batch]:
+def batches(model: Any, codes: np.ndarray, batch_size: int, min_tokens: int = MIN_TOKENS) -> Iterator[Batch]:
     """Cut windows into batches of at most this size, and put the model into evaluation.
 
     A small batch is filled up with repeats of its rows, and so is the last of several: torch's libraries keep memory
@@ -186,6 +189,7 @@ def batches(model: Any, codes: np.ndarray, batch_size: int) -> Iterator[Batch]:
     Parameters
     ----------
     codes : base codes, shape (n, L)
+    min_tokens : in a batch, at least
     """
     model.eval()
     if model.device.type == "cpu":
@@ -193,14 +197,62 @@ def batches(model: Any, codes: np.ndarray, batch_size: int) -> Iterator[Batch]:
     for start in range(0, len(codes), batch_size):
         rows = slice(start, start + batch_size)
         ids = token_ids(codes[rows], model.info.k)
-        count, filled = len(ids), max(-(-MIN_TOKENS // ids.shape[1]), batch_size if start else 0)
+        count, filled = len(ids), max(-(-min_tokens // ids.shape[1]), batch_size if start else 0)
         if count < filled:
             ids = ids[torch.arange(filled) % count]
         yield Batch(rows, count, ids)
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    """In numpy, because torch rounds the last few elements of an array differently from the others."""
+class FactorScorer:
+    """Token logits of all factors of a model, for windows of one length: one pass of the encoder serves all factors.
+
+    The logits of many windows and factors exceed any memory, so each batch is reduced at once, on the model's device.
+
+    Parameters
+    ----------
+    precision : see `Runtime`; the model's present weights are used
+    """
+
+    def __init__(self, model: ManyFactorModel, precision: str):
+        self._model, self._precision = model, precision
+        replicas = (model, *model.replicas)
+        self._functions = [(replica.device, replica.inference_function(precision)) for replica in replicas]
+
+    def __call__(
+        self, codes: np.ndarray, batch_size: int, reduce: Callable[[slice, torch.Tensor], Result]
+    ) -> list[Result]:
+        """What `reduce` makes of each batch, in order.
+
+        Parameters
+        ----------
+        codes : base codes, shape (n, L)
+        batch_size : windows in a batch, at most
+        reduce : takes the rows of `codes` and their logits, float32, shape (B, L - k + 1, F); on a CPU, it runs in
+            several threads
+        """
+        on_gpu = self._model.device.type == "cuda"
+        size = min(batch_size, max(1, cuda.MAX_TOKENS // codes.shape[1]))
+        min_tokens = cuda.MIN_TOKENS if on_gpu else MIN_TOKENS
+        results: dict[int, Result] = {}
+
+        def score(item: tuple[int, Batch]) -> None:
+            number, batch = item
+            device, function = self._functions[number % len(self._functions)]
+            with torch.inference_mode(), autocast(device, self._precision):
+                logits = function(batch.ids.to(device))[1][: batch.size]
+            with torch.inference_mode():
+                results[number] = reduce(batch.rows, logits)
+
+        def score_all(batch_size: int) -> None:
+            results.clear()
+            run_parallel(score, enumerate(batches(self._model, codes, batch_size, min_tokens)), self._model)
+
+        halve_on_oom(self._model, size, score_all)
+        return [results[number] for number in sorted(results)]
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logits to probabilities, float32: in numpy, because torch rounds an array's last elements differently."""
     return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 

@@ -37,12 +37,13 @@ class ManyFactorModel(nn.Module):
 
     Attributes
     ----------
+    info : of the first factor, for what all factors have in common: k, window and encoder
     replicas : copies on other devices, which share the work
     """
 
     def __init__(self, infos: Sequence[ModelInfo]):
         super().__init__()
-        self.infos = list(infos)
+        self.infos, self.info = list(infos), infos[0]
         self.encoder: Any = new_encoder(infos[0].encoder)
         self.dropout = nn.Dropout(DROPOUT)
         self.sequence_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))

@@ -50,6 +50,12 @@ class Chunk(NamedTuple):
         """Bases that the scan reports, [start, end) on the chromosome: the region without context, within the core."""
         return max(self.region.start, self.core[0]), min(self.region.end, self.core[1])
 
+    def pieces(self, size: int) -> Iterator[Chunk]:
+        """The same bases as chunks of at most `size` bases."""
+        for first in range(0, max(1, len(self.sequence)), size):
+            sequence = self.sequence[first : first + size]
+            yield self._replace(sequence=sequence, last=self.last and first + size >= len(self.sequence))
+
 
 class ScanInput:
     """The sequence to scan: the records of a FASTA file, or regions of an indexed genome.

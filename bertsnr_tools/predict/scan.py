@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,18 +22,20 @@ from ..log import logger
 from ..models.batching import base_probabilities
 from ..models.device import Runtime, choose_precision
 from ..models.interface import Model, ModelInfo
+from ..models.many_factor import ManyFactorModel
 from ..sequence.encoding import encode, reverse_complement_codes
-from .calling import MAX_GAP, CalledSite, SiteCaller, min_site_length
+from .calling import CalledSite
 from .chunks import EVERYWHERE, Chunk, ScanInput
+from .factor_scan import FactorScan, FactorSignalScan, block_bases, shared_model
+from .model_scan import ModelScan, ScannedModel, ScanPart, SignalSink
 from .prefetch import prefetch
-from .prefilter import check_prefilter, passing_windows
+from .prefilter import check_prefilter
 from .significance import RankedSite, known_null, rank_sites
 from .thresholds import CallingRule, parse_threshold
 from .tiling import ScoreWindows, Tiler, Tiles, join_windows
 
 BLOCK_BASES = 1 << 20  # bases that are scored together
 BLOCKS_AHEAD = 2  # blocks that a GPU scores while the CPU calls sites in the block before
-SignalSink = Callable[[int, str, int, np.ndarray], None]  # takes model index, chrom, start and strand_scores (2, n)
 WithSequence = TypeVar("WithSequence", Chunk, Record)
 
 
@@ -86,80 +88,6 @@ class ScanStats:
             logger.warning(problem)
 
 
-class _ScoredChunk(NamedTuple):
-    """Base scores that a chunk completes, (2, any), NaN where there are none; and whether any window was scored."""
-
-    strand_scores: np.ndarray
-    any_window: bool
-
-
-class _ModelScan:
-    """State of one model during a scan. Windows are cut and scored ahead of the chunk whose sites are called."""
-
-    def __init__(self, index: int, model: Model, rule: CallingRule, step: int, prefilter: bool):
-        self.index, self.model, self.rule, self.step, self.prefilter = index, model, rule, step, prefilter
-        self.tiler = self._new_tiler()
-        self.begin_region()
-
-    def _new_tiler(self) -> Tiler:
-        return Tiler(self.model.info.window, self.step, self.model.info.k)
-
-    def begin_region(self) -> None:
-        info = self.model.info
-        self.caller = SiteCaller(self.rule.base_threshold, min_site_length(info.site_width, info.k), MAX_GAP)
-        self.pending: list[CalledSite] = []  # not yet in order with the sites of other models
-        self.any_window = False
-        self.scored = 0  # bases of the region that have scores
-
-    def cut(self, block: list[Chunk]) -> list[Tiles]:
-        """The windows that each chunk of a block completes."""
-        tiles = []
-        for chunk in block:
-            tiles.append(self.tiler.feed(encode(chunk.sequence), chunk.last))
-            if chunk.last:
-                self.tiler = self._new_tiler()
-        return tiles
-
-    def score(self, tiles: list[Tiles], runtime: Runtime) -> list[_ScoredChunk]:
-        """Base scores of both strands for the windows of a block."""
-
-        def score_windows(windows: np.ndarray, cores: np.ndarray) -> list[np.ndarray]:
-            both = np.concatenate([windows, reverse_complement_codes(windows)])
-            scores = np.full(both.shape, np.nan, dtype=np.float32)
-            selected: np.ndarray | slice = slice(None)
-            if self.prefilter:
-                mirrored = windows.shape[1] - cores[:, ::-1]
-                selected = passing_windows(self.model, both, np.concatenate([cores, mirrored]), runtime)
-            scores[selected] = base_probabilities(self.model, both[selected], runtime)
-            return [scores[: len(windows)], scores[len(windows) :, ::-1]]
-
-        joined = join_windows(tiles, score_windows, 2, np.nan)
-        return [_ScoredChunk(scores, len(tile.starts) > 0) for scores, tile in zip(joined, tiles)]
-
-    def call(self, chunk: Chunk, scored: _ScoredChunk, signal: SignalSink | None) -> None:
-        """Call the sites that a chunk completes, and pass on its base scores."""
-        strand_scores = scored.strand_scores
-        if signal:
-            self._emit_signal(signal, chunk, strand_scores)
-        self.any_window |= scored.any_window
-        self.scored += strand_scores.shape[1]
-        for site in self.caller.feed(np.nan_to_num(strand_scores), chunk.last):
-            start, end = chunk.start + site.start, chunk.start + site.end
-            in_region = chunk.region.start <= (start + end) // 2 < chunk.region.end
-            in_core = chunk.core[0] <= start < chunk.core[1]
-            if in_region and in_core and site.call_level > self.rule.min_call_level:
-                bed = (chunk.region.chrom, start, end, self.model.info.name, site.score, site.strand)
-                self.pending.append(CalledSite(*bed, site.call_level, site.summit, self.index))
-
-    def _emit_signal(self, signal: SignalSink, chunk: Chunk, strand_scores: np.ndarray) -> None:
-        """Pass on the base scores of the region, without its context."""
-        start = chunk.start + self.scored
-        first, last = chunk.scanned()
-        first, last = max(start, first), min(start + strand_scores.shape[1], last)
-        if first < last:
-            signal(self.index, chunk.region.chrom, first, strand_scores[:, first - start : last - start])
-
-
 class Scanner:
     """Scan sequence for the sites of several models, on both strands.
 
@@ -199,6 +127,7 @@ class Scanner:
                 check_prefilter(model, rule)
         self.context = max(model.info.window for model in models)
         self.stride = math.lcm(*self._steps)
+        self._on_gpu = any(model.device.type != "cpu" for model in models)
 
     def scan(self, chunks: Iterable[Chunk]) -> Iterator[list[CalledSite]]:
         """Sites of all models, in the order of the regions and, within a region, of start, end, name and strand.
@@ -207,33 +136,56 @@ class Scanner:
         ------
         for each block, the sites that no later sequence can change
         """
-        settings = zip(self.models, self.rules, self._steps)
-        states = [_ModelScan(index, *setting, self._prefilter) for index, setting in enumerate(settings)]
+        parts = self._new_parts()
 
-        def score(job: tuple[list[Chunk], list[list[Tiles]]]) -> list[list[_ScoredChunk]]:
-            return [state.score(tiles, self._runtime) for state, tiles in zip(states, job[1])]
+        def score(job: tuple[list[Chunk], list[list[Tiles]]]) -> list[Any]:
+            return [part.score(tiles) for part, tiles in zip(parts, job[1])]
 
-        jobs = ((block, [state.cut(block) for state in states]) for block in _blocks(chunks))
-        on_gpu = any(model.device.type != "cpu" for model in self.models)
-        offset = 0  # bases of the region before the chunk
-        for (block, _), scores in prefetch(score, jobs, BLOCKS_AHEAD if on_gpu else 0):
+        jobs = ((block, [part.cut(block) for part in parts]) for block in self._blocks(chunks))
+        pending: list[CalledSite] = []  # not yet in order with the sites of other models
+        offset, any_window = 0, False  # bases of the region before the chunk; windows scored so far
+        for (block, _), scores in prefetch(score, jobs, BLOCKS_AHEAD if self._on_gpu else 0):
+            called = [part.call(block, scored, self._signal) for part, scored in zip(parts, scores)]
             sites: list[CalledSite] = []
-            for chunk, *scores_of_models in zip(block, *scores):
-                for state, scored in zip(states, scores_of_models):
-                    state.call(chunk, scored, self._signal)
-                sites += _take_settled(states, chunk)
+            for chunk, *of_parts in zip(block, *called):
+                pending += itertools.chain.from_iterable(result.sites for result in of_parts)
+                settled = math.inf if chunk.last else chunk.start + min(result.settled for result in of_parts)
+                sites += sorted((site for site in pending if site.start < settled), key=_output_order)
+                pending = [site for site in pending if site.start >= settled]
+                any_window |= any(result.any_window for result in of_parts)
                 self.stats.count(chunk, offset)
                 offset += len(chunk.sequence)
                 if chunk.last:
-                    self._end_region(states, chunk)
-                    offset = 0
+                    self.stats.regions += 1
+                    self.stats.unscored += chunk.core == EVERYWHERE and not any_window
+                    offset, any_window = 0, False
             yield sites
 
-    def _end_region(self, states: list[_ModelScan], chunk: Chunk) -> None:
-        self.stats.regions += 1
-        self.stats.unscored += chunk.core == EVERYWHERE and not any(state.any_window for state in states)
-        for state in states:
-            state.begin_region()
+    def _new_parts(self) -> list[ScanPart]:
+        """The models, those of one many-factor model together."""
+        parts: list[ScanPart] = []
+        groups: dict[ManyFactorModel, list[ScannedModel]] = {}
+        for index, (model, rule, step) in enumerate(zip(self.models, self.rules, self._steps)):
+            scanned, shared = ScannedModel(index, model, rule), shared_model(model)
+            if shared is None:
+                parts.append(ModelScan(scanned, step, self._runtime, prefilter=self._prefilter))
+            else:
+                groups.setdefault(shared, []).append(scanned)
+        for group in groups.values():
+            step = self._steps[group[0].index]
+            parts.append((FactorSignalScan if self._signal else FactorScan)(group, step, self._runtime))
+        return parts
+
+    def _blocks(self, chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+        """Chunks in blocks; smaller chunks in smaller blocks for many-factor models, see `factor_scan.block_bases`."""
+        fast = self._on_gpu and not self._signal
+        sizes = [
+            block_bases(model.info, step, fast) for model, step in zip(self.models, self._steps) if shared_model(model)
+        ]
+        if not sizes:
+            return _blocks(chunks, BLOCK_BASES)
+        size = min(BLOCK_BASES, *sizes)
+        return _blocks(itertools.chain.from_iterable(chunk.pieces(size) for chunk in chunks), size)
 
     def scan_ranked(self, chunks: Iterable[Chunk], *, with_q: bool) -> Iterator[list[RankedSite]]:
         """`scan` with p-values.
@@ -254,27 +206,22 @@ class Scanner:
             yield rank_sites(kept, nulls, bases=self.stats.acgt_bases, max_q=max_q)
 
 
-def _blocks(items: Iterable[WithSequence]) -> Iterator[list[WithSequence]]:
-    """Chunks or records in groups of about `BLOCK_BASES`."""
+def _blocks(items: Iterable[WithSequence], bases: int) -> Iterator[list[WithSequence]]:
+    """Chunks or records in groups of about this size."""
     block: list[WithSequence] = []
     size = 0
     for item in items:
         block.append(item)
         size += len(item.sequence)
-        if size >= BLOCK_BASES:
+        if size >= bases:
             yield block
             block, size = [], 0
     if block:
         yield block
 
 
-def _take_settled(states: list[_ModelScan], chunk: Chunk) -> list[CalledSite]:
-    """Take out the sites before the position that every model has passed, in order."""
-    settled = math.inf if chunk.last else chunk.start + min(state.caller.settled for state in states)
-    ready = [site for state in states for site in state.pending if site.start < settled]
-    for state in states:
-        state.pending = [site for site in state.pending if site.start >= settled]
-    return sorted(ready, key=lambda site: (site.start, site.end, site.name, site.strand))
+def _output_order(site: CalledSite) -> tuple[int, int, str, str, int]:
+    return site.start, site.end, site.name, site.strand, site.model
 
 
 def assemble_records(
@@ -291,7 +238,7 @@ def assemble_records(
     ------
     record, and its values in the record's direction, float32, shape (rows, n), or (n,) where `rows` is 1
     """
-    for block in _blocks(records):
+    for block in _blocks(records, BLOCK_BASES):
         tiles = [Tiler(model.info.window, step, model.info.k).feed(encode(record.sequence), True) for record in block]
         for record, values in zip(block, join_windows(tiles, score, rows, unscored)):
             yield record, values if rows > 1 else values[0]

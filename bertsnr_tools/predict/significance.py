@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch.nn.functional import pad
 
 from ..errors import DataError, UsageError
 from ..metrics import q_values
-from ..models.batching import base_probabilities
+from ..models.batching import FactorScorer, base_probabilities, sigmoid
 from ..models.device import Runtime
 from ..models.interface import Model, ModelInfo
+from ..models.many_factor import ManyFactorModel
 from ..models.pwm import DEFAULT_P, PwmModel
 from ..sequence.encoding import reverse_complement_codes
 from ..sequence.windows import Windows
@@ -136,6 +139,53 @@ def window_call_levels(model: Model, windows: Windows, runtime: Runtime, *, both
             levels = call_levels(base_probabilities(model, strand, runtime), min_length, MAX_GAP).max(axis=1)
             best[first : first + 8192] = np.maximum(best[first : first + 8192], levels)
     return best
+
+
+def factor_call_levels(model: ManyFactorModel, windows: Windows, runtime: Runtime) -> np.ndarray:
+    """`window_call_levels` of every factor, from one pass of the encoder over both strands.
+
+    Returns
+    -------
+    float32, shape (n, F)
+    """
+    k = model.info.k
+    lengths = np.array([min_site_length(info.site_width, k) for info in model.infos])
+    by_length = [(int(length), np.nonzero(lengths == length)[0]) for length in sorted(set(lengths.tolist()))]
+
+    def reduce(_: slice, logits: torch.Tensor) -> np.ndarray:
+        """Call levels as logits, (B, F): they are minima and maxima, which the sigmoid preserves."""
+        bases = _sliding(torch.maximum, _padded(logits, k - 1), k)
+        closed = _sliding(torch.minimum, _sliding(torch.maximum, _padded(bases, MAX_GAP), MAX_GAP + 1), MAX_GAP + 1)
+        levels = logits.new_empty(len(logits), len(lengths))
+        for length, columns in by_length:
+            there = torch.from_numpy(columns).to(logits.device)
+            levels[:, there] = _sliding(torch.minimum, closed[:, :, there], length).amax(1)
+        return levels.cpu().numpy()
+
+    scorer = FactorScorer(model, runtime.precision)
+    best = np.empty((len(windows), len(lengths)), dtype=np.float32)
+    for first in range(0, len(windows), 8192):
+        rows = slice(first, first + 8192)
+        codes = windows.codes[rows]
+        for number, strand in enumerate((codes, reverse_complement_codes(codes))):
+            levels = np.concatenate(scorer(strand, runtime.batch_size, reduce))
+            best[rows] = np.maximum(best[rows], levels) if number else levels
+    return sigmoid(best)
+
+
+def _padded(logits: torch.Tensor, size: int) -> torch.Tensor:
+    """With `size` positions of probability 0 on either side, shape (B, n + 2 size, F)."""
+    return pad(logits, (0, 0, size, size), value=-torch.inf)
+
+
+def _sliding(reduce: Callable[..., torch.Tensor], values: torch.Tensor, size: int) -> torch.Tensor:
+    """Maximum or minimum of every `size` consecutive positions, shape (B, n, F) to (B, n - size + 1, F)."""
+    width = 1
+    while width < size:
+        shift = min(width, size - width)
+        values = reduce(values[:, :-shift], values[:, shift:])
+        width += shift
+    return values
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ Coordinates are 0-based, half-open, and count from the first base of the sequenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -127,10 +127,43 @@ def _acgt_runs(codes: np.ndarray) -> list[list[int]]:
     return np.nonzero(np.diff(codes < OTHER, prepend=False, append=False))[0].reshape(-1, 2).tolist()
 
 
+class WindowBatch(NamedTuple):
+    """Windows of one length, of one or several sequences.
+
+    Attributes
+    ----------
+    codes : uint8, shape (n, length)
+    cores : core intervals, shape (n, 2), counted from each window's first base
+    starts : of the windows, shape (n,), in the concatenated codes of all tiles
+    tiles : number of the tiles that a window belongs to, shape (n,)
+    """
+
+    codes: np.ndarray
+    cores: np.ndarray
+    starts: np.ndarray
+    tiles: np.ndarray
+
+
+def window_batches(tiles: list[Tiles]) -> Iterator[WindowBatch]:
+    """The windows of a block: windows of one length together, whatever sequence they come from."""
+    sizes = [len(tile.codes) for tile in tiles]
+    offsets = np.cumsum([0, *sizes[:-1]])
+    codes = np.concatenate([tile.codes for tile in tiles])
+    starts = np.concatenate([tile.starts + offset for tile, offset in zip(tiles, offsets)])
+    cores = np.concatenate([tile.cores + offset for tile, offset in zip(tiles, offsets)])
+    lengths = np.concatenate([tile.lengths for tile in tiles])
+    numbers = np.repeat(np.arange(len(tiles)), [len(tile.starts) for tile in tiles])
+    for length in sorted(set(lengths.tolist())):  # np.unique would import numpy.ma, at a tenth of a second
+        selected = np.nonzero(lengths == length)[0]
+        windows = np.lib.stride_tricks.sliding_window_view(codes, length)
+        for first in range(0, len(selected), MAX_WINDOWS):
+            batch = selected[first : first + MAX_WINDOWS]
+            begins = starts[batch]
+            yield WindowBatch(windows[begins], cores[batch] - begins[:, None], begins, numbers[batch])
+
+
 def join_windows(tiles: list[Tiles], score: ScoreWindows, rows: int, unscored: float) -> list[np.ndarray]:
     """Score the windows of a block and join their core intervals to the base scores that each of the tiles completes.
-
-    Windows of one length are scored together, whatever sequence they come from.
 
     Parameters
     ----------
@@ -142,24 +175,16 @@ def join_windows(tiles: list[Tiles], score: ScoreWindows, rows: int, unscored: f
     -------
     for each of `tiles`, float32, shape (rows, tiles.end - tiles.start)
     """
-    offsets = np.cumsum([0, *(len(tile.codes) for tile in tiles)])
-    codes = np.concatenate([tile.codes for tile in tiles])
-    starts = np.concatenate([tile.starts + offset for tile, offset in zip(tiles, offsets)])
-    cores = np.concatenate([tile.cores + offset for tile, offset in zip(tiles, offsets)])
-    lengths = np.concatenate([tile.lengths for tile in tiles])
-    joined = np.full((rows, len(codes)), unscored, dtype=np.float32)
-    for length in sorted(set(lengths.tolist())):  # np.unique would import numpy.ma, at a tenth of a second
-        selected = np.nonzero(lengths == length)[0]
-        windows = np.lib.stride_tricks.sliding_window_view(codes, length)
-        for first in range(0, len(selected), MAX_WINDOWS):
-            batch = selected[first : first + MAX_WINDOWS]
-            positions = starts[batch, None] + np.arange(length)
-            in_core = (positions >= cores[batch, :1]) & (positions < cores[batch, 1:])
-            scored = positions[in_core]
-            for row, values in enumerate(score(windows[starts[batch]], cores[batch] - starts[batch, None])):
-                joined[row, scored] = values[in_core]
+    joined = np.full((rows, sum(len(tile.codes) for tile in tiles)), unscored, dtype=np.float32)
+    for batch in window_batches(tiles):
+        offsets = np.arange(batch.codes.shape[1])
+        in_core = (offsets >= batch.cores[:, :1]) & (offsets < batch.cores[:, 1:])
+        scored = (batch.starts[:, None] + offsets)[in_core]
+        for row, values in enumerate(score(batch.codes, batch.cores)):
+            joined[row, scored] = values[in_core]
+    ends = np.cumsum([len(tile.codes) for tile in tiles]).tolist()
     bounds = [
-        (offset + tile.start - tile.codes_start, offset + tile.end - tile.codes_start)
-        for tile, offset in zip(tiles, offsets)
+        (end - len(tile.codes) + tile.start - tile.codes_start, end - len(tile.codes) + tile.end - tile.codes_start)
+        for tile, end in zip(tiles, ends)
     ]
     return [joined[:, start:end] for start, end in bounds]
