@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .errors import DataError, UsageError
 from .io.fields import path_field
 from .log import logger
 from .metrics import NAMES, Ranking, bootstrap_intervals
-from .models.batching import token_probabilities
+from .models.batching import probabilities_of_models, token_probabilities
 from .models.device import Runtime
 from .models.interface import DEFAULT_THRESHOLD, Model
 from .models.many_factor import Head
@@ -63,28 +65,30 @@ class Evaluation:
 
 def evaluate(model: Model, windows: Windows, runtime: Runtime) -> dict[str, dict[str, float]]:
     """Six metrics at the default threshold, over bases ("nucleotide") and over windows ("sequence")."""
-    return evaluate_windows(model, windows, runtime, data="", threshold=DEFAULT_THRESHOLD).metrics
+    probabilities = token_probabilities(model, windows.codes, runtime)
+    return _measure(model, windows, probabilities, data="", threshold=DEFAULT_THRESHOLD).metrics
 
 
-def evaluate_windows(
+def _measure(
     model: Model,
     windows: Windows,
-    runtime: Runtime,
+    probabilities: tuple[np.ndarray, np.ndarray],
     *,
     data: str,
     threshold: float,
     bootstrap: Bootstrap | None = None,
     keep_curve: bool = False,
 ) -> Evaluation:
-    """Measure a model on labelled windows, read only on the given strand.
+    """Measure a model on labelled windows.
 
     Parameters
     ----------
+    probabilities : of the windows and of their tokens, see `batching.token_probabilities`
     data : name of the data set
     threshold : probability above which a base or a window is called
     keep_curve : see `Evaluation.curve`
     """
-    sequences, tokens = token_probabilities(model, windows.codes, runtime)
+    sequences, tokens = probabilities
     bases = bases_from_tokens(tokens, model.info.k)
     metrics, intervals, curve = {}, {}, None
     for level, labels, scores in (("nucleotide", windows.labels, bases), ("sequence", windows.positive, sequences)):
@@ -146,7 +150,7 @@ def evaluate_files(
     bootstrap: Bootstrap | None = None,
     keep_curves: bool = False,
 ) -> Iterator[Evaluation]:
-    """Measure models on files of labelled windows, file by file.
+    """Measure models on files of labelled windows, read only on the given strand, file by file.
 
     Parameters
     ----------
@@ -164,9 +168,10 @@ def evaluate_files(
         windows = _read_data_set(path)
         for model in models:
             _check_length(model, windows, path)
+        for model, scored in zip(models, probabilities_of_models(models, windows.codes, runtime)):
             name, cut = _data_name(path), thresholds[model]
-            yield evaluate_windows(
-                model, windows, runtime, data=name, threshold=cut, bootstrap=bootstrap, keep_curve=keep_curves
+            yield _measure(
+                model, windows, scored, data=name, threshold=cut, bootstrap=bootstrap, keep_curve=keep_curves
             )
 
 

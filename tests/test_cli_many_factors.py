@@ -8,6 +8,7 @@ import pytest
 
 import bertsnr_tools as bt
 from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.motifs import model_source
 from conftest import DATA, FACTORS
 
 
@@ -62,13 +63,19 @@ def test_evaluation_of_all_factors(run_here, shipped, windows):
     assert run_here("evaluate", "-m", "CTCF", "--by-name", windows).status == 2
 
 
-def test_a_motif_for_each_factor(run_here, shipped, windows):
+def test_a_motif_for_each_factor(run_here, shipped, windows, monkeypatch):
     every = run_here("motifs", "-m", "human", "-t", 0.4, windows)
     assert every.status == 0, every.err
     made = re.findall(r"MOTIF (\S+)\n.* w= (\d+)", every.out)
     assert len(made) > 1 and set(made) <= {(name, str(8 + number)) for number, name in enumerate(FACTORS)}
     alone = run_here("motifs", "-m", made[1][0], "-t", 0.4, windows).out
     assert alone[alone.index("MOTIF") :] in every.out
+    for strand in ((), ("--forward",)):
+        whole = run_here("motifs", "-m", "human", "-t", 0.4, *strand, windows)
+        with monkeypatch.context() as small:  # two factors at once, and blocks of a few records
+            small.setattr(model_source, "MAX_SCORES", 2000)
+            small.setattr(model_source, "BLOCK_BASES", 500)
+            assert run_here("motifs", "-m", "human", "-t", 0.4, *strand, windows) == whole
     none = run_here("motifs", "-m", "human", "-m", "CTCF", "-t", 0.4, windows)
     assert re.search(r"bertsnr-motifs: \d of 5 motifs without instances: (.*, )?CTCF\n", none.err)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bertsnr_tools.errors import DataError, UsageError
+from bertsnr_tools.models import batching
 from bertsnr_tools.models.batching import token_probabilities
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.registry import (
@@ -145,3 +146,18 @@ def test_names_need_no_torch():
         "assert find('CTCF') and 'CTCF' in shipped_models() and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("limit", [1, 2 * 300, 1 << 25])
+def test_probabilities_of_several_models(many_factor_model, toy_model, monkeypatch, limit):
+    """Whatever fits into the memory at once, and for any choice of factors, they are the same."""
+    monkeypatch.setattr(batching, "MAX_PROBABILITIES", limit)
+    models = [many_factor_model.factor(2), many_factor_model.factor(0), toy_model, many_factor_model.factor(3)]
+    codes = np.random.default_rng(4).integers(0, 4, (3, 100)).astype(np.uint8)
+    found = list(batching.probabilities_of_models(models, codes, Runtime()))
+    assert len(found) == len(models)
+    for model, probabilities in zip(models, found):
+        for one, other in zip(probabilities, token_probabilities(model, codes, Runtime())):
+            assert one.shape == other.shape and np.allclose(one, other, atol=1e-5)
+        (alone,) = batching.probabilities_of_models([model], codes, Runtime())
+        assert all(np.array_equal(one, other) for one, other in zip(probabilities, alone))

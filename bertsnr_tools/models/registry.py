@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .bertsnr import BertSNR
     from .device import Runtime
     from .interface import Model
-    from .many_factor import Head, ManyFactorModel
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 TABLE = "models.json"  # in WEIGHTS: see `shipped_table`
@@ -194,12 +193,14 @@ class _ModelFiles:
 
     def take(self, choice: ModelChoice) -> list[BertSNR]:
         """The models of a choice that are not in earlier choices."""
+        from .many_factor import shared_model
+
         path = os.path.realpath(choice.path)
         left = self._left.get(path) or {model.info.name: model for model in self._load(choice.path)}
         for factor in choice.factors or ():
             check_factor(factor, left, choice.path)
         taken = {factor: model for factor in choice.factors or left if (model := left[factor])}
-        if all(_of_many(model) for model in taken.values()):
+        if all(shared_model(model) for model in taken.values()):
             self._left[path] = left | dict.fromkeys(taken)
             self.many_factor += [(model, path) for model in taken.values()]
         return list(taken.values())
@@ -207,20 +208,15 @@ class _ModelFiles:
     def _load(self, path: str) -> list[BertSNR]:
         """All models of a file, with replicas."""
         from .files import load_factors
+        from .many_factor import shared_model
 
         models, *copies = (load_factors(path, device=device) for device in self._devices)
         for replicas in copies:
             for model, replica in zip(models, replicas):
                 model.replicas.append(replica)
-            if (many := _of_many(models[0])) and (many_replica := _of_many(replicas[0])):
+            if (many := shared_model(models[0])) and (many_replica := shared_model(replicas[0])):
                 many.replicas.append(many_replica)
         return models
-
-
-def _of_many(model: BertSNR) -> ManyFactorModel | None:
-    """The many-factor model that a model belongs to."""
-    shared: Head | None = getattr(model, "shared", None)  # baselines have none
-    return shared.model if shared else None
 
 
 def load_one(name: str, runtime: Runtime) -> Model:
