@@ -13,6 +13,7 @@ from bertsnr_tools.models.batching import token_probabilities
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.registry import (
     ModelChoice,
+    factors_of,
     find,
     find_model,
     load_models,
@@ -138,6 +139,12 @@ def test_replicas_share_an_encoder_too(shipped):
     (replica,) = one.shared.model.replicas
     assert replica is one.replicas[0].shared.model is other.replicas[0].shared.model is not one.shared.model
     assert one.replicas[0].info.name == "SOX2" and replica.infos[other.shared.number].name == "CTCF"
+
+
+def test_factors_of_a_name(shipped, many_factor_file, toy_model_file):
+    assert factors_of("human") == factors_of(str(many_factor_file)) == list(FACTORS)
+    assert factors_of("CTCF") == ["CTCF"] and factors_of("human:SOX2,CTCF") == ["SOX2", "CTCF"]
+    assert factors_of(f"{many_factor_file}:SOX2") == ["SOX2"] and factors_of(str(toy_model_file)) == ["TOY"]
 
 
 def test_names_need_no_torch():

@@ -193,7 +193,7 @@ CASES = [
     ("predict -m model.pt -t p=0.01 pos.fa", 2, "TOY does not report p-values: it was trained without genomic"),
     ("predict -m none.meme pos.fa", 1, "none.meme: contains no motifs"),
     ("predict -m plain.fa pos.fa", 1, "plain.fa: contains FASTA sequence; expected motifs or a model"),
-    ("attn -m m.meme pos.fa", 1, "the model a has no attention (type matrix)"),
+    ("attn -m m.meme pos.fa", 2, "m.meme: contains 2 matrices; expected one"),
     ("predict -m model.pt --device tpu pos.fa", 2, "'tpu' is not a device; expected auto, cpu, cuda or cuda:N"),
     ("predict -m model.pt --device cuda:77 pos.fa", 1, "device 'cuda:77' does not exist: this machine has"),
     ("predict -m model.pt -o model.pt pos.fa", 2, "model.pt: is also an input"),
