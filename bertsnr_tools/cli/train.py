@@ -1,4 +1,4 @@
-"""`bertsnr train`: labelled windows in, one model file out."""
+"""`bertsnr train`: labelled windows of one factor or of many in, one model file out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from . import options
 
 if TYPE_CHECKING:
     from ..training.data import TrainingFiles
+    from ..training.factor_files import FactorFiles
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -20,7 +21,12 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 @options.command
-@click.argument("positives", metavar="FASTA")
+@click.argument("positives", nargs=-1, required=True, metavar="[TF=]FASTA…|DIR")
+@click.option(
+    "--by-name",
+    is_flag=True,
+    help="Train a model of many factors: the name of a window before :: is its factor.",
+)
 @click.option(
     "-o",
     "--output",
@@ -127,7 +133,12 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     help="Augmentation: fraction of the positives that get the site of another in every epoch.  [default: 0.5, less "
     "above 1,000 positives; with DIR 0]",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=32, metavar="INT", help="Windows per training step.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="INT",
+    help="Windows per training step.  [default: 32, for each of many factors up to 1,024 in all]",
+)
 @click.option(
     "--val-fraction",
     type=click.FloatRange(0, 0.5, min_open=True),
@@ -143,7 +154,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @options.seed
 @options.runtime(training=True)
 def train(
-    positives: str,
+    positives: tuple[str, ...],
+    by_name: bool,
     output: str,
     negatives: tuple[str, ...],
     fasta: str | None,
@@ -164,6 +176,12 @@ def train(
 ) -> None:
     """Train a model on positive windows (FASTA from `bertsnr windows`) and negatives.
 
+    With several FASTA files (TF=FASTA, or named after their factors), a directory of them, or --by-name, it becomes a
+    model of many factors: one encoder, and for each factor its own threshold, metrics and p-values. A window is
+    labelled for its own factor only. With -f or --background, background windows are negatives for all factors except
+    those with a positive window or an interval of --exclude there; an interval is excluded for the factor in column 4
+    of the BED file, or for all if this is not one of the factors.
+
     Validation windows are held out by locus: windows that overlap on the genome, and their shuffles, stay together. The
     epoch with the best area under the precision-recall curve over the bases of the validation windows is kept. The same
     seed gives the same model, even if the run is interrupted and resumed.
@@ -178,6 +196,7 @@ def train(
       bertsnr windows -f hg38.fa sites.bed > pos.fa
       bertsnr train -o MYTF.pt --json MYTF.json --plot MYTF.png pos.fa
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
+      bertsnr train -o my.pt -f hg38.fa SOX2=sox2.fa TP53=tp53.fa MYC=myc.fa
     """
     from ..errors import UsageError
     from ..io.files import check_outputs, files_in, open_output
@@ -185,11 +204,23 @@ def train(
     from ..models.registry import find_model
     from ..plots.style import check_plot
     from ..training.data import TrainingFiles
+    from ..training.factor_files import FactorFiles
 
-    files = TrainingFiles(positives, negatives, background, fasta, exclude, teachers)
-    _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
     if output == "-":
         raise UsageError("a model cannot be written to standard output; give a file with -o")
+    factor_files = FactorFiles.find(positives, background=background, genome=fasta, exclude=exclude, by_name=by_name)
+    if factor_files:
+        single = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
+        single |= {
+            "--hard-negatives": recipe.pop("hard_negatives"),
+            "--swap": recipe.pop("swap_fraction"),
+            "--plot": plot,
+        }
+        _check_many(factor_files, single, arch)
+        _train_many(factor_files, encoder, kmer, output, report, resume, runtime, recipe)
+        return
+    files = TrainingFiles(positives[0], negatives, background, fasta, exclude, teachers)
+    _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
     inputs = [*files.names(), *map(find_model, teachers), *files_in(encoder)]
     check_outputs([output, f"{output}.ckpt", report, plot], inputs)
     name = _model_name(name, output)
@@ -247,6 +278,57 @@ def _check_options(
         raise UsageError(
             "--folds tests on windows that a teacher may have learned from; leave out --folds or --teacher"
         )
+
+
+def _check_many(files: FactorFiles, single: dict[str, Any], arch: str) -> None:
+    """Reject options that a model of many factors does not have."""
+    from ..errors import UsageError
+
+    given = [option for option, value in single.items() if value]
+    if given or arch != "bertsnr":
+        raise UsageError(f"{', '.join(given) or '--arch'}: only for a model of one factor; leave it out")
+    if files.names().count("-") > 1:
+        raise UsageError("standard input (-) is given twice, but can be read only once")
+    if files.genome and files.background:
+        raise UsageError("give -f or --background, not both: each is a source of background windows")
+    if files.exclude and not (files.genome or files.background):
+        raise UsageError("--exclude requires -f or --background")
+
+
+def _train_many(
+    files: FactorFiles,
+    encoder: str,
+    kmer: int | None,
+    output: str,
+    report: str | None,
+    resume: bool,
+    runtime: options.RuntimeOptions,
+    recipe: dict[str, Any],
+) -> None:
+    """Train a model of many factors."""
+    from ..io.files import check_outputs, files_in, open_output
+
+    check_outputs([output, f"{output}.ckpt", report], [*files.names(), *files_in(encoder)])
+    from ..log import logger
+    from ..models.files import save_model
+    from ..training.checkpoint import Checkpoint
+    from ..training.config import ModelDesign
+    from ..training.many_run import ManyFactorRun
+
+    design = ModelDesign.choose(k=kmer, encoder=encoder)
+    built = runtime.build()
+    settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
+    inputs = files.read(design.k, recipe["seed"])
+    run = ManyFactorRun(inputs, design, settings, built.device)
+    checkpoint = Checkpoint(f"{output}.ckpt", run.key(), resume)
+    model, history = run.train(checkpoint)
+    save_model(output, model)
+    best = max(history, key=lambda row: row["aupr"])
+    logger.info("%s: the model of epoch %d, mean validation AUPR %.4f", output, best["epoch"], best["aupr"])
+    if report:
+        with open_output(report) as stream:
+            stream.write(json.dumps(run.report(model, history), indent=2).encode() + b"\n")
+    checkpoint.remove()
 
 
 def _model_name(name: str | None, output: str) -> str:

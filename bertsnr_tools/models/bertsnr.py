@@ -35,7 +35,7 @@ class BertSNR(nn.Module):
 
     Attributes
     ----------
-    shared : for a factor of a many-factor model, whose encoder it uses: this model, and the factor's number in it
+    shared : the many-factor model that the encoder belongs to, if any
     """
 
     def __init__(self, info: ModelInfo, encoder: Any = None):

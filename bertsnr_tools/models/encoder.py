@@ -54,6 +54,7 @@ class Attention(nn.Module):
             weights = softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)
             mixed = torch.matmul(weights, v)  # (B, heads, T, D)
         else:
+            mask = None if mask is None else mask.to(q.dtype)
             mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         return self.Wo(mixed.transpose(1, 2).reshape(B, T, H)), weights
 
@@ -101,7 +102,7 @@ class Encoder(nn.Module):
     """Token ids, int64 (B, T), to hidden states (B, T, H).
 
     Full layers attend to all tokens, local layers to `config.sliding_window` on either side. Attention is explicit
-    in training, because its backward pass is far faster on a CPU, and fused in evaluation.
+    in training on a CPU, because its backward pass is far faster there, else fused.
     """
 
     def __init__(self, config: EncoderConfig):
@@ -110,6 +111,9 @@ class Encoder(nn.Module):
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.num_hidden_layers))
         self.final_norm = _norm(config)
+        for kind, theta in config.rope_theta.items():
+            units = torch.arange(0, config.head_size, 2, dtype=torch.float32)
+            self.register_buffer(f"{kind}_frequencies", 1.0 / theta ** (units / config.head_size), persistent=False)
         self._initialize()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -121,7 +125,7 @@ class Encoder(nn.Module):
 
     def forward_embedded(self, embedded: torch.Tensor) -> torch.Tensor:
         """Hidden states (B, T, H) of token embeddings (B, T, H)."""
-        return self._run(embedded, explicit=self.training)[0]
+        return self._run(embedded, explicit=self.training and embedded.device.type == "cpu")[0]
 
     def attention_weights(self, ids: torch.Tensor) -> list[torch.Tensor]:
         """Of each layer, shape (B, heads, T, T): how much each token (third axis) attends to each (fourth axis)."""
@@ -139,10 +143,8 @@ class Encoder(nn.Module):
 
     def rotary(self, length: int, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of the angles of tokens in layers of this kind, float32 (T, D)."""
-        units = torch.arange(0, self.config.head_size, 2, dtype=torch.float32, device="cpu")
-        device = self.final_norm.weight.device
-        frequencies = (1.0 / (self.config.rope_theta[kind] ** (units / self.config.head_size))).to(device)
-        angles = torch.arange(length, device=device)[:, None].float() * frequencies
+        frequencies = getattr(self, f"{kind}_frequencies")
+        angles = torch.arange(length, device=frequencies.device)[:, None].float() * frequencies
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()
 

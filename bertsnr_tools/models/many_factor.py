@@ -68,9 +68,9 @@ class ManyFactorModel(nn.Module):
         -------
         sequence logits (B,) and token logits (B, T), or for all factors (B, F) and (B, T, F), all float32
         """
-        return self._logits(self.encoder(ids), factors)
+        return self.head_logits(self.encoder(ids), factors)
 
-    def _logits(self, hidden: torch.Tensor, factors: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def head_logits(self, hidden: torch.Tensor, factors: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden states (B, T + 2, H) to the logits of both tasks."""
         pooler = getattr(self.encoder, "pooler", None)
         pooled = pooler(hidden) if pooler else None
@@ -95,7 +95,7 @@ class ManyFactorModel(nn.Module):
 
         def logits(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.autocast(ids.device.type, enabled=False):
-                return self._logits(encode(ids).float(), None)
+                return self.head_logits(encode(ids).float(), None)
 
         return logits
 

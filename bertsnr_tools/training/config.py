@@ -85,6 +85,28 @@ class Recipe:
         epochs = default_epochs(windows, recipe.batch_size, design.pretrained is not None)
         return cls(**{"epochs": epochs, "swap_fraction": default_swap_fraction(len(data.positives))} | given)
 
+    @classmethod
+    def for_factors(cls, factors: int, **given: Any) -> Recipe:
+        """The recipe for a many-factor model.
+
+        `background_ratio` is the weight of the background windows in the loss, see `many_factor`.
+
+        Parameters
+        ----------
+        factors : number of factors
+        given : fields that replace the defaults
+        """
+        batch_size = given.get("batch_size", min(1024, 32 * factors))
+        defaults = {
+            "epochs": 40,
+            "batch_size": batch_size,
+            "learning_rate": min(2e-3, 1e-3 * (batch_size / 128) ** 0.5),
+            "background_ratio": 1.0,
+            "ema_decay": 0.999,
+            "warmup": 0.03,
+        }
+        return cls(**defaults | given)
+
     def runtime(self, device: torch.device) -> Runtime:
         """How the model is run for validation."""
         return Runtime((device,), self.precision, EVALUATION_BATCH)

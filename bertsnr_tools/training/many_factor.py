@@ -1,0 +1,243 @@
+"""Train a model of many factors: one encoder, a pair of heads for each factor, and background windows for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import softplus
+
+from ..log import logger, progress
+from ..metrics import aupr
+from ..models.cuda import device_token_ids
+from ..models.device import autocast
+from ..models.interface import ModelInfo
+from ..models.many_factor import ManyFactorModel
+from ..sequence.encoding import bases_from_tokens, reverse_complement_codes
+from ..sequence.windows import Windows
+from .checkpoint import Checkpoint
+from .config import ModelDesign, Recipe
+from .data import seed_of
+from .factors import EpochWindows, FactorData, draw_epoch
+from .optimization import adamw, scheduled_rate, set_learning_rate, two_task_loss
+
+BACKGROUND_SHARE = 8  # a batch has one background window for this number of labelled windows
+CLIP = 1.0  # greatest norm of the gradient
+EPOCHS_AHEAD = 8  # epochs that other processes draw while a GPU trains
+
+
+class ManyFactorTrainer:
+    """A many-factor model in training: its weights, their exponential moving average and the optimizer.
+
+    Parameters
+    ----------
+    compiled : train with torch.compile
+
+    Attributes
+    ----------
+    average : exponential moving average of the weights, by name
+    """
+
+    def __init__(self, model: ManyFactorModel, recipe: Recipe, data: FactorData, *, compiled: bool = False):
+        self.model, self.recipe, self.k = model, recipe, model.infos[0].k
+        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self._optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay)
+        self._loss: Callable[..., torch.Tensor] = self._batch_loss
+        if compiled:  # small batches learn more per window, but are bound by launches without CUDA graphs
+            self._loss = torch.compile(self._batch_loss, mode="reduce-overhead")
+        self._background = self._known = None
+        if data.background is not None and data.known is not None and recipe.background_ratio:
+            codes = np.concatenate([data.background.codes, reverse_complement_codes(data.background.codes)])
+            self._background = torch.from_numpy(codes).to(model.device)
+            self._known = torch.from_numpy(np.concatenate([data.known, data.known])).to(model.device)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values for a checkpoint."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": self.average,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from a `state`."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.average = {name: value.to(self.model.device) for name, value in state["average"].items()}
+
+    def train_epoch(self, epoch: EpochWindows, number: int) -> float:
+        """Pass over the windows once, in random order; windows that do not fill a batch are left out.
+
+        Parameters
+        ----------
+        number : of the epoch, from 0
+
+        Returns
+        -------
+        mean loss
+        """
+        recipe, device = self.recipe, self.model.device
+        torch.manual_seed(seed_of(recipe.seed, "dropout", number))
+        size = min(recipe.batch_size, len(epoch.codes))
+        steps = len(epoch.codes) // size
+        order = torch.from_numpy(np.random.default_rng([recipe.seed, 2, number]).permutation(len(epoch.codes)))
+        codes, labels, factors = (torch.from_numpy(part).to(device) for part in epoch)
+        order = order.to(device)
+        self.model.train()
+        total = torch.zeros((), device=device)
+        with progress(f"epoch {number + 1}", len(order), "windows") as bar:
+            for step in range(steps):
+                done = (number + (step + 1) / steps) / recipe.epochs
+                set_learning_rate(self._optimizer, scheduled_rate(recipe.learning_rate, recipe.warmup, done))
+                rows = order[step * size : (step + 1) * size]
+                loss = self._loss(codes[rows], labels[rows], factors[rows], *self._draw_background(size))
+                total += loss.detach()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+                self._optimizer.step()
+                self._optimizer.zero_grad()  # CUDA graphs write the next gradients over these
+                self._update_average(number * steps + step + 1)
+                bar.advance(size)
+        return float(total) / steps
+
+    def _draw_background(self, size: int) -> tuple[torch.Tensor, ...]:
+        """Codes of background windows on random strands, and which factors may have a site in them."""
+        if self._background is None or self._known is None:
+            return ()
+        count = max(1, size // BACKGROUND_SHARE)
+        rows = torch.randint(len(self._background), (count,), device=self._background.device)
+        return self._background[rows], self._known[rows]
+
+    def _batch_loss(
+        self,
+        codes: torch.Tensor,
+        labels: torch.Tensor,
+        factors: torch.Tensor,
+        background: torch.Tensor | None = None,
+        known: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Two-task loss of the labelled windows for their factors, and of background windows for all factors."""
+        positive = labels.any(dim=1).float()
+        tokens = labels.unfold(1, self.k, 1).amin(dim=-1).float()
+        every = codes if background is None else torch.cat([codes, background])
+        with autocast(codes.device, self.recipe.precision):
+            hidden = self.model.encoder(device_token_ids(every, self.k))
+        logits = self.model.head_logits(hidden[: len(codes)], factors)
+        loss = two_task_loss(logits, (positive, tokens), self.recipe.task_weight)
+        if known is None:
+            return loss
+        sequence_logits, token_logits = self.model.head_logits(hidden[len(codes) :], None)
+        losses = self.recipe.task_weight * softplus(sequence_logits)
+        losses = losses + (1 - self.recipe.task_weight) * softplus(token_logits).mean(dim=1)
+        return loss + self.recipe.background_ratio * losses.masked_fill(known, 0.0).mean()
+
+    def _update_average(self, steps: int) -> None:
+        """Update after this number of steps; the decay is low at first, because the first weights are noise."""
+        decay = min(self.recipe.ema_decay, steps / (steps + 9))
+        values = list(self.model.state_dict().values())
+        torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
+
+
+def fit_many(
+    data: FactorData, design: ModelDesign, recipe: Recipe, device: torch.device, checkpoint: Checkpoint
+) -> tuple[ManyFactorModel, list[dict[str, float]]]:
+    """Train a many-factor model; the result has the weights of the epoch with the best mean validation AUPR.
+
+    The checkpoint is written after every epoch. A resumed run gives the same model as an uninterrupted one.
+
+    Returns
+    -------
+    model, and for each epoch: epoch, loss, aupr
+    """
+    torch.manual_seed(seed_of(recipe.seed, "weights"))
+    model = new_many_factor_model(data, design).to(device)
+    trainer = ManyFactorTrainer(model, recipe, data, compiled=device.type == "cuda")
+    history: list[dict[str, float]] = []
+    best: dict[str, Any] = {"aupr": -1.0, "epoch": 0, "weights": trainer.average}
+    if checkpoint.fit:
+        trainer.load_state(checkpoint.fit)
+        history, best = checkpoint.fit["history"], checkpoint.fit["best"]
+    for number, epoch in _epochs(data, recipe, len(history), ahead=device.type != "cpu"):
+        loss = trainer.train_epoch(epoch, number)
+        measured = float(np.mean(validation_aupr(model, trainer.average, data.validation, recipe)))
+        history.append({"epoch": number + 1, "loss": loss, "aupr": measured})
+        if measured > best["aupr"]:
+            weights = {key: value.cpu().clone() for key, value in trainer.average.items()}
+            best = {"aupr": measured, "epoch": number + 1, "weights": weights}
+        logger.info("epoch %d of %d: loss %.4f, mean AUPR %.4f", number + 1, recipe.epochs, loss, measured)
+        checkpoint.save({**trainer.state(), "history": history, "best": best})
+        if number + 1 - best["epoch"] >= recipe.patience:
+            break
+    model.load_state_dict(best["weights"])
+    return model.eval(), history
+
+
+def new_many_factor_model(data: FactorData, design: ModelDesign) -> ManyFactorModel:
+    """A model with random weights, or with the weights of a pretrained encoder."""
+    infos: list[ModelInfo] = [design.info(name, windows) for name, windows in zip(data.names, data.positives)]
+    model = ManyFactorModel(infos)
+    if design.pretrained:
+        model.encoder.load_state_dict(design.pretrained.weights, strict=False)
+    return model
+
+
+def _epochs(data: FactorData, recipe: Recipe, first: int, *, ahead: bool) -> Iterator[tuple[int, EpochWindows]]:
+    """Number and windows of each epoch; `ahead` draws the next ones in other processes."""
+    if not ahead:
+        for number in range(first, recipe.epochs):
+            yield number, draw_epoch(data.positives, recipe.seed, number)
+        return
+    _Worker.positives, _Worker.seed = data.positives, recipe.seed  # forked processes inherit them
+    with ProcessPoolExecutor(EPOCHS_AHEAD, mp_context=get_context("fork")) as pool:
+        jobs = [pool.submit(_Worker.draw, number) for number in range(first, min(recipe.epochs, first + EPOCHS_AHEAD))]
+        for number in range(first, recipe.epochs):
+            epoch = jobs.pop(0).result()
+            if number + EPOCHS_AHEAD < recipe.epochs:
+                jobs.append(pool.submit(_Worker.draw, number + EPOCHS_AHEAD))
+            yield number, epoch
+
+
+class _Worker:
+    """What a process that draws epochs needs."""
+
+    positives: Sequence[Windows] = ()
+    seed = 0
+
+    @staticmethod
+    def draw(number: int) -> EpochWindows:
+        return draw_epoch(_Worker.positives, _Worker.seed, number)
+
+
+def factor_probabilities(
+    model: ManyFactorModel, codes: np.ndarray, factors: np.ndarray, precision: str, batch_size: int = 512
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of each window's own factor: of the sequence (n,), and of the tokens (n, T), float32."""
+    sequences: list[np.ndarray] = []
+    tokens: list[np.ndarray] = []
+    model.eval()
+    for first in range(0, len(codes), batch_size):
+        rows = slice(first, first + batch_size)
+        chosen = torch.from_numpy(codes[rows]).to(model.device)
+        with torch.inference_mode(), autocast(model.device, precision):
+            logits = model(device_token_ids(chosen, model.infos[0].k), torch.from_numpy(factors[rows]).to(model.device))
+        for kept, part in zip((sequences, tokens), logits):
+            kept.append(part.sigmoid().cpu().numpy())
+    return np.concatenate(sequences), np.concatenate(tokens)
+
+
+def validation_aupr(
+    model: ManyFactorModel, weights: dict[str, torch.Tensor], validation: Sequence[Windows], recipe: Recipe
+) -> np.ndarray:
+    """AUPR over the bases of each factor's validation windows with these weights; the model's own stay as they are."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    counts = [len(windows) for windows in validation]
+    codes = np.concatenate([windows.codes for windows in validation])
+    _, tokens = factor_probabilities(model, codes, np.repeat(np.arange(len(counts)), counts), recipe.precision)
+    model.load_state_dict(own)
+    bases = np.split(bases_from_tokens(tokens, model.infos[0].k), np.cumsum(counts)[:-1])
+    return np.array([aupr(windows.labels.ravel(), scores.ravel()) for windows, scores in zip(validation, bases)])

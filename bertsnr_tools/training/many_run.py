@@ -1,0 +1,151 @@
+"""From the windows of many factors to a many-factor model: training, metrics and null distribution of each factor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..log import logger
+from ..metrics import Ranking
+from ..models.interface import DEFAULT_THRESHOLD, check_name
+from ..models.many_factor import ManyFactorModel
+from ..predict.shared_scan import factor_call_levels
+from ..predict.significance import MIN_BACKGROUND, NullDistribution
+from ..sequence.encoding import bases_from_tokens
+from ..sequence.windows import Windows
+from .checkpoint import Checkpoint, digest
+from .config import ModelDesign, Recipe
+from .factor_files import FactorInputs
+from .factors import FactorData, split_factors
+from .many_factor import factor_probabilities, fit_many
+from .run import REPORT_VERSION
+
+
+@dataclass
+class ManyFactorRun:
+    """One training of a many-factor model.
+
+    Attributes
+    ----------
+    inputs : windows of all factors
+    design : what is trained
+    settings : fields of a `Recipe` that replace its defaults, see `Recipe.for_factors`
+    device : device of the model
+    recipe, data : made of the above
+
+    Raises
+    ------
+    UsageError : the windows cannot be divided, see `split_factors`.
+    ValueError : the name of a factor is empty or not printable.
+    """
+
+    inputs: FactorInputs
+    design: ModelDesign
+    settings: Mapping[str, Any]
+    device: torch.device
+    recipe: Recipe = field(init=False)
+    data: FactorData = field(init=False)
+
+    def __post_init__(self) -> None:
+        inputs = self.inputs
+        for name in inputs.sets:
+            check_name(name)
+        self.recipe = Recipe.for_factors(len(inputs.sets), **self.settings)
+        self.data = split_factors(inputs.sets, self.recipe, inputs.background, inputs.known)
+        logger.info("%d factors, %d windows in an epoch", len(inputs.sets), self.data.epoch_size())
+
+    def key(self) -> str:
+        """A digest of all that the model depends on, for the checkpoint."""
+        inputs, design = self.inputs, self.design
+        return digest(
+            *inputs.sets.values(),
+            inputs.background,
+            names=list(inputs.sets),
+            known=None if inputs.known is None else inputs.known.tobytes(),
+            k=design.k,
+            encoder=design.pretrained and design.pretrained.digest(),
+            recipe=self.recipe,
+            version=__version__,
+        )
+
+    def train(self, checkpoint: Checkpoint) -> tuple[ManyFactorModel, list[dict[str, float]]]:
+        """Train the model and describe its factors; torch's random state is restored. Returns: see `fit_many`."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            model, history = fit_many(self.data, self.design, self.recipe, self.device, checkpoint)
+            self.describe(model, len(history))
+        return model, history
+
+    def describe(self, model: ManyFactorModel, epochs: int) -> None:
+        """Set the metadata of every factor: data, recipe, validation metrics and null distribution."""
+        recipe, data = asdict(self.recipe), self.data
+        shared = {
+            **self.inputs.sources,
+            "validation_chroms": sorted(self.recipe.val_chroms),
+            "encoder": self.design.encoder,
+        }
+        metrics = factor_metrics(model, data.validation, self.recipe.precision)
+        for info, positives, held, measured in zip(model.infos, data.positives, data.validation, metrics):
+            counts = {"positives": len(positives), "validation": len(held), "background": len(data.background or [])}
+            info.training = {"data": shared | counts, "recipe": recipe, "epochs": epochs, "validation": measured}
+        if data.null_windows is not None and data.null_known is not None:
+            fit_nulls(model, data.null_windows, data.null_known, self.recipe)
+
+    def report(self, model: ManyFactorModel, history: list[dict[str, float]]) -> dict[str, Any]:
+        """Epochs and factors as plain values, for `--json`."""
+        factors = [
+            {
+                "name": info.name,
+                "site_width": info.site_width,
+                "data": info.training["data"],
+                **info.training["validation"],
+            }
+            for info in model.infos
+        ]
+        return {"version": REPORT_VERSION, "epochs": history, "recipe": asdict(self.recipe), "factors": factors}
+
+
+def factor_metrics(model: ManyFactorModel, sets: list[Windows], precision: str) -> list[dict[str, dict[str, float]]]:
+    """Six metrics of every factor on its own labelled windows, over bases ("nucleotide") and windows ("sequence")."""
+    counts = [len(windows) for windows in sets]
+    codes = np.concatenate([windows.codes for windows in sets])
+    sequences, tokens = factor_probabilities(model, codes, np.repeat(np.arange(len(sets)), counts), precision)
+    borders = np.cumsum(counts)[:-1]
+    scored = zip(sets, np.split(sequences, borders), np.split(bases_from_tokens(tokens, model.infos[0].k), borders))
+    return [
+        {
+            "nucleotide": Ranking(windows.labels, bases, DEFAULT_THRESHOLD).six_metrics(),
+            "sequence": Ranking(windows.positive, whole, DEFAULT_THRESHOLD).six_metrics(),
+        }
+        for windows, whole, bases in scored
+    ]
+
+
+def fit_nulls(model: ManyFactorModel, windows: Windows, known: np.ndarray, recipe: Recipe) -> None:
+    """Set the null distribution of every factor that has enough background windows without a known site.
+
+    Parameters
+    ----------
+    windows : background windows that the model was not trained on
+    known : bool, shape (windows, factors), see `FactorData`
+    """
+    levels = factor_call_levels(model, windows, recipe.runtime(model.device))
+    without = []
+    for factor, info in enumerate(model.infos):
+        free = levels[~known[:, factor], factor]
+        if len(free) < MIN_BACKGROUND:
+            without.append(info.name)
+        else:
+            info.null = NullDistribution.fit(free, windows.codes.shape[1]).as_dict()
+    if without:
+        logger.warning(
+            "%d factors have fewer than %d background windows for p-values and report none: %s",
+            len(without),
+            MIN_BACKGROUND,
+            ", ".join(without),
+        )
