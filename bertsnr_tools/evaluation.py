@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -103,33 +103,44 @@ def _measure(
 
 
 class DataSet(NamedTuple):
-    """A file of labelled windows ("-" is standard input), and the models to measure on it."""
+    """Labelled windows, and the models to measure on them.
+
+    Attributes
+    ----------
+    path : FASTA file, "-" is standard input
+    windows : some of the file; None for all, which are read when they are measured
+    """
 
     path: str
     models: Sequence[Model]
+    windows: Windows | None = None
 
 
 def data_sets(models: Sequence[Model], paths: Sequence[str], *, by_name: bool = False) -> list[DataSet]:
-    """Files with the models to measure on them: all, or the factor that the file is named after.
+    """Files with the models to measure on them.
 
     Parameters
     ----------
-    by_name : choose the models of the factor `NAME` for a file `NAME.fa` or `NAME.*`; skip files without a model, with
-        a warning
+    by_name : measure the models of a factor on the file that is named after it (`SOX2.fa`, `SOX2.test.fa.gz`), or in
+        other files on windows that are (`SOX2::chr1:100-200`); skip other windows, with a warning
 
     Raises
     ------
-    UsageError : `by_name`, and no file is named after a factor of the models.
+    UsageError : `by_name`, and nothing is named after a factor of the models.
+    DataError : see `sequence.windows.read_windows`.
     """
     if not by_name:
         return [DataSet(path, models) for path in paths]
-    sets = [DataSet(path, [model for model in models if _factor(model) == _file_factor(path)]) for path in paths]
-    skipped = [data_set.path for data_set in sets if not data_set.models]
-    if len(skipped) == len(sets):
-        raise UsageError(f"--by-name: no file is named after a factor of the models (first file {paths[0]})")
-    if skipped:
-        logger.warning("files skipped: %d not named after a factor of the models: %s", len(skipped), ", ".join(skipped))
-    return [data_set for data_set in sets if data_set.models]
+    of_factors: dict[str, list[Model]] = {}
+    for model in models:
+        of_factors.setdefault(_factor(model), []).append(model)
+    sets: list[DataSet] = []
+    for path in paths:
+        chosen = of_factors.get(os.path.basename(path).partition(".")[0])
+        sets += [DataSet(path, chosen)] if chosen else _split_by_factor(path, of_factors)
+    if not sets:
+        raise UsageError("--by-name: neither files nor windows are named after a factor of the models")
+    return sets
 
 
 def _factor(model: Model) -> str:
@@ -138,8 +149,22 @@ def _factor(model: Model) -> str:
     return head.factor if head else model.info.name
 
 
-def _file_factor(path: str) -> str:
-    return os.path.basename(path).partition(".")[0]
+def _split_by_factor(path: str, of_factors: Mapping[str, Sequence[Model]]) -> list[DataSet]:
+    """The windows of each factor in a file."""
+    windows = read_windows(path, None, 1)
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(windows.names):
+        rows.setdefault(name.rpartition("::")[0], []).append(row)
+    skipped = sum(len(found) for factor, found in rows.items() if factor not in of_factors)
+    if skipped:
+        logger.warning(
+            "%s: %d of %d windows skipped: not named after a factor of the models", path, skipped, len(windows)
+        )
+    return [
+        DataSet(path, of_factors[factor], windows.take(np.array(found)))
+        for factor, found in rows.items()
+        if factor in of_factors
+    ]
 
 
 def evaluate_files(
@@ -164,8 +189,9 @@ def evaluate_files(
     """
     measured = dict.fromkeys(model for data_set in sets for model in data_set.models)
     thresholds = {model: base_threshold(threshold, model) for model in measured}
-    for path, models in sets:
-        windows = _read_data_set(path)
+    for path, models, chosen in sets:
+        windows = chosen or read_windows(path, None, 1)
+        _check_windows(windows, path)
         for model in models:
             _check_length(model, windows, path)
         for model, scored in zip(models, probabilities_of_models(models, windows.codes, runtime)):
@@ -175,8 +201,7 @@ def evaluate_files(
             )
 
 
-def _read_data_set(path: str) -> Windows:
-    windows = read_windows(path, None, 1)
+def _check_windows(windows: Windows, path: str) -> None:
     if not windows.positive.any():
         raise DataError("no window has a site (site=a-b in its header); make windows with `bertsnr windows`", path)
     if windows.positive.all():
@@ -184,7 +209,6 @@ def _read_data_set(path: str) -> Windows:
             "%s: every window has a site, so metrics over windows are meaningless; add negatives (cat pos.fa neg.fa)",
             path,
         )
-    return windows
 
 
 def _check_length(model: Model, windows: Windows, path: str) -> None:

@@ -55,14 +55,23 @@ def test_data_sets_that_cannot_be_measured(toy_model, tmp_path):
             list(evaluate_files([DataSet(str(path), [toy_model])], Runtime()))
 
 
-def test_each_file_with_the_factor_of_its_name(many_factor_model, toy_model, caplog):
+def test_each_factor_on_its_own_windows(many_factor_model, toy_model, tmp_path, caplog):
     models = [toy_model, *map(many_factor_model.factor, range(4))]
-    paths = ["a/SOX2.fa", "TAL1::TCF3.test.fa.gz", "SOX3.fa"]
+    paths = ["a/SOX2.fa", "TAL1::TCF3.test.fa.gz"]
     assert data_sets(models, paths) == [DataSet(path, models) for path in paths]
     assert data_sets(models, paths, by_name=True) == [DataSet(paths[0], models[2:3]), DataSet(paths[1], models[4:])]
-    assert "files skipped: 1 not named after a factor of the models: SOX3.fa" in caplog.text
     renamed = many_factor_model.factor(1)
     renamed.info = replace(renamed.info, name="human:SOX2")  # as `registry.load_models` tells it from another SOX2
     assert data_sets([renamed], paths[:1], by_name=True) == [DataSet(paths[0], [renamed])]
-    with pytest.raises(UsageError, match="no file is named after a factor of the models"):
-        data_sets(models, ["-", "SOX3.fa"], by_name=True)
+    mixed = str(tmp_path / "mixed.fa")
+    names = ["TOY::c:1-9(+)", "TAL1::TCF3::c:1-9(-)", "SOX3::c:1-9(+)", "TOY::c:1-9(+)_shuf1", "plain"]
+    with open(mixed, "w") as file:
+        file.writelines(f">{name}{' site=1-4' if number < 2 else ''}\nACGTACGT\n" for number, name in enumerate(names))
+    toy, tal1 = data_sets(models, [mixed], by_name=True)
+    assert (toy.models, toy.windows.names) == (models[:1], [names[0], names[3]])
+    assert (tal1.models, tal1.windows.names) == (models[4:], names[1:2])
+    assert "mixed.fa: 2 of 5 windows skipped: not named after a factor of the models" in caplog.text
+    measured = list(evaluate_files([toy, tal1], Runtime()))
+    assert [(row.model, row.data, row.windows) for row in measured] == [("TOY", "mixed", 2), ("TAL1::TCF3", "mixed", 1)]
+    with pytest.raises(UsageError, match="neither files nor windows are named after a factor of the models"):
+        data_sets(models[2:3], [mixed], by_name=True)

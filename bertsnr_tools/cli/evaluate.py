@@ -21,7 +21,7 @@ from . import options
 @click.option(
     "--by-name",
     is_flag=True,
-    help="Evaluate each file NAME.fa only with the models of the factor NAME, such as one of the factors of human.",
+    help="Evaluate a factor only on the file named after it (TF.fa), or on windows that are (TF::chrom:start-end).",
 )
 @options.output
 @click.option(
