@@ -8,6 +8,7 @@ The command line is `bertsnr` (see `bertsnr --help`). The same work from Python:
     for site in bt.scan(model, "region.fa"):   # FASTA; sites in the order of the sequence
         print(site.chrom, site.start, site.end, site.name, site.score, site.strand, site.p)
 
+    every = bt.load_models(["human"])          # all factors of the shipped many-factor model; SOX10 is one of them
     genome = bt.Genome("hg38.fa")              # indexed FASTA, plain or bgzip
     sites = bt.scan(model, genome, regions="promoters.bed", threshold="q=0.05")
 

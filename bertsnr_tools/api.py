@@ -97,7 +97,8 @@ def load_models(names: Iterable[PathName], *, runtime: Runtime | None = None) ->
 
     Parameters
     ----------
-    names : names of shipped models, model files, or MEME and JASPAR files, each matrix of which is a model
+    names : names of shipped models ("CTCF", "human:CTCF,SOX2", "human"), model files ("my.pt", "my.pt:CTCF"), or MEME
+        and JASPAR files, each matrix of which is a model
     runtime : device, precision and batch size; by default a GPU if there is one, and bf16 where it is native
 
     Raises
@@ -109,17 +110,15 @@ def load_models(names: Iterable[PathName], *, runtime: Runtime | None = None) ->
 
 
 def load_model(name: PathName, *, runtime: Runtime | None = None) -> SiteModel:
-    """Load one model; see `load_models`.
+    """Load one model; see `load_models`, which also loads all factors or matrices of a file.
 
     Raises
     ------
     DataError : a file that is missing or not a model.
-    UsageError : a file of several matrices.
+    UsageError : a file of several factors or matrices.
     """
-    models = load_models([name], runtime=runtime)
-    if len(models) > 1:
-        raise UsageError(f"{name} contains {len(models)} matrices; load_models loads them all")
-    return models[0]
+    runtime = runtime or Runtime.choose()
+    return SiteModel(registry.load_one(os.fspath(name), runtime), runtime)
 
 
 def scan(

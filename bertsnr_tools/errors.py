@@ -5,6 +5,8 @@ Library functions raise these errors; only `bertsnr_tools.cli` turns them into a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -45,6 +47,20 @@ class UsageError(BertsnrError):
 
 class DeviceError(BertsnrError, RuntimeError):
     """A device that this machine does not have, or that does not support the request."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question for the end of an error: `; did you mean SOX2 or SOX9?`; empty without a similar name.
+
+    Case is ignored.
+    """
+    import difflib
+
+    by_upper = {other.upper(): other for other in known}
+    near = difflib.get_close_matches(name.upper(), by_upper, 3)
+    if near[:1] == [name.upper()]:
+        near = near[:1]
+    return f"; did you mean {' or '.join(by_upper[other] for other in near)}?" if near else ""
 
 
 def is_out_of_device_memory(error: BaseException) -> bool:

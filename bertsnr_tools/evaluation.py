@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .errors import DataError
+import numpy as np
+
+from .errors import DataError, UsageError
 from .io.fields import path_field
 from .log import logger
 from .metrics import NAMES, Ranking, bootstrap_intervals
-from .models.batching import token_probabilities
+from .models.batching import probabilities_of_models, token_probabilities
 from .models.device import Runtime
 from .models.interface import DEFAULT_THRESHOLD, Model
+from .models.many_factor import Head
 from .predict.thresholds import Threshold, base_threshold
 from .sequence.encoding import bases_from_tokens
 from .sequence.windows import Windows, read_windows
@@ -62,28 +65,30 @@ class Evaluation:
 
 def evaluate(model: Model, windows: Windows, runtime: Runtime) -> dict[str, dict[str, float]]:
     """Six metrics at the default threshold, over bases ("nucleotide") and over windows ("sequence")."""
-    return evaluate_windows(model, windows, runtime, data="", threshold=DEFAULT_THRESHOLD).metrics
+    probabilities = token_probabilities(model, windows.codes, runtime)
+    return _measure(model, windows, probabilities, data="", threshold=DEFAULT_THRESHOLD).metrics
 
 
-def evaluate_windows(
+def _measure(
     model: Model,
     windows: Windows,
-    runtime: Runtime,
+    probabilities: tuple[np.ndarray, np.ndarray],
     *,
     data: str,
     threshold: float,
     bootstrap: Bootstrap | None = None,
     keep_curve: bool = False,
 ) -> Evaluation:
-    """Measure a model on labelled windows, read only on the given strand.
+    """Measure a model on labelled windows.
 
     Parameters
     ----------
+    probabilities : of the windows and of their tokens, see `batching.token_probabilities`
     data : name of the data set
     threshold : probability above which a base or a window is called
     keep_curve : see `Evaluation.curve`
     """
-    sequences, tokens = token_probabilities(model, windows.codes, runtime)
+    sequences, tokens = probabilities
     bases = bases_from_tokens(tokens, model.info.k)
     metrics, intervals, curve = {}, {}, None
     for level, labels, scores in (("nucleotide", windows.labels, bases), ("sequence", windows.positive, sequences)):
@@ -97,20 +102,84 @@ def evaluate_windows(
     return Evaluation(model.info.name, data, *counts, metrics, intervals, curve)
 
 
+class DataSet(NamedTuple):
+    """Labelled windows, and the models to measure on them.
+
+    Attributes
+    ----------
+    path : FASTA file, "-" is standard input
+    windows : some of the file; None for all, which are read when they are measured
+    """
+
+    path: str
+    models: Sequence[Model]
+    windows: Windows | None = None
+
+
+def data_sets(models: Sequence[Model], paths: Sequence[str], *, by_name: bool = False) -> list[DataSet]:
+    """Files with the models to measure on them.
+
+    Parameters
+    ----------
+    by_name : measure the models of a factor on the file that is named after it (`SOX2.fa`, `SOX2.test.fa.gz`), or in
+        other files on windows that are (`SOX2::chr1:100-200`); skip other windows, with a warning
+
+    Raises
+    ------
+    UsageError : `by_name`, and nothing is named after a factor of the models.
+    DataError : see `sequence.windows.read_windows`.
+    """
+    if not by_name:
+        return [DataSet(path, models) for path in paths]
+    of_factors: dict[str, list[Model]] = {}
+    for model in models:
+        of_factors.setdefault(_factor(model), []).append(model)
+    sets: list[DataSet] = []
+    for path in paths:
+        chosen = of_factors.get(os.path.basename(path).partition(".")[0])
+        sets += [DataSet(path, chosen)] if chosen else _split_by_factor(path, of_factors)
+    if not sets:
+        raise UsageError("--by-name: neither files nor windows are named after a factor of the models")
+    return sets
+
+
+def _factor(model: Model) -> str:
+    """The factor of a model, without the name of its file."""
+    head: Head | None = getattr(model, "shared", None)
+    return head.factor if head else model.info.name
+
+
+def _split_by_factor(path: str, of_factors: Mapping[str, Sequence[Model]]) -> list[DataSet]:
+    """The windows of each factor in a file."""
+    windows = read_windows(path, None, 1)
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(windows.names):
+        rows.setdefault(name.rpartition("::")[0], []).append(row)
+    skipped = sum(len(found) for factor, found in rows.items() if factor not in of_factors)
+    if skipped:
+        logger.warning(
+            "%s: %d of %d windows skipped: not named after a factor of the models", path, skipped, len(windows)
+        )
+    return [
+        DataSet(path, of_factors[factor], windows.take(np.array(found)))
+        for factor, found in rows.items()
+        if factor in of_factors
+    ]
+
+
 def evaluate_files(
-    models: Sequence[Model],
-    paths: Sequence[str],
+    sets: Sequence[DataSet],
     runtime: Runtime,
     *,
     threshold: Threshold | None = None,
     bootstrap: Bootstrap | None = None,
     keep_curves: bool = False,
 ) -> Iterator[Evaluation]:
-    """Measure every model on every file of labelled windows, file by file.
+    """Measure models on files of labelled windows, read only on the given strand, file by file.
 
     Parameters
     ----------
-    paths : FASTA files, "-" is standard input; windows with `site=a-b` in the header have sites
+    sets : see `data_sets`; windows with `site=a-b` in the header have sites
     threshold : see `thresholds.base_threshold`
 
     Raises
@@ -118,19 +187,21 @@ def evaluate_files(
     UsageError : see `thresholds.base_threshold`.
     DataError : no window with a site, or windows of a length that a model does not accept.
     """
-    thresholds = [base_threshold(threshold, model) for model in models]
-    for path in paths:
-        windows = _read_data_set(path)
-        for model, cut in zip(models, thresholds):
+    measured = dict.fromkeys(model for data_set in sets for model in data_set.models)
+    thresholds = {model: base_threshold(threshold, model) for model in measured}
+    for path, models, chosen in sets:
+        windows = chosen or read_windows(path, None, 1)
+        _check_windows(windows, path)
+        for model in models:
             _check_length(model, windows, path)
-            name = _data_name(path)
-            yield evaluate_windows(
-                model, windows, runtime, data=name, threshold=cut, bootstrap=bootstrap, keep_curve=keep_curves
+        for model, scored in zip(models, probabilities_of_models(models, windows.codes, runtime)):
+            name, cut = _data_name(path), thresholds[model]
+            yield _measure(
+                model, windows, scored, data=name, threshold=cut, bootstrap=bootstrap, keep_curve=keep_curves
             )
 
 
-def _read_data_set(path: str) -> Windows:
-    windows = read_windows(path, None, 1)
+def _check_windows(windows: Windows, path: str) -> None:
     if not windows.positive.any():
         raise DataError("no window has a site (site=a-b in its header); make windows with `bertsnr windows`", path)
     if windows.positive.all():
@@ -138,7 +209,6 @@ def _read_data_set(path: str) -> Windows:
             "%s: every window has a site, so metrics over windows are meaningless; add negatives (cat pos.fa neg.fa)",
             path,
         )
-    return windows
 
 
 def _check_length(model: Model, windows: Windows, path: str) -> None:

@@ -181,4 +181,56 @@ def toy_model_file(toy_model, tmp_path_factory):
     return path
 
 
+FACTORS = ("CTCF", "SOX2", "SOX10", "TAL1::TCF3")
+
+
+@pytest.fixture(scope="session")
+def many_factor_model():
+    """A model of `FACTORS` with random weights, scaled up so that it calls sites on random sequence."""
+    import torch
+
+    from bertsnr_tools.models.encoder import compact_config
+    from bertsnr_tools.models.interface import ModelInfo
+    from bertsnr_tools.models.many_factor import ManyFactorModel
+
+    torch.manual_seed(7)
+    infos = []
+    for number, name in enumerate(FACTORS):
+        training = {
+            "data": {"positives": 100 + number},
+            "validation": {"nucleotide": {"aupr": 0.7 + 0.15 * number}, "sequence": {"aupr": 0.9}},
+        }
+        matrix = f"MA000{number}.1"
+        infos.append(ModelInfo(name, 3, 100, compact_config(3, 100), 8 + number, training=training, matrix=matrix))
+    model = ManyFactorModel(infos)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def many_factor_file(many_factor_model, tmp_path_factory):
+    from bertsnr_tools.models.files import save_model
+
+    path = tmp_path_factory.mktemp("model") / "many.pt"
+    save_model(str(path), many_factor_model)
+    return path
+
+
+@pytest.fixture
+def shipped(many_factor_file, tmp_path_factory, monkeypatch):
+    """Shipped models in this process: CTCF of one factor, and `human`, which is `many_factor_model`."""
+    from bertsnr_tools.cli.models import table_of_models
+    from bertsnr_tools.models import registry
+
+    directory = tmp_path_factory.mktemp("weights")
+    (directory / "CTCF.pt").write_bytes((registry.WEIGHTS / "CTCF.pt").read_bytes())
+    (directory / "human.pt").write_bytes(many_factor_file.read_bytes())
+    monkeypatch.setattr(registry, "WEIGHTS", directory)
+    (directory / registry.TABLE).write_text(table_of_models())
+    return directory
+
+
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not available")

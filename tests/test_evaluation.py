@@ -1,9 +1,10 @@
 import random
+from dataclasses import replace
 
 import pytest
 
-from bertsnr_tools.errors import DataError
-from bertsnr_tools.evaluation import LEVELS, Bootstrap, evaluate, evaluate_files, table_lines
+from bertsnr_tools.errors import DataError, UsageError
+from bertsnr_tools.evaluation import LEVELS, Bootstrap, DataSet, data_sets, evaluate, evaluate_files, table_lines
 from bertsnr_tools.metrics import NAMES
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.sequence.windows import read_windows
@@ -24,12 +25,12 @@ def windows_file(tmp_path):
 
 def test_evaluations_and_their_table(toy_model, windows_file):
     runtime = Runtime()
-    (plain,) = evaluate_files([toy_model], [windows_file], runtime)
+    (plain,) = evaluate_files([DataSet(windows_file, [toy_model])], runtime)
     assert (plain.model, plain.data, plain.windows, plain.with_sites) == ("TOY", "set", 40, 20)
     assert plain.metrics == evaluate(toy_model, read_windows(windows_file, None, 3), runtime)
     assert plain.curve is None and plain.intervals == {} and list(plain.as_dict())[4:] == list(LEVELS)
     settings = {"threshold": ("probability", 0.9), "bootstrap": Bootstrap(20), "keep_curves": True}
-    strict, again = evaluate_files([toy_model, toy_model], [windows_file], runtime, **settings)
+    strict, again = evaluate_files([DataSet(windows_file, [toy_model, toy_model])], runtime, **settings)
     assert strict.intervals == again.intervals != {} and strict.curve.aupr() == plain.metrics["nucleotide"]["aupr"]
     for level in LEVELS:
         assert strict.metrics[level]["recall"] < plain.metrics[level]["recall"]  # fewer calls
@@ -51,4 +52,26 @@ def test_data_sets_that_cannot_be_measured(toy_model, tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=problem):
-            list(evaluate_files([toy_model], [str(path)], Runtime()))
+            list(evaluate_files([DataSet(str(path), [toy_model])], Runtime()))
+
+
+def test_each_factor_on_its_own_windows(many_factor_model, toy_model, tmp_path, caplog):
+    models = [toy_model, *map(many_factor_model.factor, range(4))]
+    paths = ["a/SOX2.fa", "TAL1::TCF3.test.fa.gz"]
+    assert data_sets(models, paths) == [DataSet(path, models) for path in paths]
+    assert data_sets(models, paths, by_name=True) == [DataSet(paths[0], models[2:3]), DataSet(paths[1], models[4:])]
+    renamed = many_factor_model.factor(1)
+    renamed.info = replace(renamed.info, name="human:SOX2")  # as `registry.load_models` tells it from another SOX2
+    assert data_sets([renamed], paths[:1], by_name=True) == [DataSet(paths[0], [renamed])]
+    mixed = str(tmp_path / "mixed.fa")
+    names = ["TOY::c:1-9(+)", "TAL1::TCF3::c:1-9(-)", "SOX3::c:1-9(+)", "TOY::c:1-9(+)_shuf1", "plain"]
+    with open(mixed, "w") as file:
+        file.writelines(f">{name}{' site=1-4' if number < 2 else ''}\nACGTACGT\n" for number, name in enumerate(names))
+    toy, tal1 = data_sets(models, [mixed], by_name=True)
+    assert (toy.models, toy.windows.names) == (models[:1], [names[0], names[3]])
+    assert (tal1.models, tal1.windows.names) == (models[4:], names[1:2])
+    assert "mixed.fa: 2 of 5 windows skipped: not named after a factor of the models" in caplog.text
+    measured = list(evaluate_files([toy, tal1], Runtime()))
+    assert [(row.model, row.data, row.windows) for row in measured] == [("TOY", "mixed", 2), ("TAL1::TCF3", "mixed", 1)]
+    with pytest.raises(UsageError, match="neither files nor windows are named after a factor of the models"):
+        data_sets(models[2:3], [mixed], by_name=True)

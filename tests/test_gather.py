@@ -28,8 +28,9 @@ def test_shards_of_which_some_are_empty(tmp_path):
     for used, index, line in ((shards, "csi", "A\t3\t27\t500.0\n"), (shards[1:2], "tbi", "A\t0\t0\tnan\n")):
         for shard in used:
             write_shard(tmp_path, *shard)
-        paths = [str(tmp_path / f"{name}.{kind}") for kind in ("bed", "bw") for name, *_ in used]
-        gather("A", str(tmp_path / "g.fai"), *outputs, *paths)
+        beds, bigwigs = ([str(tmp_path / f"{name}.{kind}") for name, *_ in used] for kind in ("bed", "bw"))
+        gather("sites", outputs[0], outputs[2], "A", "--", *beds)
+        gather("scores", str(tmp_path / "g.fai"), outputs[1], *bigwigs)
         text = "".join((tmp_path / f"{name}.bed").read_text() for name, *_ in used)
         assert gzip.open(outputs[0], "rt").read() == text and (tmp_path / "o.tsv").read_text() == line
         assert {file.name for file in tmp_path.glob("o.bed.gz.*")} == {f"o.bed.gz.{index}"}
@@ -39,3 +40,12 @@ def test_shards_of_which_some_are_empty(tmp_path):
             assert file.chroms() == {"c": 600_000_000, "d": 9}
             records = [(100, 200, 0.5), (599_999_000, 599_999_100, 0.5)] if len(used) > 1 else []
             assert list(file.records("c")) == records
+
+
+def test_the_summary_has_a_line_for_each_factor(tmp_path):
+    bed, out, summary = (str(tmp_path / name) for name in ("1.bed", "o.bed.gz", "o.tsv"))
+    (tmp_path / "1.bed").write_text("c\t1\t9\tA\t500\t+\nc\t2\t9\tB::C\t300\t-\nc\t5\t9\tA\t700\t-\n")
+    gather("sites", out, summary, "all", "A", "D", "B::C", "--", bed)
+    assert (tmp_path / "o.tsv").read_text() == "all:A\t2\t12\t600.0\nall:D\t0\t0\tnan\nall:B::C\t1\t7\t300.0\n"
+    gather("sites", out, summary, "only", "--", bed)  # a model of one factor goes by the name of its file
+    assert (tmp_path / "o.tsv").read_text() == "only\t3\t19\t500.0\n"

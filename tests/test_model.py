@@ -171,7 +171,7 @@ def test_a_shipped_name_wins_over_a_file(tmp_path, monkeypatch):
 def test_names_of_models_and_devices(toy_model_file, tmp_path):
     assert find_model(str(toy_model_file)) == str(toy_model_file)
     assert {"CTCF", "CDX2", "GATA3", "SRF", "YY1"} <= set(shipped_models())
-    with pytest.raises(DataError, match="NOTF: no such file, and no shipped model of that name .*CTCF"):
+    with pytest.raises(DataError, match="NOTF: no such file, and no shipped model of that name"):
         find_model("NOTF")
     assert choose_device("cpu").type == "cpu"
     with pytest.raises(DeviceError, match="'cuda:99' does not exist"):

@@ -160,7 +160,7 @@ CASES = [
     ("predict -m", 2, "Option '-m' requires an argument. (see bertsnr-predict --help)"),
     ("motifs sites.bed", 2, "sites.bed: BED input requires the sequence of its sites; add -f FASTA"),
     ("predict -m model.pt -r chr1 pos.fa", 2, "-b and -r require a genome"),
-    ("predict -m NOTF pos.fa", 1, "NOTF: no such file, and no shipped model of that name (shipped: "),
+    ("predict -m NOTF pos.fa", 1, "NOTF: no such file, and no shipped model of that name"),
     ("predict -m text.pt pos.fa", 1, "text.pt: is not a bertsnr_tools model"),
     ("predict -m half.pt pos.fa", 1, "half.pt: is not a bertsnr_tools model"),
     (
@@ -193,7 +193,7 @@ CASES = [
     ("predict -m model.pt -t p=0.01 pos.fa", 2, "TOY does not report p-values: it was trained without genomic"),
     ("predict -m none.meme pos.fa", 1, "none.meme: contains no motifs"),
     ("predict -m plain.fa pos.fa", 1, "plain.fa: contains FASTA sequence; expected motifs or a model"),
-    ("attn -m m.meme pos.fa", 1, "the model a has no attention (type matrix)"),
+    ("attn -m m.meme pos.fa", 2, "m.meme: contains 2 matrices; expected one"),
     ("predict -m model.pt --device tpu pos.fa", 2, "'tpu' is not a device; expected auto, cpu, cuda or cuda:N"),
     ("predict -m model.pt --device cuda:77 pos.fa", 1, "device 'cuda:77' does not exist: this machine has"),
     ("predict -m model.pt -o model.pt pos.fa", 2, "model.pt: is also an input"),

@@ -30,6 +30,14 @@ def test_formats_of_sites(tmp_path, site_format, line):
     assert path.read_text() == line and writer.sites == 1
 
 
+@pytest.mark.parametrize(("count", "title"), [(2, "F0, F1"), (188, "188 factors")])
+def test_the_track_line_names_few_models(tmp_path, count, title):
+    names = [f"F{number}" for number in range(count)]
+    with SiteWriter.open(str(tmp_path / "sites"), SiteFormat("bed9", track="hg38"), names):
+        pass
+    assert f'name="{title}" description="{title}: binding sites' in (tmp_path / "sites").read_text()
+
+
 @pytest.mark.parametrize(
     ("sites", "in_order"),
     [

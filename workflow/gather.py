@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
-"""Join the shards of one model: gather.py NAME GENOME.fai OUT.bed.gz OUT.bw OUT.tsv SHARD.bed ... SHARD.bw ...
+"""Join the shards of a scan.
 
-OUT.tsv gets one line: the model's name, its number of sites, the bases in them, and their mean score.
+gather.py sites OUT.bed.gz OUT.tsv MODEL [FACTOR ...] -- SHARD.bed ...
+gather.py scores GENOME.fai OUT.bw SHARD.bw ...
+
+OUT.tsv gets a line for the model, or for each of its factors (MODEL:FACTOR): name, number of sites, the bases in them,
+and their mean score.
 """
 
 from __future__ import annotations
@@ -16,26 +20,50 @@ from bertsnr_tools.io.files import index_bed, open_output
 from bertsnr_tools.io.tracks import BigWig
 
 
-def main(name: str, index: str, bed: str, bigwig: str, summary: str, *shards: str) -> None:
-    beds, bigwigs = shards[: len(shards) // 2], shards[len(shards) // 2 :]
-    join_beds(beds, bed, name, summary)
-    lengths = {row.split("\t")[0]: int(row.split("\t")[1]) for row in Path(index).read_text().splitlines()}
-    join_bigwigs(bigwigs, bigwig, lengths)
+def main(kind: str, *arguments: str) -> None:
+    if kind == "sites":
+        bed, summary, *rest = arguments
+        join_beds(bed, summary, rest[: rest.index("--")], rest[rest.index("--") + 1 :])
+    else:
+        index, bigwig, *shards = arguments
+        lengths = {row.split("\t")[0]: int(row.split("\t")[1]) for row in Path(index).read_text().splitlines()}
+        join_bigwigs(shards, bigwig, lengths)
 
 
-def join_beds(shards: Sequence[str], output: str, name: str, summary: str) -> None:
-    """Concatenate the shards, index the result, and write the summary line."""
-    sites = bases = total = reach = 0
+class Count:
+    """Number of sites, their bases and the sum of their scores."""
+
+    def __init__(self) -> None:
+        self.sites = self.bases = self.total = 0
+
+    def add(self, bases: int, score: int) -> None:
+        self.sites, self.bases, self.total = self.sites + 1, self.bases + bases, self.total + score
+
+    def line(self, name: str) -> str:
+        return f"{name}\t{self.sites}\t{self.bases}\t{self.total / self.sites if self.sites else math.nan:.1f}\n"
+
+
+def join_beds(output: str, summary: str, names: Sequence[str], shards: Sequence[str]) -> None:
+    """Concatenate the shards, index the result, and write the summary.
+
+    Parameters
+    ----------
+    names : of the model, then of its factors; without factors, all sites count for the model
+    """
+    model, *factors = names
+    counts, reach = {name: Count() for name in factors or names}, 0
     with open_output(output) as stream:
         for path in shards:
             text = Path(path).read_bytes()
             stream.write(text)
-            for row in text.splitlines():
-                _, start, end, _, score, *_ = row.split(b"\t")
-                sites, bases, total = sites + 1, bases + int(end) - int(start), total + int(score)
+            for row in text.decode().splitlines():
+                _, start, end, name, score, *_ = row.split("\t")
+                counts[name if factors else model].add(int(end) - int(start), int(score))
                 reach = max(reach, int(end))
     index_bed(output, reach)
-    Path(summary).write_text(f"{name}\t{sites}\t{bases}\t{total / sites if sites else math.nan:.1f}\n")
+    Path(summary).write_text(
+        "".join(count.line(f"{model}:{name}" if factors else name) for name, count in counts.items())
+    )
 
 
 def join_bigwigs(shards: Sequence[str], output: str, lengths: dict[str, int]) -> None:

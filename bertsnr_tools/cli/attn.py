@@ -32,7 +32,9 @@ class Figures(NamedTuple):
 
 @options.command
 @click.argument("sequences", metavar="FASTA")
-@click.option("-m", "--model", metavar="MODEL", required=True, help="Model file, or the name of a shipped model.")
+@click.option(
+    "-m", "--model", metavar="MODEL", required=True, help="Model file, or name of a shipped model; of one factor."
+)
 @click.option(
     "-o",
     "--output",
@@ -95,7 +97,7 @@ def attn(
     from ..errors import UsageError
     from ..io.files import check_outputs
     from ..io.tracks import check_bigwig
-    from ..models.registry import find_model, load_models
+    from ..models.registry import find_model, load_one
     from ..plots.style import check_plot
 
     figures = Figures(plot, plot_layers, html)
@@ -115,7 +117,7 @@ def attn(
     from ..predict.scan import window_step
 
     built = runtime.build()
-    loaded = require_attention(load_models([model], built)[0])
+    loaded = require_attention(load_one(model, built))
     choice = HeadChoice.for_model(loaded, layer, head)
     step = window_step(step, loaded.info)
     logo = read_motif(motif, loaded.info.name) if motif else None

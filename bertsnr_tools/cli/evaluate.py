@@ -16,7 +16,12 @@ from . import options
     multiple=True,
     required=True,
     metavar="MODEL",
-    help="Model file, name of a shipped model, or motif file (MEME, JASPAR); repeat to compare several.",
+    help="Model file, name of a shipped model, or motif file (MEME, JASPAR); of one factor or many; may be repeated.",
+)
+@click.option(
+    "--by-name",
+    is_flag=True,
+    help="Evaluate a factor only on the file named after it (TF.fa), or on windows that are (TF::chrom:start-end).",
 )
 @options.output
 @click.option(
@@ -41,6 +46,7 @@ from . import options
 def evaluate(
     data: tuple[str, ...],
     models: tuple[str, ...],
+    by_name: bool,
     output: str,
     bootstrap: int,
     report: str | None,
@@ -60,6 +66,7 @@ def evaluate(
     Examples:
       cat pos.fa neg.fa | bertsnr evaluate -m MYTF.pt -
       bertsnr evaluate -m GATA3 -m CDX2 --bootstrap 1000 --heatmap cross.png gata3.fa cdx2.fa
+      bertsnr evaluate -m human --by-name test/*.fa
     """
     from ..errors import UsageError
     from ..io.files import check_outputs, open_output
@@ -68,6 +75,8 @@ def evaluate(
 
     if data.count("-") > 1:
         raise UsageError("standard input (-) is given twice, but can be read only once")
+    if by_name and heatmap:
+        raise UsageError("--heatmap shows every model on every data set; leave out --by-name")
     check_outputs([output, report, plot, heatmap], [*data, *map(find_model, models)])
     for path in (plot, heatmap):
         if path:
@@ -75,17 +84,16 @@ def evaluate(
 
     import json
 
-    from ..evaluation import Bootstrap, evaluate_files, table_lines
+    from ..evaluation import Bootstrap, data_sets, evaluate_files, table_lines
     from ..log import progress
 
     device_runtime = runtime.build()
     loaded = load_models(models, device_runtime)
     resampling = Bootstrap(bootstrap, seed) if bootstrap else None
-    measured = evaluate_files(
-        loaded, data, device_runtime, threshold=threshold, bootstrap=resampling, keep_curves=bool(plot)
-    )
+    sets = data_sets(loaded, data, by_name=by_name)
+    measured = evaluate_files(sets, device_runtime, threshold=threshold, bootstrap=resampling, keep_curves=bool(plot))
     evaluations = []
-    with progress("evaluating", len(data) * len(loaded), "data sets") as bar:
+    with progress("evaluating", sum(len(data_set.models) for data_set in sets), "data sets") as bar:
         for evaluation in measured:
             evaluations.append(evaluation)
             bar.advance(1)
@@ -101,9 +109,7 @@ def evaluate(
         from ..plots.heatmaps import plot_matrix
 
         auprs = [row.metrics["nucleotide"]["aupr"] for row in evaluations]
-        names, data_sets = [model.info.name for model in loaded], [row.data for row in evaluations[:: len(loaded)]]
-        plot_matrix(
-            heatmap, names, data_sets, [auprs[at :: len(loaded)] for at in range(len(loaded))], "AUPR over bases"
-        )
+        names, titles = [model.info.name for model in loaded], [row.data for row in evaluations[:: len(loaded)]]
+        plot_matrix(heatmap, names, titles, [auprs[at :: len(loaded)] for at in range(len(loaded))], "AUPR over bases")
     with open_output(output) as stream:  # last: its reader may go away
         stream.write("".join(table_lines(evaluations)).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -11,48 +12,87 @@ from . import options
 if TYPE_CHECKING:
     from ..models.interface import ModelInfo
 
-SHIPPED = "models.json"  # beside the shipped weights: their rows, so that torch is not imported
+WEAK, GOOD = 0.8, 0.9  # AUPR over bases of the validation data: below the first weak, from the second on good
 
 
 @options.command
-@click.argument("names", nargs=-1, metavar="[MODEL]…")
+@click.argument("names", nargs=-1, metavar="[MODEL|TEXT]…")
 @options.output
 def models(names: tuple[str, ...], output: str) -> None:
     """List the shipped models, or describe model files.
 
-    Output is a table (TSV): name, k (bases per token), window length, median width of the training sites, base
-    probability above which bases are called, number of positive and of background windows in training, AUPR over bases
-    and over windows of the validation data, whether the model reports p-values, whether it has a prefilter, and its
-    file. Unknown values are -.
+    TEXT lists the shipped models whose factor or JASPAR matrix contains it, in either case. Output is a table (TSV):
+    factor, k (bases per token), window length, median width of the training sites, base probability above which bases
+    are called, number of positive and of background windows in training, AUPR over bases and over windows of the
+    validation data, whether the model reports p-values, whether it has a prefilter, JASPAR matrix, quality (weak, fair
+    or good, by the AUPR over bases), and file. Unknown values are -.
 
     \b
     Examples:
       bertsnr models
-      bertsnr models MYTF.pt | column -t
+      bertsnr models sox | column -t
+      bertsnr models MYTF.pt
     """
-    import json
-    from pathlib import Path
-
     from ..io.fields import path_field
     from ..io.files import check_output, open_output
-    from ..models.registry import WEIGHTS, find_model, shipped_models
+    from ..models.registry import shipped_table
 
-    files = [find_model(name) for name in names or shipped_models()]
-    check_output(output, files)
-    shipped: dict[str, dict[str, str]] = json.loads((WEIGHTS / SHIPPED).read_text())
-    rows = []
-    for file in files:
-        row = shipped[Path(file).stem] if Path(file).parent == WEIGHTS else _read_properties(file)
-        rows.append(row | {"file": path_field(file)})
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    shipped = _with_files(shipped_table())
+    rows = [row for name in names for row in _described(name, shipped)] if names else list(shipped.values())
+    check_output(output, [row["file"] for row in rows])
+    lines = [list(rows[0]), *([*row.values()][:-1] + [path_field(row["file"])] for row in rows)]
     with open_output(output) as stream:
         stream.write_all(("\t".join(line) + "\n").encode() for line in lines)
 
 
-def _read_properties(file: str) -> dict[str, str]:
-    from ..models.files import load_model
+def table_of_models() -> str:
+    """The content of `registry.TABLE`, from the shipped model files."""
+    import json
 
-    return properties(load_model(file).info)
+    from ..models.files import load_factors
+    from ..models.registry import find, shipped_files
+
+    table = {}
+    for file in shipped_files():
+        for model in load_factors(find(file).path):
+            name = f"{file}:{model.info.name}" if getattr(model, "shared", None) else file
+            table[name] = properties(model.info)
+    return json.dumps(table, indent=2) + "\n"
+
+
+def _with_files(table: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """The table of the shipped models with the path of each: models of one factor first."""
+    from ..models.registry import WEIGHTS
+
+    ordered = sorted(table.items(), key=lambda item: ":" in item[0])
+    return {name: row | {"file": str(WEIGHTS / f"{name.partition(':')[0]}.pt")} for name, row in ordered}
+
+
+def _described(name: str, shipped: dict[str, dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of the shipped models that contain a text, or else of a model file.
+
+    Raises
+    ------
+    DataError : neither; see `registry.find`.
+    """
+    from ..models.registry import find, shipped_files
+
+    if ":" not in name and not (os.path.isfile(name) and name not in shipped_files()):
+        text = name.casefold()
+        found = [row for row in shipped.values() if text in row["model"].casefold() or text in row["matrix"].casefold()]
+        if found:
+            return found
+    choice = find(name)
+    rows = [row for row in shipped.values() if row["file"] == choice.path]
+    if not rows:
+        return [row | {"file": choice.path} for row in _read_properties(choice.path, choice.factors)]
+    return [row for row in rows if choice.factors is None or row["model"] in choice.factors]
+
+
+def _read_properties(file: str, factors: tuple[str, ...] | None) -> list[dict[str, str]]:
+    from ..models.files import load_factors
+
+    return [properties(model.info) for model in load_factors(file, factors)]
 
 
 def properties(info: ModelInfo) -> dict[str, str]:
@@ -70,4 +110,12 @@ def properties(info: ModelInfo) -> dict[str, str]:
         **{f"{level}_aupr": "-" if value is None else f"{value:.4f}" for level, value in auprs.items()},
         "p_values": "yes" if info.null else "no",
         "prefilter": "yes" if info.prefilter else "no",
+        "matrix": info.matrix or "-",
+        "quality": _quality(auprs["nucleotide"]),
     }
+
+
+def _quality(aupr: float | None) -> str:
+    if aupr is None:
+        return "-"
+    return "weak" if aupr < WEAK else "fair" if aupr < GOOD else "good"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "models",
     multiple=True,
     metavar="MODEL",
-    help="Call the bases of FASTA with this model or motif file; repeat for several motifs.",
+    help="Call the bases of FASTA with this model or motif file, one motif for each factor; may be repeated.",
 )
 @click.option(
     "-o",

@@ -54,9 +54,10 @@ class ModelName(click.Path):
     """A model file or the name of a shipped model, for shell completion."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from ..models.registry import shipped_models
+        from ..models.registry import shipped_files, shipped_models
 
-        names = [CompletionItem(name) for name in shipped_models() if name.startswith(incomplete)]
+        known = sorted({*shipped_models(), *shipped_files()})
+        names = [CompletionItem(name) for name in known if name.startswith(incomplete)]
         return names or super().shell_complete(ctx, param, incomplete)
 
 

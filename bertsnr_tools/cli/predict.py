@@ -15,7 +15,7 @@ from . import options
     "models",
     multiple=True,
     metavar="MODEL",
-    help="Model file, name of a shipped model, or motif file (MEME, JASPAR); repeat to scan with several.",
+    help="Model file, name of a shipped model, or motif file (MEME, JASPAR); of one factor or many; may be repeated.",
 )
 @options.fasta
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -16,15 +17,16 @@ from ..errors import is_out_of_device_memory
 from ..log import logger
 from ..sequence.encoding import bases_from_tokens
 from . import cuda
-from .bertsnr import token_ids
+from .bertsnr import BertSNR, token_ids
 from .cuda import CudaScorer
 from .device import Runtime, autocast
 from .interface import InferenceFunction, Model
-from .many_factor import ManyFactorModel
+from .many_factor import ManyFactorModel, shared_model
 
 CACHE_TOKENS = 3200  # in a forward pass on a CPU: what fits into its cache
 # matrix products of fewer rows round differently, so a smaller batch is filled up
 MIN_TOKENS = 256
+MAX_PROBABILITIES = 1 << 25  # of tokens, of several factors; bounds the memory
 _serial_operators = threading.RLock()
 Result = TypeVar("Result")
 
@@ -249,6 +251,47 @@ class FactorScorer:
 
         halve_on_oom(self._model, size, score_all)
         return [results[number] for number in sorted(results)]
+
+
+def factor_probabilities(
+    models: Sequence[BertSNR], codes: np.ndarray, runtime: Runtime
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `token_probabilities`, of several factors of one many-factor model: one pass of the encoder serves all.
+
+    Returns
+    -------
+    sequence probabilities (F, n), token probabilities (F, n, L - k + 1), float32
+    """
+    heads = [model.shared for model in models if model.shared]
+    model, numbers = heads[0].model, [head.number for head in heads]
+    sequences = np.empty((len(heads), len(codes)), dtype=np.float32)
+    tokens = np.empty((*sequences.shape, codes.shape[1] - model.info.k + 1), dtype=np.float32)
+    functions = [(one.device, one.inference_function(runtime.precision)) for one in (model, *model.replicas)]
+    min_tokens = cuda.MIN_TOKENS if model.device.type == "cuda" else MIN_TOKENS
+
+    def score(item: tuple[int, Batch]) -> None:
+        number, batch = item
+        of_sequences, of_tokens = _run(*functions[number % len(functions)], batch, runtime.precision)
+        sequences[:, batch.rows] = sigmoid(of_sequences[:, numbers].T)
+        tokens[:, batch.rows] = sigmoid(of_tokens[:, :, numbers].transpose(2, 0, 1))
+
+    def score_all(batch_size: int) -> None:
+        run_parallel(score, enumerate(batches(model, codes, batch_size, min_tokens)), model)
+
+    halve_on_oom(model, min(runtime.batch_size, max(1, cuda.MAX_TOKENS // codes.shape[1])), score_all)
+    return sequences, tokens
+
+
+def probabilities_of_models(
+    models: Sequence[Model], codes: np.ndarray, runtime: Runtime
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`token_probabilities` of each model, in order; neighbours that share an encoder also share its passes."""
+    at_once = max(1, MAX_PROBABILITIES // max(1, codes.size))
+    for many, group in itertools.groupby(models, lambda model: shared_model(model)):
+        while many and (factors := list(itertools.islice(group, at_once))):
+            yield from zip(*factor_probabilities(factors, codes, runtime))  # type: ignore[arg-type]
+        for model in group:
+            yield token_probabilities(model, codes, runtime)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import warnings
 import zipfile
@@ -19,6 +18,7 @@ from .bertsnr import BertSNR
 from .encoder import least_parameters
 from .interface import Model, ModelInfo, check_name
 from .many_factor import ManyFactorModel
+from .registry import check_factor
 
 FORMAT = "bertsnr_tools model"
 FORMAT_VERSION = 1
@@ -95,7 +95,7 @@ def load_factors(path: str, names: Sequence[str] | None = None, device: torch.de
 
     Returns
     -------
-    a model for each factor, in the order of `names`; the models of a many-factor file share their encoder
+    a model for each factor, in the order of `names`; factors of one file share their encoder
 
     Raises
     ------
@@ -106,8 +106,8 @@ def load_factors(path: str, names: Sequence[str] | None = None, device: torch.de
     if content["format_version"] == MANY_FACTOR_VERSION:
         return _load_many(content, path, names, device)
     model = _load_single(LATER_FIELDS | content, path).to(device).eval()
-    if names and any(name != model.info.name for name in names):
-        raise DataError(f"contains the factor {model.info.name} only", path)
+    for name in names or ():
+        check_factor(name, [model.info.name], path)
     return [model]
 
 
@@ -148,10 +148,7 @@ def _load_many(
     if len(known) < len(infos):
         raise DataError("two factors have one name", path)
     for name in names or ():
-        if name not in known:
-            raise DataError(
-                f"no factor {name!r}{_suggestion(name, known)} ({len(known)} factors; see `bertsnr models`)", path
-            )
+        check_factor(name, known, path)
     try:
         if least_parameters(infos[0].encoder) > sum(weight.numel() for weight in weights.values()):
             raise ValueError("weights do not match it")
@@ -162,11 +159,6 @@ def _load_many(
     _check_finite(weights, path)
     model.to(device).eval()
     return [model.factor(known[name]) for name in names or known]
-
-
-def _suggestion(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name.upper(), known, 3)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _check_fields(content: dict[str, Any], path: str) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from .bertsnr import DROPOUT, BertSNR, inference_encoder
 from .encoder import new_encoder
-from .interface import InferenceFunction, ModelInfo
+from .interface import InferenceFunction, Model, ModelInfo
 from .kernels.inference import Unsupported
 
 
@@ -19,6 +19,17 @@ class Head(NamedTuple):
 
     model: ManyFactorModel
     number: int
+
+    @property
+    def factor(self) -> str:
+        """The name of the factor."""
+        return self.model.infos[self.number].name
+
+
+def shared_model(model: Model) -> ManyFactorModel | None:
+    """The many-factor model that a model is a part of, if any."""
+    head: Head | None = getattr(model, "shared", None)  # only `BertSNR` has it
+    return head.model if head else None
 
 
 class ManyFactorModel(nn.Module):

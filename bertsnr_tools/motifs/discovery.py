@@ -49,9 +49,9 @@ def discover(
         raise DataError(f"sites skipped: {skipped}", source.path)
     if skipped:
         logger.warning("sites skipped: %s", skipped)
-    for name, pfm in pfms.items():
-        if not pfm.counts.any():
-            logger.warning("%s: no instances, so no motif", name)
+    missing = [name for name, pfm in pfms.items() if not pfm.counts.any()]
+    if missing:
+        logger.warning("%d of %d motifs without instances: %s", len(missing), len(pfms), ", ".join(missing))
     for motif in motifs:
         logger.debug("%s: %s instances of %d bp", motif.id, f"{motif.sites:,}", motif.width)
     return motifs

@@ -9,18 +9,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import UsageError
 from ..io.fasta import Record, as_records
 from ..io.motif_files import Motif
+from ..models.batching import probabilities_of_models
 from ..models.device import Runtime
-from ..predict.scan import score_records, window_step
+from ..models.many_factor import shared_model
+from ..predict.scan import assemble_records, window_step
 from ..predict.thresholds import Threshold, base_threshold, parse_threshold
+from ..sequence.encoding import bases_from_tokens, reverse_complement_codes
 from .discovery import discover
 from .instances import Instance, InstanceRule, called_instances
 from .sources import InstanceSource
 
 if TYPE_CHECKING:
     from ..models.interface import Model
+
+BLOCK_BASES = 1 << 17  # of records that are scored together
+MAX_SCORES = 1 << 25  # of bases, of several factors; bounds the memory
 
 
 @dataclass(frozen=True)
@@ -84,15 +92,53 @@ class ModelSource(InstanceSource):
 
     def instances(self) -> Iterator[Instance]:
         """The instances of each record, in the order of the records and, within a record, of the models."""
-        scored = [
-            score_records(caller.model, records, caller.step, caller.forward, self._runtime)
-            for caller, records in zip(self._callers, itertools.tee(self._records, len(self._callers)))
-        ]
-        for by_model in zip(*scored):
-            for caller, (record, scores) in zip(self._callers, by_model):
-                name = caller.model.info.name
-                sites = called_instances(scores, caller.threshold, self.widths[name], self._rule)
-                yield from self.locate(record, sites, name)
+        for block in _blocks(self._records):
+            found: list[list[Instance]] = [[] for _ in block]
+            for group in self._groups(sum(len(record.sequence) for record in block)):
+                for instances, (record, scores) in zip(found, self._base_scores(group, block)):
+                    for caller, strand_scores in zip(group, scores.reshape(len(group), 2, -1)):
+                        name = caller.model.info.name
+                        sites = called_instances(strand_scores, caller.threshold, self.widths[name], self._rule)
+                        instances += self.locate(record, sites, name)
+            yield from itertools.chain(*found)
+
+    def _groups(self, bases: int) -> Iterator[list[BaseCaller]]:
+        """The callers, neighbours that share an encoder together, as far as the scores of `bases` fit into memory."""
+        at_once = max(1, MAX_SCORES // (2 * bases + 1))
+        for many, group in itertools.groupby(self._callers, lambda caller: shared_model(caller.model)):
+            while chosen := list(itertools.islice(group, at_once if many else 1)):
+                yield chosen
+
+    def _base_scores(self, group: Sequence[BaseCaller], block: list[Record]) -> Iterator[tuple[Record, np.ndarray]]:
+        """Each record with the base scores of a group, shape (2 callers, n): both strands of each in turn."""
+        first, models = group[0], [caller.model for caller in group]
+
+        def bases(codes: np.ndarray) -> Iterator[np.ndarray]:
+            for _, tokens in probabilities_of_models(models, codes, self._runtime):
+                yield bases_from_tokens(tokens, first.model.info.k)
+
+        def score(windows: np.ndarray, cores: np.ndarray) -> Iterator[np.ndarray]:
+            zeros = itertools.repeat(np.zeros(windows.shape, dtype=np.float32))
+            reverse = zeros if first.forward else bases(reverse_complement_codes(windows))
+            for forward_scores, reverse_scores in zip(bases(windows), reverse):
+                yield forward_scores
+                yield reverse_scores[:, ::-1]
+
+        return assemble_records(first.model, block, first.step, score, 2 * len(group), 0)
+
+
+def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in groups of about `BLOCK_BASES`."""
+    block: list[Record] = []
+    size = 0
+    for record in records:
+        block.append(record)
+        size += len(record.sequence)
+        if size >= BLOCK_BASES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def find_motif(

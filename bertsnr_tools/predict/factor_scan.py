@@ -15,7 +15,7 @@ import torch
 
 from ..models.batching import FactorScorer, Result, sigmoid
 from ..models.device import Runtime
-from ..models.interface import Model, ModelInfo
+from ..models.interface import ModelInfo
 from ..models.many_factor import ManyFactorModel
 from ..sequence.encoding import bases_from_tokens, reverse_complement_codes
 from .calling import MAX_GAP, STRANDS, CalledSite
@@ -28,12 +28,6 @@ BLOCK_BASES = 50_000  # bases in all windows of a block, which overlap: bounds t
 CUDA_BLOCK_BASES = 4 * BLOCK_BASES  # a GPU scores larger blocks faster
 Reduce = Callable[[slice, int, torch.Tensor], Result]  # see `_Factors.score`
 CUTOFF_MARGIN = 1e-6  # of a logit; rounding a probability changes it by less
-
-
-def shared_model(model: Model) -> ManyFactorModel | None:
-    """The many-factor model that a model is a part of, if any."""
-    head = getattr(model, "shared", None)
-    return head.model if head else None
 
 
 def block_bases(info: ModelInfo, step: int, on_gpu: bool) -> int:

@@ -22,11 +22,11 @@ from ..log import logger
 from ..models.batching import base_probabilities
 from ..models.device import Runtime, choose_precision
 from ..models.interface import Model, ModelInfo
-from ..models.many_factor import ManyFactorModel
+from ..models.many_factor import ManyFactorModel, shared_model
 from ..sequence.encoding import encode, reverse_complement_codes
 from .calling import CalledSite
 from .chunks import EVERYWHERE, Chunk, ScanInput
-from .factor_scan import FactorScan, FactorSignalScan, block_bases, shared_model
+from .factor_scan import FactorScan, FactorSignalScan, block_bases
 from .model_scan import ModelScan, ScannedModel, ScanPart, SignalSink
 from .prefetch import prefetch
 from .prefilter import check_prefilter

@@ -15,6 +15,8 @@ from ..io.tracks import BigWig, bed_line, bedgraph_lines, narrowpeak_line, track
 from ..log import logger
 from .significance import RankedSite
 
+MAX_TITLE_NAMES = 10  # of models, in a track line
+
 
 class SiteFormat(NamedTuple):
     """How sites are written.
@@ -66,7 +68,7 @@ class SiteWriter:
         with open_output(path) as stream:
             writer = cls(stream, site_format)
             if site_format.track:
-                title = ", ".join(dict.fromkeys(names))
+                title = ", ".join(dict.fromkeys(names)) if len(names) <= MAX_TITLE_NAMES else f"{len(names)} factors"
                 description = f"{title}: binding sites by bertsnr_tools"
                 stream.write(track_line(site_format.kind, title, description, site_format.track).encode())
             yield writer

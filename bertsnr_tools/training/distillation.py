@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import cast
 
 import torch
 
 from ..errors import UsageError
 from ..log import logger
 from ..models.bertsnr import BertSNR
-from ..models.files import load_model
+from ..models.device import Runtime
 from ..models.interface import InferenceFunction
-from ..models.registry import find_model
+from ..models.registry import load_one
 
 
 def load_teachers(
@@ -21,16 +22,16 @@ def load_teachers(
 
     Parameters
     ----------
-    names : model files or names of shipped models
+    names : model files or names of shipped models, of one factor each
     k, window : bases in the student's tokens and windows
     val_chroms : chromosomes that the student is validated on, empty for random loci
 
     Raises
     ------
-    UsageError : a teacher reads other windows or other k-mers than the student.
-    DataError : see `registry.find_model` and `files.load_model`.
+    UsageError : a teacher reads other windows or other k-mers than the student, or a name stands for several models.
+    DataError : see `registry.load_models`.
     """
-    teachers = tuple(load_model(find_model(name), device) for name in names)
+    teachers = tuple(cast(BertSNR, load_one(name, Runtime((device,)))) for name in names)
     for name, teacher in zip(names, teachers):
         info = teacher.info
         if (info.k, info.window) != (k, window):
