@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -25,7 +25,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--by-name",
     is_flag=True,
-    help="Train a model of many factors: the name of a window before :: is its factor.",
+    help="Train a model of many factors: the name of a window before its last :: is its factor.",
 )
 @click.option(
     "-o",
@@ -199,60 +199,88 @@ def train(
       bertsnr train -o my.pt -f hg38.fa SOX2=sox2.fa TP53=tp53.fa MYC=myc.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_outputs, files_in, open_output
-    from ..log import logger
-    from ..models.registry import find_model
-    from ..plots.style import check_plot
     from ..training.data import TrainingFiles
     from ..training.factor_files import FactorFiles
 
+    outputs = _Outputs(output, report, plot, resume)
     if output == "-":
         raise UsageError("a model cannot be written to standard output; give a file with -o")
-    factor_files = FactorFiles.find(positives, background=background, genome=fasta, exclude=exclude, by_name=by_name)
-    if factor_files:
-        single = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
-        single |= {
-            "--hard-negatives": recipe.pop("hard_negatives"),
-            "--swap": recipe.pop("swap_fraction"),
-            "--plot": plot,
-        }
-        _check_many(factor_files, single, arch)
-        _train_many(factor_files, encoder, kmer, output, report, resume, runtime, recipe)
+    many = FactorFiles.find(positives, background=background, genome=fasta, exclude=exclude, by_name=by_name)
+    if many:
+        for_one = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
+        for_one |= {"--plot": plot, "--hard-negatives": recipe.pop("hard_negatives")}
+        for_one["--swap"] = recipe.pop("swap_fraction")
+        _check_many(many, for_one, arch)
+        _train_many(many, outputs, encoder, kmer, runtime, recipe)
         return
     files = TrainingFiles(positives[0], negatives, background, fasta, exclude, teachers)
     _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
-    inputs = [*files.names(), *map(find_model, teachers), *files_in(encoder)]
-    check_outputs([output, f"{output}.ckpt", report, plot], inputs)
-    name = _model_name(name, output)
-    if plot:
-        check_plot(plot)
+    _train_one(files, outputs, name, (arch, kmer, encoder), folds or 0, prefilter, runtime, recipe)
 
+
+class _Outputs(NamedTuple):
+    """Files to write, and whether to continue from the checkpoint."""
+
+    model: str
+    report: str | None
+    plot: str | None
+    resume: bool
+
+
+def _train_one(
+    files: TrainingFiles,
+    outputs: _Outputs,
+    name: str | None,
+    design_options: tuple[str, int | None, str],
+    folds: int,
+    prefilter: bool,
+    runtime: options.RuntimeOptions,
+    recipe: dict[str, Any],
+) -> None:
+    """Train a model of one factor; `design_options` are --arch, -k and --encoder."""
+    from ..io.files import check_outputs, files_in
+    from ..models.registry import find_model
+    from ..plots.style import check_plot
+
+    inputs = [*files.names(), *map(find_model, files.teachers), *files_in(design_options[2])]
+    check_outputs([outputs.model, f"{outputs.model}.ckpt", outputs.report, outputs.plot], inputs)
+    name = _model_name(name, outputs.model)
+    if outputs.plot:
+        check_plot(outputs.plot)
+
+    from ..log import logger
     from ..models.files import save_model
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.distillation import load_teachers
     from ..training.run import TrainingRun
 
-    design = ModelDesign.choose(arch, kmer, encoder)
+    design = ModelDesign.choose(*design_options)
     built = runtime.build()
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     data = files.read(design.k, recipe["seed"])
     window = data.positives.codes.shape[1]
-    tutors = load_teachers(teachers, design.k, window, recipe["val_chroms"], built.device)
-    run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds or 0, prefilter)
-    checkpoint = Checkpoint(f"{output}.ckpt", run.key(), resume)
+    tutors = load_teachers(files.teachers, design.k, window, recipe["val_chroms"], built.device)
+    run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds, prefilter)
+    checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)
     result = run.train(checkpoint)
-    save_model(output, result.model)
+    save_model(outputs.model, result.model)
     best = max(result.history, key=lambda row: row["aupr"])
-    logger.info("%s: the model of epoch %d, validation AUPR %.4f", output, best["epoch"], best["aupr"])
-    if report:
-        with open_output(report) as stream:
-            stream.write(json.dumps(run.report(result), indent=2).encode() + b"\n")
-    if plot:
+    logger.info("%s: the model of epoch %d, validation AUPR %.4f", outputs.model, best["epoch"], best["aupr"])
+    if outputs.report:
+        _write_report(outputs.report, run.report(result))
+    if outputs.plot:
         from ..plots.curves import plot_training
 
-        plot_training(plot, name, result.history, run.data.validation.labels, result.scores)
+        plot_training(outputs.plot, name, result.history, run.data.validation.labels, result.scores)
     checkpoint.remove()
+
+
+def _write_report(path: str, report: dict[str, Any]) -> None:
+    from ..io.files import open_output
+
+    with open_output(path) as stream:
+        stream.write(json.dumps(report, indent=2).encode() + b"\n")
 
 
 def _check_options(
@@ -297,18 +325,16 @@ def _check_many(files: FactorFiles, single: dict[str, Any], arch: str) -> None:
 
 def _train_many(
     files: FactorFiles,
+    outputs: _Outputs,
     encoder: str,
     kmer: int | None,
-    output: str,
-    report: str | None,
-    resume: bool,
     runtime: options.RuntimeOptions,
     recipe: dict[str, Any],
 ) -> None:
     """Train a model of many factors."""
-    from ..io.files import check_outputs, files_in, open_output
+    from ..io.files import check_outputs, files_in
 
-    check_outputs([output, f"{output}.ckpt", report], [*files.names(), *files_in(encoder)])
+    check_outputs([outputs.model, f"{outputs.model}.ckpt", outputs.report], [*files.names(), *files_in(encoder)])
     from ..log import logger
     from ..models.files import save_model
     from ..training.checkpoint import Checkpoint
@@ -318,16 +344,14 @@ def _train_many(
     design = ModelDesign.choose(k=kmer, encoder=encoder)
     built = runtime.build()
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
-    inputs = files.read(design.k, recipe["seed"])
-    run = ManyFactorRun(inputs, design, settings, built.device)
-    checkpoint = Checkpoint(f"{output}.ckpt", run.key(), resume)
+    run = ManyFactorRun(files.read(design.k, recipe["seed"]), design, settings, built.device)
+    checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)
     model, history = run.train(checkpoint)
-    save_model(output, model)
+    save_model(outputs.model, model)
     best = max(history, key=lambda row: row["aupr"])
-    logger.info("%s: the model of epoch %d, mean validation AUPR %.4f", output, best["epoch"], best["aupr"])
-    if report:
-        with open_output(report) as stream:
-            stream.write(json.dumps(run.report(model, history), indent=2).encode() + b"\n")
+    logger.info("%s: the model of epoch %d, mean validation AUPR %.4f", outputs.model, best["epoch"], best["aupr"])
+    if outputs.report:
+        _write_report(outputs.report, run.report(model, history))
     checkpoint.remove()
 
 

@@ -141,10 +141,10 @@ def _stem(name: str) -> str:
 
 
 def _by_factor(windows: Windows, path: str) -> dict[str, Windows]:
-    """Windows by the name before "::"."""
+    """Windows by the name before the last "::"."""
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(windows.names):
-        factor, colons, _ = name.partition("::")
+        factor, colons, _ = name.rpartition("::")
         if not colons or not factor:
             raise DataError(f"record {name!r} does not name its factor; expected TF::chrom:start-end(strand)", path)
         rows.setdefault(factor, []).append(row)

@@ -212,7 +212,7 @@ class _Worker:
         return draw_epoch(_Worker.positives, _Worker.seed, number)
 
 
-def factor_probabilities(
+def own_probabilities(
     model: ManyFactorModel, codes: np.ndarray, factors: np.ndarray, precision: str, batch_size: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of each window's own factor: of the sequence (n,), and of the tokens (n, T), float32."""
@@ -237,7 +237,7 @@ def validation_aupr(
     model.load_state_dict(weights)
     counts = [len(windows) for windows in validation]
     codes = np.concatenate([windows.codes for windows in validation])
-    _, tokens = factor_probabilities(model, codes, np.repeat(np.arange(len(counts)), counts), recipe.precision)
+    _, tokens = own_probabilities(model, codes, np.repeat(np.arange(len(counts)), counts), recipe.precision)
     model.load_state_dict(own)
     bases = np.split(bases_from_tokens(tokens, model.infos[0].k), np.cumsum(counts)[:-1])
     return np.array([aupr(windows.labels.ravel(), scores.ravel()) for windows, scores in zip(validation, bases)])

@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint, digest
 from .config import ModelDesign, Recipe
 from .factor_files import FactorInputs
 from .factors import FactorData, split_factors
-from .many_factor import factor_probabilities, fit_many
+from .many_factor import fit_many, own_probabilities
 from .run import REPORT_VERSION
 
 
@@ -113,7 +113,7 @@ def factor_metrics(model: ManyFactorModel, sets: list[Windows], precision: str) 
     """Six metrics of every factor on its own labelled windows, over bases ("nucleotide") and windows ("sequence")."""
     counts = [len(windows) for windows in sets]
     codes = np.concatenate([windows.codes for windows in sets])
-    sequences, tokens = factor_probabilities(model, codes, np.repeat(np.arange(len(sets)), counts), precision)
+    sequences, tokens = own_probabilities(model, codes, np.repeat(np.arange(len(sets)), counts), precision)
     borders = np.cumsum(counts)[:-1]
     scored = zip(sets, np.split(sequences, borders), np.split(bases_from_tokens(tokens, model.infos[0].k), borders))
     return [
