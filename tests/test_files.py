@@ -5,7 +5,10 @@ import pysam
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
-from bertsnr_tools.io.files import check_output, open_input, open_output, replace_atomically
+from bertsnr_tools.io.files import check_output, check_regular, open_input, open_output, replace_atomically
+from bertsnr_tools.io.tracks import check_bigwig
+from bertsnr_tools.plots.style import check_plot
+from bertsnr_tools.training.pretrain import check_encoder_directory
 
 
 def test_files_are_replaced_atomically(tmp_path):
@@ -117,6 +120,16 @@ def test_only_regular_files_are_replaced(tmp_path):
     for path in ("/dev/null", str(tmp_path / "pipe"), str(tmp_path)):
         with pytest.raises(DataError, match="is not a regular file"), replace_atomically(path):
             pass
+
+
+def test_outputs_that_replace_a_file_are_found_before_the_work(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UsageError, match="pipe.png: a model must be a regular file; give another"):
+        check_regular(str(tmp_path / "pipe.png"), "a model")
+    for check in (check_plot, check_bigwig, check_encoder_directory):
+        with pytest.raises(UsageError, match="pipe.png: "):
+            check(str(tmp_path / "pipe.png"))
+    check_encoder_directory(str(tmp_path / "new"))
 
 
 def test_a_rewritten_file_loses_its_indexes(tmp_path):

@@ -158,4 +158,4 @@ def _open_source(
 
     built = runtime.build()
     callers = [BaseCaller.for_model(model, threshold, step, forward) for model in load_models(models, built)]
-    return ModelSource(read_records(path), callers, rule, built, path)
+    return ModelSource(read_records(path, unique=True), callers, rule, built, path)

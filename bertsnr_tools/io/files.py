@@ -15,8 +15,11 @@ from typing import Any, BinaryIO
 
 from ..errors import DataError, UsageError
 from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, TailKeeper, is_bgzip
+from .fields import decoded_text
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 text with it
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF_16 = "is UTF-16 text; convert it with: iconv -f UTF-16 -t UTF-8"
 CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
 BGZIP_ENDINGS = (".gz", ".bgz")
 INDEX_ENDINGS = (".tbi", ".csi", ".fai", ".gzi")
@@ -35,13 +38,16 @@ def open_input(path: str) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    DataError : the file cannot be opened or read, or its compressed data are damaged or truncated.
+    DataError : the file cannot be opened or read, its compressed data are damaged or truncated, or it is UTF-16 text.
     """
     try:
         with _raw_input(path) as raw:
             stream = _decompressed(raw, path)
-            if stream.peek(3)[:3] == BYTE_ORDER_MARK:
+            mark = stream.peek(3)[:3]
+            if mark == BYTE_ORDER_MARK:
                 stream.read(3)
+            if mark.startswith(UTF_16_MARKS):
+                raise DataError(UTF_16, path)
             yield stream
     except BrokenPipeError:
         raise
@@ -92,6 +98,17 @@ def check_rereadable(*paths: str) -> None:
     for path in paths:
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
+
+
+def check_regular(path: str, what: str) -> None:
+    """Reject an output that is a pipe or device where the file of that name would be replaced.
+
+    Raises
+    ------
+    UsageError : `path` exists and is not a regular file.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"{path}: {what} must be a regular file; give another file name")
 
 
 def check_output(path: str, inputs: Iterable[str | None], *, directory: bool = False) -> None:
@@ -322,18 +339,16 @@ def replace_atomically(path: str) -> Iterator[str]:
 
 
 def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
-    """The lines of a stream as (1-based number, text without its line end).
+    """The lines of a stream as (1-based number, text without its line end), in UTF-8 or else Latin-1.
 
     Raises
     ------
-    DataError : a line is not UTF-8 text, or its ends are CR alone.
+    DataError : a line contains a null byte, or its ends are CR alone.
     """
-    number = 0
-    try:
-        for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
-            text = line.rstrip("\r\n")
-            if "\r" in text:
-                raise DataError(CR_ALONE, path, number)
-            yield number, text
-    except UnicodeDecodeError as error:
-        raise DataError("is not UTF-8 text", path, number + 1) from error
+    for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="\n"), 1):
+        text = line.rstrip("\r\n")
+        if "\0" in text:
+            raise DataError("is not text", path, number)
+        if "\r" in text:
+            raise DataError(CR_ALONE, path, number)
+        yield number, text if text.isascii() else decoded_text(text.encode("utf-8", "surrogateescape"))
