@@ -1,4 +1,8 @@
-"""The index of a FASTA file (.fai, as samtools writes it): build, read and check it."""
+"""The index of a FASTA file (.fai, as samtools writes it): build, read and check it.
+
+pysam.faidx skips repeated names and empty records, prints its errors, and accepts neither a byte order mark nor a path
+that is not UTF-8; pyfaidx indexes lines that end in CR alone as empty, and fails on Latin-1. Neither checks an index.
+"""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-from ..errors import DataError, UsageError
-from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, TailKeeper, is_bgzip
+from ..errors import BertsnrError, DataError, UsageError
+from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipWriter, TailKeeper, is_bgzip
 from .fields import decoded_text
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 text with it
@@ -24,6 +24,7 @@ CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
 BGZIP_ENDINGS = (".gz", ".bgz")
 INDEX_ENDINGS = (".tbi", ".csi", ".fai", ".gzi")
 MAX_TBI_POSITION = 1 << 29  # bases that a .tbi index covers; .csi has no such limit
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PARTS_PER_WRITE = 512
 
 
@@ -89,14 +90,14 @@ def _raw_input(path: str) -> Iterator[Any]:
 
 
 def check_rereadable(*paths: str) -> None:
-    """Reject a pipe, such as `<(command)` of a shell, where a file is read more than once or not in order.
+    """Reject a pipe, such as `<(command)` of a shell or "-", where a file is read more than once or not in order.
 
     Raises
     ------
     DataError : one of `paths` is neither a file nor a directory.
     """
     for path in paths:
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        if path == "-" or os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
 
 
@@ -211,9 +212,9 @@ def open_output(path: str) -> Iterator[OutputStream]:
             stream = open(path, "wb")
         yield from _write_to(stream, path)
     else:
-        bgzip = path.endswith(BGZIP_ENDINGS)
-        with replace_atomically(path) as temporary, quiet_htslib() if bgzip else nullcontext():
-            yield from _write_to(_open_for_writing(temporary, bgzip=bgzip), path)
+        with replace_atomically(path) as temporary:
+            stream = open(temporary, "wb")
+            yield from _write_to(BgzipWriter(stream) if path.endswith(BGZIP_ENDINGS) else stream, path)
         _delete_indexes(path)
 
 
@@ -222,14 +223,6 @@ def _delete_indexes(path: str) -> None:
         for ending in INDEX_ENDINGS:
             with suppress(FileNotFoundError):
                 os.unlink(path + ending)
-
-
-def _open_for_writing(path: str, bgzip: bool) -> Any:
-    if bgzip:
-        import pysam
-
-        return pysam.BGZFile(path, "wb")  # type: ignore[call-arg]  # its stub asks for an index
-    return open(path, "wb")
 
 
 def _write_to(stream: Any, path: str) -> Iterator[OutputStream]:
@@ -318,7 +311,7 @@ def replace_atomically(path: str) -> Iterator[str]:
 
     Raises
     ------
-    DataError : the file cannot be created or renamed.
+    DataError : the file cannot be created or renamed, or the disk is full.
     """
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):
@@ -333,9 +326,22 @@ def replace_atomically(path: str) -> Iterator[str]:
             with open(temporary, "rb") as done:
                 os.fsync(done.fileno())
             os.replace(temporary, target)
+    except BertsnrError:
+        raise
+    except Exception as error:
+        if full := _full_disk(error):
+            raise DataError(error_text(full), path) from error
+        raise
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """The error of a full disk that led to another one: libraries that fail to close a file raise their own errors."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in FULL_DISK):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
