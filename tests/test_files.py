@@ -173,7 +173,7 @@ def no_space(*arguments):
 
 @pytest.mark.parametrize("kind", [RuntimeError, zlib.error])
 def test_an_error_after_a_full_disk_is_that_of_the_disk(tmp_path, kind):
-    """As of torch.save, whose stream fails again when it ends."""
+    """Like torch.save, whose stream fails again when it ends."""
     with pytest.raises(DataError, match="x.pt: No space left on device"), replace_atomically(str(tmp_path / "x.pt")):
         try:
             no_space()
