@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(sorted({name for name in (value or "").split(",") if name}))
+    names = tuple(sorted({name for name in (value or "").split(",") if name}))
+    if value and not names:
+        raise click.BadParameter(f"{value!r} names no chromosome")
+    return names
 
 
 @options.command
@@ -179,7 +182,6 @@ def train(
       bertsnr train -o MYTF.pt --json MYTF.json --plot MYTF.png pos.fa
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
     """
-    from ..errors import UsageError
     from ..io.files import check_outputs, files_in, open_output
     from ..log import logger
     from ..models.registry import find_model
@@ -188,8 +190,7 @@ def train(
 
     files = TrainingFiles(positives, negatives, background, fasta, exclude, teachers)
     _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
-    if output == "-":
-        raise UsageError("a model cannot be written to standard output; give a file with -o")
+    _check_model_file(output)
     inputs = [*files.names(), *map(find_model, teachers), *files_in(encoder)]
     check_outputs([output, f"{output}.ckpt", report, plot], inputs)
     name = _model_name(name, output)
@@ -202,8 +203,8 @@ def train(
     from ..training.distillation import load_teachers
     from ..training.run import TrainingRun
 
-    design = ModelDesign.choose(arch, kmer, encoder)
     built = runtime.build()
+    design = ModelDesign.choose(arch, kmer, encoder)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     data = files.read(design.k, recipe["seed"])
     window = data.positives.codes.shape[1]
@@ -222,6 +223,17 @@ def train(
 
         plot_training(plot, name, result.history, run.data.validation.labels, result.scores)
     checkpoint.remove()
+
+
+def _check_model_file(output: str) -> None:
+    """Check that a model and its checkpoint can replace files of these names."""
+    from ..errors import UsageError
+    from ..io.files import check_regular
+
+    if output == "-":
+        raise UsageError("a model cannot be written to standard output; give a file with -o")
+    check_regular(output, "a model")
+    check_regular(f"{output}.ckpt", "a checkpoint")
 
 
 def _check_options(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..io.files import check_rereadable
+from ..io.motif import unique_id
 from ..io.motif_files import distinct_names, is_motif_file, read_motifs
+from ..log import logger
 
 if TYPE_CHECKING:
     from .device import Runtime
@@ -52,7 +54,7 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
 
     Returns
     -------
-    models in the order of `names`; PWMs have different names, see `io.motif_files.distinct_names`
+    models in the order of `names`; all have different names, PWMs as by `io.motif_files.distinct_names`
 
     Raises
     ------
@@ -71,4 +73,11 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
         else:
             models.append(load_model(path, runtime.device))
             models[-1].replicas = [load_model(path, device) for device in runtime.devices[1:]]
+    taken: set[str] = set()
+    for model in models:
+        name = model.info.name
+        if name in taken:
+            model.info.name = unique_id(name, taken)
+            logger.warning("another model is named %s, too; this one is named %s in the output", name, model.info.name)
+        taken.add(model.info.name)
     return models
