@@ -114,6 +114,8 @@ def motifs(
     output = output or (None if compare else "-")
     target_file = compare if compare and not comparison.is_jaspar(compare) else None
     check_outputs([output, instances, logo], [source, fasta, target_file, *map(find_model, models)])
+    if source == compare == "-":
+        raise UsageError("standard input (-) is given twice, but can be read only once")
     if instances:
         check_instance_file(instances)
     if logo:
@@ -158,4 +160,4 @@ def _open_source(
 
     built = runtime.build()
     callers = [BaseCaller.for_model(model, threshold, step, forward) for model in load_models(models, built)]
-    return ModelSource(read_records(path), callers, rule, built, path)
+    return ModelSource(read_records(path, unique=True), callers, rule, built, path)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(sorted({name for name in (value or "").split(",") if name}))
+    names = tuple(sorted({name for name in (value or "").split(",") if name}))
+    if value and not names:
+        raise click.BadParameter(f"{value!r} names no chromosome")
+    return names
 
 
 @options.command
@@ -198,23 +201,22 @@ def train(
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
       bertsnr train -o my.pt -f hg38.fa SOX2=sox2.fa TP53=tp53.fa MYC=myc.fa
     """
-    from ..errors import UsageError
     from ..training.data import TrainingFiles
     from ..training.factor_files import FactorFiles
 
     outputs = _Outputs(output, report, plot, resume)
-    if output == "-":
-        raise UsageError("a model cannot be written to standard output; give a file with -o")
     many = FactorFiles.find(positives, background=background, genome=fasta, exclude=exclude, by_name=by_name)
     if many:
         for_one = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
         for_one |= {"--plot": plot, "--hard-negatives": recipe.pop("hard_negatives")}
         for_one["--swap"] = recipe.pop("swap_fraction")
         _check_many(many, for_one, arch)
+        _check_model_file(output)
         _train_many(many, outputs, encoder, kmer, runtime, recipe)
         return
     files = TrainingFiles(positives[0], negatives, background, fasta, exclude, teachers)
     _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
+    _check_model_file(output)
     _train_one(files, outputs, name, (arch, kmer, encoder), folds or 0, prefilter, runtime, recipe)
 
 
@@ -255,8 +257,8 @@ def _train_one(
     from ..training.distillation import load_teachers
     from ..training.run import TrainingRun
 
-    design = ModelDesign.choose(*design_options)
     built = runtime.build()
+    design = ModelDesign.choose(*design_options)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     data = files.read(design.k, recipe["seed"])
     window = data.positives.codes.shape[1]
@@ -281,6 +283,17 @@ def _write_report(path: str, report: dict[str, Any]) -> None:
 
     with open_output(path) as stream:
         stream.write(json.dumps(report, indent=2).encode() + b"\n")
+
+
+def _check_model_file(output: str) -> None:
+    """Check that a model and its checkpoint can replace files of these names."""
+    from ..errors import UsageError
+    from ..io.files import check_regular
+
+    if output == "-":
+        raise UsageError("a model cannot be written to standard output; give a file with -o")
+    check_regular(output, "a model")
+    check_regular(f"{output}.ckpt", "a checkpoint")
 
 
 def _check_options(
@@ -341,8 +354,8 @@ def _train_many(
     from ..training.config import ModelDesign
     from ..training.many_run import ManyFactorRun
 
-    design = ModelDesign.choose(k=kmer, encoder=encoder)
     built = runtime.build()
+    design = ModelDesign.choose(k=kmer, encoder=encoder)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     run = ManyFactorRun(files.read(design.k, recipe["seed"]), design, settings, built.device)
     checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)

@@ -1,5 +1,7 @@
 """Bgzip: gzip in blocks of at most 64 KiB, which give random access through an index of the blocks (.gzi).
 
+pysam reads bgzip by virtual offsets only, or as sequence by an index that it does not check.
+
 References
 ----------
 SAM/BAM format specification, section 4.1 (the BGZF compression format)
@@ -7,6 +9,7 @@ SAM/BAM format specification, section 4.1 (the BGZF compression format)
 
 from __future__ import annotations
 
+import struct
 import zlib
 from typing import BinaryIO
 
@@ -15,6 +18,8 @@ import numpy as np
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = 18  # of a block, up to and with its size
 END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # the empty block that ends a file
+_BLOCK_BYTES = 0xFF00  # before compression, as by htslib
+_BLOCK_START = bytes.fromhex("1f8b08040000000000ff060042430200")  # its size follows
 CUT = "has no bgzip end-of-file block, so the file is cut; copy or compress it again"
 
 
@@ -35,6 +40,36 @@ class TailKeeper:
         if size and not data and self._tail != END:
             raise EOFError(CUT)
         return data
+
+
+class BgzipWriter:
+    """A binary stream that writes bgzip to another; pysam.BGZFile prints errors and tracebacks if the disk is full."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream, self._waiting = stream, bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._waiting += data
+        while len(self._waiting) >= _BLOCK_BYTES:
+            self._write_block(bytes(self._waiting[:_BLOCK_BYTES]))
+            del self._waiting[:_BLOCK_BYTES]
+
+    def _write_block(self, data: bytes) -> None:
+        deflate = zlib.compressobj(wbits=-15)
+        packed = deflate.compress(data) + deflate.flush()
+        last_byte = len(_BLOCK_START) + 2 + len(packed) + 8 - 1
+        header = _BLOCK_START + last_byte.to_bytes(2, "little")
+        self._stream.write(header + packed + struct.pack("<II", zlib.crc32(data), len(data)))
+
+    def flush(self) -> None:
+        """Do nothing: a block is written when it is full."""
+
+    def close(self) -> None:
+        with self._stream as stream:
+            if self._waiting:
+                self._write_block(bytes(self._waiting))
+                self._waiting.clear()
+            stream.write(END)
 
 
 class BgzipBytes:

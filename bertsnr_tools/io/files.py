@@ -10,17 +10,21 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-from ..errors import DataError, UsageError
-from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, TailKeeper, is_bgzip
+from ..errors import BertsnrError, DataError, UsageError
+from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipWriter, TailKeeper, is_bgzip
+from .fields import decoded_text
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 text with it
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF_16 = "is UTF-16 text; convert it with: iconv -f UTF-16 -t UTF-8"
 CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
 BGZIP_ENDINGS = (".gz", ".bgz")
 INDEX_ENDINGS = (".tbi", ".csi", ".fai", ".gzi")
 MAX_TBI_POSITION = 1 << 29  # bases that a .tbi index covers; .csi has no such limit
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PARTS_PER_WRITE = 512
 
 
@@ -35,13 +39,16 @@ def open_input(path: str) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    DataError : the file cannot be opened or read, or its compressed data are damaged or truncated.
+    DataError : the file cannot be opened or read, its compressed data are damaged or truncated, or it is UTF-16 text.
     """
     try:
         with _raw_input(path) as raw:
             stream = _decompressed(raw, path)
-            if stream.peek(3)[:3] == BYTE_ORDER_MARK:
+            mark = stream.peek(3)[:3]
+            if mark == BYTE_ORDER_MARK:
                 stream.read(3)
+            if mark.startswith(UTF_16_MARKS):
+                raise DataError(UTF_16, path)
             yield stream
     except BrokenPipeError:
         raise
@@ -83,15 +90,26 @@ def _raw_input(path: str) -> Iterator[Any]:
 
 
 def check_rereadable(*paths: str) -> None:
-    """Reject a pipe, such as `<(command)` of a shell, where a file is read more than once or not in order.
+    """Reject a pipe, such as `<(command)` of a shell or "-", where a file is read more than once or not in order.
 
     Raises
     ------
     DataError : one of `paths` is neither a file nor a directory.
     """
     for path in paths:
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        if path == "-" or os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
+
+
+def check_regular(path: str, what: str) -> None:
+    """Reject an output that is a pipe or device where the file of that name would be replaced.
+
+    Raises
+    ------
+    UsageError : `path` exists and is not a regular file.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"{path}: {what} must be a regular file; give another file name")
 
 
 def check_output(path: str, inputs: Iterable[str | None], *, directory: bool = False) -> None:
@@ -194,9 +212,9 @@ def open_output(path: str) -> Iterator[OutputStream]:
             stream = open(path, "wb")
         yield from _write_to(stream, path)
     else:
-        bgzip = path.endswith(BGZIP_ENDINGS)
-        with replace_atomically(path) as temporary, quiet_htslib() if bgzip else nullcontext():
-            yield from _write_to(_open_for_writing(temporary, bgzip=bgzip), path)
+        with replace_atomically(path) as temporary:
+            stream = open(temporary, "wb")
+            yield from _write_to(BgzipWriter(stream) if path.endswith(BGZIP_ENDINGS) else stream, path)
         _delete_indexes(path)
 
 
@@ -205,14 +223,6 @@ def _delete_indexes(path: str) -> None:
         for ending in INDEX_ENDINGS:
             with suppress(FileNotFoundError):
                 os.unlink(path + ending)
-
-
-def _open_for_writing(path: str, bgzip: bool) -> Any:
-    if bgzip:
-        import pysam
-
-        return pysam.BGZFile(path, "wb")  # type: ignore[call-arg]  # its stub asks for an index
-    return open(path, "wb")
 
 
 def _write_to(stream: Any, path: str) -> Iterator[OutputStream]:
@@ -301,7 +311,7 @@ def replace_atomically(path: str) -> Iterator[str]:
 
     Raises
     ------
-    DataError : the file cannot be created or renamed.
+    DataError : the file cannot be created or renamed, or the disk is full.
     """
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):
@@ -316,24 +326,35 @@ def replace_atomically(path: str) -> Iterator[str]:
             with open(temporary, "rb") as done:
                 os.fsync(done.fileno())
             os.replace(temporary, target)
+    except BertsnrError:
+        raise
+    except Exception as error:
+        if full := _full_disk(error):
+            raise DataError(error_text(full), path) from error
+        raise
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
 
 
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """The error of a full disk that led to another one: libraries that fail to close a file raise their own errors."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in FULL_DISK):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
-    """The lines of a stream as (1-based number, text without its line end).
+    """The lines of a stream as (1-based number, text without its line end), in UTF-8 or else Latin-1.
 
     Raises
     ------
-    DataError : a line is not UTF-8 text, or its ends are CR alone.
+    DataError : a line contains a null byte, or its ends are CR alone.
     """
-    number = 0
-    try:
-        for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
-            text = line.rstrip("\r\n")
-            if "\r" in text:
-                raise DataError(CR_ALONE, path, number)
-            yield number, text
-    except UnicodeDecodeError as error:
-        raise DataError("is not UTF-8 text", path, number + 1) from error
+    for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="\n"), 1):
+        text = line.rstrip("\r\n")
+        if "\0" in text:
+            raise DataError("is not text", path, number)
+        if "\r" in text:
+            raise DataError(CR_ALONE, path, number)
+        yield number, text if text.isascii() else decoded_text(text.encode("utf-8", "surrogateescape"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ import numpy as np
 from ..errors import DataError, UsageError
 from ..log import logger
 from .bigwig import INTERVAL, MAX_LENGTH, ROW, write_bigwig
-from .files import error_text, replace_atomically
+from .files import check_regular, error_text, replace_atomically
 
 STRAND_COLOURS = {"+": "0,90,181", "-": "220,50,32"}
 LIGHTEST_GREY = 220  # of a site with score 0
@@ -101,8 +100,7 @@ def check_bigwig(path: str) -> None:
     """
     if path == "-":
         raise UsageError("a bigWig file cannot be written to standard output; give a file name")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UsageError(f"{path}: a bigWig file must be a regular file; give another file name")
+    check_regular(path, "a bigWig file")
 
 
 def _too_long(problem: str) -> str:

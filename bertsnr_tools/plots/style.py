@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
-from ..io.files import replace_atomically
+from ..io.files import check_regular, replace_atomically
 
 FORMATS = (".png", ".pdf", ".svg")
 # the palette of Okabe and Ito, distinguishable with any colour vision
@@ -32,10 +32,12 @@ def check_plot(path: str, logos: bool = False) -> None:
 
     Raises
     ------
-    UsageError : the file name has an unsupported ending, or matplotlib (with `logos`, logomaker) is not installed.
+    UsageError : the file name has an unsupported ending, or the file is a pipe or device; or matplotlib (with `logos`,
+        logomaker) is not installed.
     """
     if os.path.splitext(path)[1].lower() not in FORMATS:
         raise UsageError(f"{path}: the name of a figure must end in .png, .pdf or .svg")
+    check_regular(path, "a figure")
     try:
         import matplotlib  # noqa: F401
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import DataError, UsageError
-from ..io.files import error_text
+from ..io.files import check_regular, error_text
 from ..log import logger, progress
 from ..models.device import autocast
 from ..models.encoder import compact_config
@@ -184,14 +184,15 @@ def _process_group(world: int, device: torch.device) -> Iterator[None]:
 
 
 def check_encoder_directory(output: str) -> None:
-    """Check that nothing but an encoder would be replaced.
+    """Check that nothing but an encoder and its checkpoint would be replaced.
 
     Raises
     ------
-    UsageError : `output` is a file, or a directory with files but without config.json.
+    UsageError : `output` is a file or device, or a directory with files but without config.json.
     """
+    check_regular(f"{output}.ckpt", "a checkpoint")
     foreign = os.path.isdir(output) and os.listdir(output) and not os.path.exists(os.path.join(output, "config.json"))
-    if os.path.isfile(output) or foreign:
+    if os.path.exists(output) and not os.path.isdir(output) or foreign:
         raise UsageError(f"{output}: exists and is not an encoder directory; choose another output")
 
 
