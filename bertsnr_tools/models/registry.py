@@ -174,9 +174,9 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
         else:
             models += [PwmModel(motif) for motif in itertools.islice(distinct, len(motifs[at]))]
     count = Counter(model.info.name for model in models)
-    for model, file in files.many_factor:
-        if count[model.info.name] > 1:
-            model.info = replace(model.info, name=f"{Path(file).stem}:{model.info.name}")
+    for factor, file in files.many_factor:
+        if count[factor.info.name] > 1:
+            factor.info = replace(factor.info, name=f"{Path(file).stem}:{factor.info.name}")
     taken: set[str] = set()
     for model in models:
         name = model.info.name
