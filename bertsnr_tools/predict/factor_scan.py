@@ -110,7 +110,7 @@ class FactorScan(ScanPart):
 
     def __init__(self, models: Sequence[ScannedModel], step: int, runtime: Runtime):
         self._factors = _Factors(models, runtime)
-        super().__init__(self._factors.model.info, step, runtime)
+        super().__init__(models[0].model.info, step, runtime)
         self._models = models
         self._caller = SparseCaller(models)
         self._cutoffs = _logit_cutoffs([model.rule.base_threshold for model in models])
@@ -241,7 +241,7 @@ class FactorSignalScan(ScanPart):
 
     def __init__(self, models: Sequence[ScannedModel], step: int, runtime: Runtime):
         self._factors = _Factors(models, runtime)
-        super().__init__(self._factors.model.info, step, runtime)
+        super().__init__(models[0].model.info, step, runtime)
         self._scans = [ModelScan(model, step, runtime) for model in models]
 
     def score(self, tiles: list[Tiles]) -> list[list[ScoredChunk]]:

@@ -93,6 +93,8 @@ class ScanStats:
 class Scanner:
     """Scan sequence for the sites of several models, on both strands.
 
+    The factors of a many-factor model share one pass of its encoder.
+
     Parameters
     ----------
     models, rules : models and what to call with each
