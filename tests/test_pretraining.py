@@ -170,3 +170,12 @@ def test_an_encoder_directory_is_replaced(run_here, tmp_path):
         assert (outcome.status, outcome.err) == (0, "")
         assert f'"seed": {seed}' in (tmp_path / "enc" / "pretraining.json").read_text()
     assert run_here("pretrain", "-q", "-o", "enc", "--encoder", "enc", *options).status == 2
+
+
+def test_only_directories_are_replaced(run_here, tmp_path):
+    (tmp_path / "file").write_text("text")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "pipe"):
+        outcome = run_here("pretrain", "-q", "--steps", 1, "--batch-size", 4, "-o", name, GENOME)
+        assert outcome.status == 2 and f"{name}: exists and is not an encoder directory" in outcome.err
+    assert (tmp_path / "pipe").is_fifo()

@@ -10,11 +10,11 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from ..errors import DataError, UsageError
-from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, TailKeeper, is_bgzip
+from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipWriter, TailKeeper, is_bgzip
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 text with it
 CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
@@ -194,9 +194,9 @@ def open_output(path: str) -> Iterator[OutputStream]:
             stream = open(path, "wb")
         yield from _write_to(stream, path)
     else:
-        bgzip = path.endswith(BGZIP_ENDINGS)
-        with replace_atomically(path) as temporary, quiet_htslib() if bgzip else nullcontext():
-            yield from _write_to(_open_for_writing(temporary, bgzip=bgzip), path)
+        with _replacing(path) as temporary:
+            stream = open(temporary, "wb")
+            yield from _write_to(BgzipWriter(stream) if path.endswith(BGZIP_ENDINGS) else stream, path)
         _delete_indexes(path)
 
 
@@ -205,14 +205,6 @@ def _delete_indexes(path: str) -> None:
         for ending in INDEX_ENDINGS:
             with suppress(FileNotFoundError):
                 os.unlink(path + ending)
-
-
-def _open_for_writing(path: str, bgzip: bool) -> Any:
-    if bgzip:
-        import pysam
-
-        return pysam.BGZFile(path, "wb")  # type: ignore[call-arg]  # its stub asks for an index
-    return open(path, "wb")
 
 
 def _write_to(stream: Any, path: str) -> Iterator[OutputStream]:
@@ -258,8 +250,19 @@ def _os_errors(path: str) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except OSError as error:
-        raise DataError(error_text(error), path) from error
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
+        if not isinstance(cause, OSError):
+            raise
+        full = cause.errno is None and _is_on_full_disk(path)  # htslib does not give the number
+        raise DataError(os.strerror(errno.ENOSPC) if full else error_text(cause), path) from error
+
+
+def _is_on_full_disk(path: str) -> bool:
+    try:
+        return os.statvfs(os.path.dirname(os.path.realpath(path))).f_bavail == 0
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -289,7 +292,7 @@ def index_bed(path: str, reach: int = 0) -> None:
 
     csi = reach > MAX_TBI_POSITION
     _delete_indexes(path)
-    with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, _os_errors(path), quiet_htslib():
+    with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, quiet_htslib():
         pysam.tabix_index(path, preset="bed", force=True, keep_original=True, csi=csi, index=temporary)
 
 
@@ -301,8 +304,15 @@ def replace_atomically(path: str) -> Iterator[str]:
 
     Raises
     ------
-    DataError : the file cannot be created or renamed.
+    DataError : the file cannot be created, written (an OSError in the block) or renamed.
     """
+    with _replacing(path) as temporary, _os_errors(path):
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Do the same for a block whose errors may have other causes."""
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):
         raise DataError("is not a regular file; give another file name", path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..io.files import check_rereadable
+from ..io.motif import unique_id
 from ..io.motif_files import distinct_names, is_motif_file, read_motifs
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
 
     Returns
     -------
-    models in the order of `names`; PWMs have different names, see `io.motif_files.distinct_names`
+    models in the order of `names`, with different names: a repeated name gets a number, and see
+    `io.motif_files.distinct_names` for PWMs
 
     Raises
     ------
@@ -71,4 +73,8 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
         else:
             models.append(load_model(path, runtime.device))
             models[-1].replicas = [load_model(path, device) for device in runtime.devices[1:]]
+    taken: set[str] = set()
+    for model in models:
+        model.info.name = unique_id(model.info.name, taken)
+        taken.add(model.info.name)
     return models

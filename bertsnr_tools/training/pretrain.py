@@ -188,10 +188,10 @@ def check_encoder_directory(output: str) -> None:
 
     Raises
     ------
-    UsageError : `output` is a file, or a directory with files but without config.json.
+    UsageError : `output` is a file or device, or a directory with files but without config.json.
     """
     foreign = os.path.isdir(output) and os.listdir(output) and not os.path.exists(os.path.join(output, "config.json"))
-    if os.path.isfile(output) or foreign:
+    if os.path.exists(output) and not os.path.isdir(output) or foreign:
         raise UsageError(f"{output}: exists and is not an encoder directory; choose another output")
 
 
