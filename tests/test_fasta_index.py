@@ -187,6 +187,12 @@ def test_stream_and_index_agree_on_names(tmp_path, header):
     assert [*Genome(tmp_path / "g.fa").lengths] == [record.name] == [pysam_name(tmp_path / "g.fa")]
 
 
+def test_a_byte_order_mark_before_a_name_is_skipped(tmp_path):
+    (tmp_path / "g.fa").write_bytes(b">" + BOM + b"a\nACGT\n>" + BOM + b"b\nAC\n")
+    assert [*Genome(tmp_path / "g.fa").lengths] == [record.name for record in read_records(str(tmp_path / "g.fa"))]
+    assert Genome(tmp_path / "g.fa").lengths == {"a": 4, "b": 2}
+
+
 def pysam_name(path):
     pysam.faidx(str(path), "--fai-idx", f"{path}.other")
     return header_text(Path(f"{path}.other").read_bytes().split(b"\t")[0])

@@ -124,6 +124,7 @@ def _split_stream(stream: BinaryIO) -> Iterator[Lines]:
 def _parse_header(title: bytes, path: str, line: int) -> Header:
     if b"\r" in title.rstrip():
         raise DataError(CR_ALONE, path, line)
+    title = title.removeprefix(BYTE_ORDER_MARK)
     name, *rest = title.split(None, 1)[: 0 if title[:1].isspace() else 2] or [b""]
     if not name:
         raise DataError("the header has no name after >", path, line)
