@@ -45,7 +45,8 @@ def read_index(path: str) -> dict[str, IndexEntry]:
     DataError : it is empty or not an index, or a name occurs twice.
     """
     entries: dict[str, IndexEntry] = {}
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+    content = Path(path).read_bytes().removeprefix(BYTE_ORDER_MARK)
+    for number, line in enumerate(content.splitlines(), 1):
         name, *fields = header_text(line.removeprefix(BYTE_ORDER_MARK)).split("\t")
         good = len(fields) >= 4 and all(re.fullmatch(r"[0-9]{1,18}", field) for field in fields[:4])
         if not good or not int(fields[0]) or not int(fields[2]) or name in entries:
