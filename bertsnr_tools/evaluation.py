@@ -119,11 +119,12 @@ def evaluate_files(
     DataError : no window with a site, or windows of a length that a model does not accept.
     """
     thresholds = [base_threshold(threshold, model) for model in models]
-    for path in paths:
+    data_names = [_data_name(path) for path in paths]
+    for path, data_name in zip(paths, data_names):
         windows = _read_data_set(path)
+        name = path if data_names.count(data_name) > 1 else data_name
         for model, cut in zip(models, thresholds):
             _check_length(model, windows, path)
-            name = _data_name(path)
             yield evaluate_windows(
                 model, windows, runtime, data=name, threshold=cut, bootstrap=bootstrap, keep_curve=keep_curves
             )

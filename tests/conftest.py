@@ -10,6 +10,7 @@ import difflib
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -158,6 +159,22 @@ def toy_model_file(toy_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "TOY.pt"
     save_model(str(path), toy_model)
     return path
+
+
+@pytest.fixture
+def file_limit():
+    """A context manager that limits the size of files: writing more fails as on a full disk."""
+
+    @contextlib.contextmanager
+    def limit(size: int):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not available")

@@ -13,6 +13,8 @@ from . import options
 
 if TYPE_CHECKING:
     from ..training.data import TrainingFiles
+    from ..training.fit import FitResult
+    from ..training.run import TrainingRun
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -182,8 +184,7 @@ def train(
       bertsnr train -o MYTF.pt --json MYTF.json --plot MYTF.png pos.fa
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
     """
-    from ..io.files import check_outputs, files_in, open_output
-    from ..log import logger
+    from ..io.files import check_outputs, files_in
     from ..models.registry import find_model
     from ..plots.style import check_plot
     from ..training.data import TrainingFiles
@@ -197,7 +198,6 @@ def train(
     if plot:
         check_plot(plot)
 
-    from ..models.files import save_model
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.distillation import load_teachers
@@ -212,16 +212,7 @@ def train(
     run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds or 0, prefilter)
     checkpoint = Checkpoint(f"{output}.ckpt", run.key(), resume)
     result = run.train(checkpoint)
-    save_model(output, result.model)
-    best = max(result.history, key=lambda row: row["aupr"])
-    logger.info("%s: the model of epoch %d, validation AUPR %.4f", output, best["epoch"], best["aupr"])
-    if report:
-        with open_output(report) as stream:
-            stream.write(json.dumps(run.report(result), indent=2).encode() + b"\n")
-    if plot:
-        from ..plots.curves import plot_training
-
-        plot_training(plot, name, result.history, run.data.validation.labels, result.scores)
+    _write_outputs(run, result, output, report, plot)
     checkpoint.remove()
 
 
@@ -234,6 +225,27 @@ def _check_model_file(output: str) -> None:
         raise UsageError("a model cannot be written to standard output; give a file with -o")
     check_regular(output, "a model")
     check_regular(f"{output}.ckpt", "a checkpoint")
+
+
+def _write_outputs(run: TrainingRun, result: FitResult, output: str, report: str | None, plot: str | None) -> None:
+    from ..io.files import open_output
+    from ..io.outputs import Failures
+    from ..log import logger
+    from ..models.files import save_model
+
+    with Failures(output, report, plot) as failures:
+        with failures.kept():
+            save_model(output, result.model)
+            best = max(result.history, key=lambda row: row["aupr"])
+            logger.info("%s: the model of epoch %d, validation AUPR %.4f", output, best["epoch"], best["aupr"])
+        if report:
+            with failures.kept(), open_output(report) as stream:
+                stream.write(json.dumps(run.report(result), indent=2).encode() + b"\n")
+        if plot:
+            from ..plots.curves import plot_training
+
+            with failures.kept():
+                plot_training(plot, run.name, result.history, run.data.validation.labels, result.scores)
 
 
 def _check_options(
