@@ -3,13 +3,14 @@ import gzip
 import io
 import os
 import zlib
+from types import SimpleNamespace
 
 import pysam
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.bgzip import block_index
-from bertsnr_tools.io.files import check_output, check_regular, open_input, open_output, replace_atomically
+from bertsnr_tools.io.files import check_output, check_regular, index_bed, open_input, open_output, replace_atomically
 from bertsnr_tools.io.tracks import check_bigwig
 from bertsnr_tools.plots.style import check_plot
 from bertsnr_tools.training.pretrain import check_encoder_directory
@@ -83,6 +84,43 @@ def test_full_disk_and_missing_directory(tmp_path):
         open_output(str(tmp_path / "no" / "out")) as stream,
     ):
         stream.write(b"x")
+
+
+@pytest.mark.parametrize("name", ["out", "out.gz"])
+def test_a_disk_that_fills_up_leaves_no_file_and_no_other_message(tmp_path, file_limit, capfd, name):
+    with (
+        file_limit(100_000),
+        pytest.raises(DataError, match=f"{name}: File too large"),
+        open_output(str(tmp_path / name)) as stream,
+    ):
+        for _ in range(10):
+            stream.write(os.urandom(60_000))
+    assert not os.listdir(tmp_path) and capfd.readouterr().err == ""
+
+
+def test_errors_of_the_block_name_the_file(tmp_path):
+    """Also where a library hides the cause behind its own exception."""
+    with pytest.raises(DataError, match="x: No space left on device"), replace_atomically(str(tmp_path / "x")):
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected position")  # noqa: B904
+    with pytest.raises(RuntimeError, match="another"), replace_atomically(str(tmp_path / "x")):
+        raise RuntimeError("another")
+    assert not os.listdir(tmp_path)
+
+
+def test_the_cause_that_htslib_does_not_give(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("building of index failed")
+
+    (tmp_path / "x.bed.gz").write_bytes(b"")
+    monkeypatch.setattr(pysam, "tabix_index", fail)
+    with pytest.raises(DataError, match="x.bed.gz.tbi: building of index failed"):
+        index_bed(str(tmp_path / "x.bed.gz"))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=0))
+    with pytest.raises(DataError, match="x.bed.gz.tbi: No space left on device"):
+        index_bed(str(tmp_path / "x.bed.gz"))
 
 
 def test_inputs_that_cannot_be_opened(tmp_path):

@@ -96,7 +96,8 @@ def main(name: str | None = None) -> NoReturn:
         explained = _explain(error, program)
         if explained is None:
             raise
-        _print_error(explained.text)
+        if not getattr(error, "logged", False):
+            _print_error(explained.text)
         status = explained.status
     _exit(status)
 

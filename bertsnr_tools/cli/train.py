@@ -14,6 +14,8 @@ from . import options
 if TYPE_CHECKING:
     from ..training.data import TrainingFiles
     from ..training.factor_files import FactorFiles
+    from ..training.fit import FitResult
+    from ..training.run import TrainingRun
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -250,8 +252,6 @@ def _train_one(
     if outputs.plot:
         check_plot(outputs.plot)
 
-    from ..log import logger
-    from ..models.files import save_model
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.distillation import load_teachers
@@ -266,15 +266,7 @@ def _train_one(
     run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds, prefilter)
     checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)
     result = run.train(checkpoint)
-    save_model(outputs.model, result.model)
-    best = max(result.history, key=lambda row: row["aupr"])
-    logger.info("%s: the model of epoch %d, validation AUPR %.4f", outputs.model, best["epoch"], best["aupr"])
-    if outputs.report:
-        _write_report(outputs.report, run.report(result))
-    if outputs.plot:
-        from ..plots.curves import plot_training
-
-        plot_training(outputs.plot, name, result.history, run.data.validation.labels, result.scores)
+    _write_outputs(run, result, outputs)
     checkpoint.remove()
 
 
@@ -294,6 +286,31 @@ def _check_model_file(output: str) -> None:
         raise UsageError("a model cannot be written to standard output; give a file with -o")
     check_regular(output, "a model")
     check_regular(f"{output}.ckpt", "a checkpoint")
+
+
+def _write_outputs(run: TrainingRun, result: FitResult, outputs: _Outputs) -> None:
+    from ..io.outputs import Failures
+
+    with Failures(outputs.model, outputs.report, outputs.plot) as failures:
+        with failures.kept():
+            _save(outputs.model, result.model, result.history)
+        if outputs.report:
+            with failures.kept():
+                _write_report(outputs.report, run.report(result))
+        if outputs.plot:
+            from ..plots.curves import plot_training
+
+            with failures.kept():
+                plot_training(outputs.plot, run.name, result.history, run.data.validation.labels, result.scores)
+
+
+def _save(path: str, model: Any, history: list[dict[str, float]]) -> None:
+    from ..log import logger
+    from ..models.files import save_model
+
+    save_model(path, model)
+    best = max(history, key=lambda row: row["aupr"])
+    logger.info("%s: the model of epoch %d, validation AUPR %.4f", path, best["epoch"], best["aupr"])
 
 
 def _check_options(
@@ -348,8 +365,7 @@ def _train_many(
     from ..io.files import check_outputs, files_in
 
     check_outputs([outputs.model, f"{outputs.model}.ckpt", outputs.report], [*files.names(), *files_in(encoder)])
-    from ..log import logger
-    from ..models.files import save_model
+    from ..io.outputs import Failures
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.many_run import ManyFactorRun
@@ -360,11 +376,12 @@ def _train_many(
     run = ManyFactorRun(files.read(design.k, recipe["seed"]), design, settings, built.device)
     checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)
     model, history = run.train(checkpoint)
-    save_model(outputs.model, model)
-    best = max(history, key=lambda row: row["aupr"])
-    logger.info("%s: the model of epoch %d, mean validation AUPR %.4f", outputs.model, best["epoch"], best["aupr"])
-    if outputs.report:
-        _write_report(outputs.report, run.report(model, history))
+    with Failures(outputs.model, outputs.report) as failures:
+        with failures.kept():
+            _save(outputs.model, model, history)
+        if outputs.report:
+            with failures.kept():
+                _write_report(outputs.report, run.report(model, history))
     checkpoint.remove()
 
 

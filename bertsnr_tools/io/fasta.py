@@ -132,13 +132,13 @@ def _split_stream(stream: BinaryIO) -> Iterator[Lines]:
 
 
 def _parse_header(title: bytes, path: str, line: int) -> Header:
-    text = decoded_text(title).rstrip()
-    if "\r" in text:
+    if b"\r" in title.rstrip():
         raise DataError(CR_ALONE, path, line)
-    name, _, description = text.replace("\t", " ").partition(" ")
+    title = title.removeprefix(BYTE_ORDER_MARK)
+    name, *rest = title.split(None, 1)[: 0 if title[:1].isspace() else 2] or [b""]
     if not name:
         raise DataError("the header has no name after >", path, line)
-    return Header(name, description.strip())
+    return Header(decoded_text(name), decoded_text(b" ".join(rest)).replace("\t", " ").strip())
 
 
 def _last_chunk(header: Header, position: int, path: str, line: int) -> FastaChunk:

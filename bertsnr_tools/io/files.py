@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-from ..errors import BertsnrError, DataError, UsageError
+from ..errors import DataError, UsageError
 from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipWriter, TailKeeper, is_bgzip
 from .fields import decoded_text
 
@@ -24,7 +24,6 @@ CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
 BGZIP_ENDINGS = (".gz", ".bgz")
 INDEX_ENDINGS = (".tbi", ".csi", ".fai", ".gzi")
 MAX_TBI_POSITION = 1 << 29  # bases that a .tbi index covers; .csi has no such limit
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PARTS_PER_WRITE = 512
 
 
@@ -212,7 +211,7 @@ def open_output(path: str) -> Iterator[OutputStream]:
             stream = open(path, "wb")
         yield from _write_to(stream, path)
     else:
-        with replace_atomically(path) as temporary:
+        with _replacing(path) as temporary:
             stream = open(temporary, "wb")
             yield from _write_to(BgzipWriter(stream) if path.endswith(BGZIP_ENDINGS) else stream, path)
         _delete_indexes(path)
@@ -268,8 +267,19 @@ def _os_errors(path: str) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except OSError as error:
-        raise DataError(error_text(error), path) from error
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
+        if not isinstance(cause, OSError):
+            raise
+        full = cause.errno is None and _is_on_full_disk(path)  # htslib does not give the number
+        raise DataError(os.strerror(errno.ENOSPC) if full else error_text(cause), path) from error
+
+
+def _is_on_full_disk(path: str) -> bool:
+    try:
+        return os.statvfs(os.path.dirname(os.path.realpath(path))).f_bavail == 0
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -299,7 +309,7 @@ def index_bed(path: str, reach: int = 0) -> None:
 
     csi = reach > MAX_TBI_POSITION
     _delete_indexes(path)
-    with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, _os_errors(path), quiet_htslib():
+    with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, quiet_htslib():
         pysam.tabix_index(path, preset="bed", force=True, keep_original=True, csi=csi, index=temporary)
 
 
@@ -311,8 +321,15 @@ def replace_atomically(path: str) -> Iterator[str]:
 
     Raises
     ------
-    DataError : the file cannot be created or renamed, or the disk is full.
+    DataError : the file cannot be created, written (an OSError in the block) or renamed.
     """
+    with _replacing(path) as temporary, _os_errors(path):
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Do the same for a block whose errors may have other causes."""
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):
         raise DataError("is not a regular file; give another file name", path)
@@ -326,22 +343,9 @@ def replace_atomically(path: str) -> Iterator[str]:
             with open(temporary, "rb") as done:
                 os.fsync(done.fileno())
             os.replace(temporary, target)
-    except BertsnrError:
-        raise
-    except Exception as error:
-        if full := _full_disk(error):
-            raise DataError(error_text(full), path) from error
-        raise
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-
-
-def _full_disk(error: BaseException | None) -> OSError | None:
-    """The error of a full disk that led to another one: libraries that fail to close a file raise their own errors."""
-    while error is not None and not (isinstance(error, OSError) and error.errno in FULL_DISK):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:

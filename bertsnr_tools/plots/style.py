@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from pathlib import Path
 
 from ..errors import UsageError
 from ..io.files import check_regular, replace_atomically
@@ -56,8 +58,10 @@ def new_figure(inches_across: float, inches_down: float):
 
 def save_figure(figure, path: str) -> None:
     """Write a figure atomically, in the format of the name's ending."""
+    drawn = io.BytesIO()  # because matplotlib fails in other ways on a full disk
+    figure.savefig(drawn, format=os.path.splitext(path)[1][1:].lower(), dpi=150)
     with replace_atomically(path) as temporary:
-        figure.savefig(temporary, format=os.path.splitext(path)[1][1:].lower(), dpi=150)
+        Path(temporary).write_bytes(drawn.getvalue())
 
 
 def escape(text: str) -> str:

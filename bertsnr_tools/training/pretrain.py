@@ -140,6 +140,8 @@ class PretrainRun:
         ------
         DataError : the directory cannot be written.
         """
+        from safetensors import SafetensorError
+
         target = os.path.realpath(output)
         temporary, old = (f"{target}.{secrets.token_hex(8)}.{ending}" for ending in ("tmp", "old"))
         try:
@@ -148,7 +150,7 @@ class PretrainRun:
             if os.path.exists(target):
                 os.replace(target, old)
             os.replace(temporary, target)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             if os.path.exists(old) and not os.path.exists(target):
                 os.replace(old, target)
             raise DataError(error_text(error), output) from error
