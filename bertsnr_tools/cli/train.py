@@ -52,7 +52,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--background-ratio",
     type=click.FloatRange(0),
     metavar="RATIO",
-    help="With -f or --background: background windows per positive window in an epoch.  [default: 4]",
+    help="With -f or --background: background windows per positive window in an epoch; for many factors, the weight "
+    "of the background windows in the loss.  [default: 4, for many factors 1]",
 )
 @click.option(
     "--hard-negatives",
@@ -87,8 +88,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--encoder",
     default="compact",
     metavar="compact|new|DIR",
-    help="Encoder: compact, pretrained on the sites of many factors (k = 3); new, the same with random weights; or "
-    "a directory with config.json, vocab.txt and weights, such as DNABERT.",
+    help="Encoder: compact, from the shipped model of many factors (k = 3); new, the same with random weights; or a "
+    "directory with config.json, vocab.txt and weights, such as DNABERT.",
 )
 @click.option(
     "-k",
@@ -110,7 +111,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     type=click.IntRange(1),
     metavar="INT",
     help="Maximum number of epochs.  [default: 1,500 steps, 8 to 40 epochs; from random weights 4,000 steps, 10 to 30 "
-    "epochs; with DIR 10]",
+    "epochs; for many factors 40; with DIR 10]",
 )
 @click.option(
     "--patience",
@@ -123,7 +124,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "learning_rate",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
-    help="Maximum learning rate.  [default: 0.001, with DIR 0.0002]",
+    help="Maximum learning rate.  [default: 0.001; for many factors 0.001 at a batch size of 128, proportional to its "
+    "square root, at most 0.002; with DIR 0.0002]",
 )
 @click.option(
     "--swap",
@@ -137,7 +139,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--batch-size",
     type=click.IntRange(1),
     metavar="INT",
-    help="Windows per training step.  [default: 32, for each of many factors up to 1,024 in all]",
+    help="Windows per training step.  [default: 32; for many factors 32 for each, at most 1,024]",
 )
 @click.option(
     "--val-fraction",
@@ -209,8 +211,8 @@ def train(
     if many:
         for_one = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
         for_one |= {"--plot": plot, "--hard-negatives": recipe.pop("hard_negatives")}
-        for_one["--swap"] = recipe.pop("swap_fraction")
-        _check_many(many, for_one, arch)
+        for_one["--swap"] = recipe.pop("swap_fraction") is not None
+        _check_many(many, for_one, arch, weighted=recipe["background_ratio"] is not None)
         _train_many(many, outputs, encoder, kmer, runtime, recipe)
         return
     files = TrainingFiles(positives[0], negatives, background, fasta, exclude, teachers)
@@ -308,8 +310,8 @@ def _check_options(
         )
 
 
-def _check_many(files: FactorFiles, single: dict[str, Any], arch: str) -> None:
-    """Reject options that a model of many factors does not have."""
+def _check_many(files: FactorFiles, single: dict[str, Any], arch: str, *, weighted: bool) -> None:
+    """Reject options that a model of many factors does not have, and options that contradict each other."""
     from ..errors import UsageError
 
     given = [option for option, value in single.items() if value]
@@ -321,6 +323,8 @@ def _check_many(files: FactorFiles, single: dict[str, Any], arch: str) -> None:
         raise UsageError("give -f or --background, not both: each is a source of background windows")
     if files.exclude and not (files.genome or files.background):
         raise UsageError("--exclude requires -f or --background")
+    if weighted and not (files.genome or files.background):
+        raise UsageError("--background-ratio requires -f or --background")
 
 
 def _train_many(
