@@ -1,14 +1,22 @@
 #!/usr/bin/env python3
-"""What is left when a command is killed, the disk is full, a file is truncated, or two commands run at once.
+"""What is left when a command is killed, the disk is full, a file is truncated, or names and input are odd.
 
-    python benchmarks/faults.py [--kills N]
+    python benchmarks/faults.py [--kills N] [--sizes N]
 
-Kills `windows`, `predict`, `motifs` and `train` with SIGKILL, N times each (default 50) at random moments, half
-of the times over an older target. Afterwards the target must be the old file, the complete new one, or, where
-there was none, absent. A killed training is continued with --resume until it ends; every model must equal, byte
-for byte, the model of an uninterrupted training. Then other faults: each must end with the expected status and
-one-line message, and without a partial file. Prints a table; exit status 1 when anything is wrong. Full and
-read-only file systems need the right to mount; without it they are skipped.
+* Kills `windows`, `predict`, `motifs` and `train` with SIGKILL, N times each (default 50) at random moments, half of
+  the times over an older target. Afterwards the target must be the old file, the complete new one, or, where there was
+  none, absent. A killed training is continued with --resume until it ends; every model must equal, byte for byte, the
+  model of an uninterrupted training. SIGHUP, SIGTERM and SIGINT must also leave no temporary file.
+* Writes every output of `cases.py` to full disks of N sizes (default 50), half of the times over an old file: each file
+  must be complete, old or absent, with a line for each failure at most, and status 1 when one is missing. Then only one
+  output of each command is on a full disk: the others must be complete.
+* Runs every command with file names that are not UTF-8, and with a byte order mark in each of its text inputs: the
+  outputs must be the same. Without an input, it must end with one line.
+* Gives two records, motifs, models, intervals or data sets of one name: results must be distinguishable, or an error.
+* Other faults: each must end with the expected status and one-line message, and without a partial file.
+
+Prints a table; exit status 1 when anything is wrong. Full and read-only file systems need the right to mount; without
+it they are skipped.
 """
 
 from __future__ import annotations
@@ -24,12 +32,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
+
+import cases
+import sweeps
+from cases import fill, mounted, report
 
 BIN = Path(sys.executable).parent
 DATA = Path(__file__).parent.parent / "test_data"
-WRONG = []
 
 
 def start(words: list[str], directory: Path, **options) -> subprocess.Popen:
@@ -42,12 +52,6 @@ def finish(words: list[str], directory: Path) -> tuple[int, str]:
     process = start(words, directory)
     _, err = process.communicate()
     return process.returncode, err.decode()
-
-
-def report(*columns: object, wrong: bool) -> None:
-    print(*columns, "WRONG" if wrong else "ok", sep="\t", flush=True)
-    if wrong:
-        WRONG.append(columns)
 
 
 def kill_often(directory: Path, words: list[str], target: Path, kills: int) -> None:
@@ -118,20 +122,6 @@ def expect(case: str, directory: Path, words: list[str], status: int, problem: s
     )
 
 
-@contextlib.contextmanager
-def mounted(directory: Path, options: str) -> Iterator[Path | None]:
-    """A small file system in memory; None where that is not allowed."""
-    mount = directory / "mount"
-    mount.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", mount], capture_output=True)
-    try:
-        yield mount if done.returncode == 0 else None
-    finally:
-        if done.returncode == 0:
-            subprocess.run(["umount", mount], check=True)
-        mount.rmdir()
-
-
 def disks(directory: Path, cases: dict[str, list[str]]) -> None:
     for name, options, problem in (
         ("full disk", "size=4k", "No space left on device"),
@@ -141,8 +131,7 @@ def disks(directory: Path, cases: dict[str, list[str]]) -> None:
             if mount is None:
                 print(name, "no right to mount", "", "skipped", sep="\t")
                 continue
-            with contextlib.suppress(OSError), open(mount / "filler", "wb") as filler:
-                filler.write(b"x" * 100_000)
+            fill(mount)
             for command, words in cases.items():
                 expect(f"{name}: {command}", directory, [*words, "-o", "mount/x"], 1, problem, "mount/x")
 
@@ -227,28 +216,38 @@ def interrupted_twice(directory: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
-    kills = parser.parse_args().kills
+    parser.add_argument("--sizes", type=int, default=50)
+    parser.add_argument("-v", action="store_true", help="print runs that went wrong to stderr")
+    arguments = parser.parse_args()
+    kills = arguments.kills
     random.seed(1)
+    with cases.inputs() as directory:
+        sweeps.full_disks(directory, arguments.sizes)
+        sweeps.one_full_disk(directory)
+        sweeps.odd_names(directory)
+        sweeps.byte_order_marks(directory)
+        sweeps.same_names(directory)
+        sweeps.signals(directory, kills)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for file in ("genome.fa", "sites.bed", "region.fa"):
             shutil.copy(DATA / file, directory)
         finish(["windows", "-f", "genome.fa", "-o", "pos.fa", "sites.bed"], directory)
-        cases = {
+        lines = {
             "windows": ["windows", "-q", "-f", "genome.fa", "sites.bed"],
             "shuffle": ["shuffle", "-q", "genome.fa"],
             "predict": ["predict", "-q", "-m", "CTCF", "-f", "genome.fa"],
             "motifs": ["motifs", "-q", "pos.fa", "--instances", "i.fa"],
         }
         for command in ("windows", "predict", "motifs"):
-            kill_often(directory, [*cases[command], "-o", "x"], directory / "x", kills)
+            kill_often(directory, [*lines[command], "-o", "x"], directory / "x", kills)
         kill_training(directory, kills)
-        disks(directory, cases)
+        disks(directory, lines)
         cut_short(directory)
         together(directory)
         replaced(directory)
         interrupted_twice(directory)
-    sys.exit(bool(WRONG))
+    sys.exit(bool(cases.WRONG))
 
 
 if __name__ == "__main__":

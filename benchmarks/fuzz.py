@@ -4,25 +4,39 @@
     python benchmarks/fuzz.py [--scale X]
 
 Needs atheris. Each reader runs in its own process, seeded with valid input; a traceback, 10 seconds for one
-input, or more than 3 GiB of memory is a finding. Prints a line per reader; exit status 1 when there is a
-finding, whose input is kept as fuzz-crash-*, fuzz-timeout-* or fuzz-oom-* in the current directory. --scale 1
-runs 1,040,000 executions.
+input, or more than 3 GiB of memory is a finding. So is text that reads differently with a byte order mark,
+two motifs of one name, and a genome whose index gives other bases than the file. Files have names that are not
+UTF-8. Prints a line per reader; exit status 1 when there is a finding, whose input is kept as fuzz-crash-*,
+fuzz-timeout-* or fuzz-oom-* in the current directory. --scale 1 runs 1,160,000 executions.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent.parent / "test_data"
-READERS = {"region": 200_000, "bed": 250_000, "fasta": 250_000, "windows": 100_000, "motifs": 200_000, "model": 40_000}
+READERS = {
+    "region": 200_000,
+    "bed": 250_000,
+    "fasta": 250_000,
+    "windows": 100_000,
+    "motifs": 200_000,
+    "genome": 20_000,
+    "index": 100_000,
+    "model": 40_000,
+}
+GENOME = b">a b\nACGTN\nAC\n>c\r\nacg\r\ntry\r\nk\n\n"
 
 
 def seeds(reader: str) -> list[bytes]:
@@ -33,6 +47,10 @@ def seeds(reader: str) -> list[bytes]:
         return [(DATA / "sites.bed").read_bytes()[:600], b"track name=x\n#a\nchr1\t0\t10\nchr1 5 9 a 0 +\r\n"]
     if reader == "fasta":
         return [(DATA / "region.fa").read_bytes()[:300], b">a b\nACGTN\n\n>c\r\nacgtryk\r\n"]
+    if reader == "genome":
+        return [GENOME, (DATA / "region.fa").read_bytes()[:300], bgzip(GENOME)]
+    if reader == "index":
+        return [b"a\t7\t5\t5\t6\nc\t7\t18\t3\t5\n"]
     if reader == "windows":
         return [(DATA / "expected" / "windows.fa").read_bytes()[:400], b">a site=1-5,7-9\nACGTACGTAC\n"]
     if reader == "motifs":
@@ -61,42 +79,89 @@ def seeds(reader: str) -> list[bytes]:
         return [path.read_bytes(), (Path(directory) / "n.pt").read_bytes()]
 
 
+def bgzip(content: bytes) -> bytes:
+    """Compressed with bgzip."""
+    import pysam
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "x.gz"
+        with pysam.BGZFile(str(path), "wb") as stream:  # type: ignore[call-arg]  # its stub asks for an index
+            stream.write(content)
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def standard_input(data: bytes):
+    """Replace standard input."""
+    stdin = sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))  # type: ignore[type-var]
+    try:
+        yield
+    finally:
+        sys.stdin = stdin
+
+
+def reading(reader: str, directory: Path) -> Callable[[bytes], object]:
+    """A function that reads input and gives what it found; the package must not have been imported before."""
+    from bertsnr_tools.io.fasta import Genome, read_fasta_chunks, read_records
+    from bertsnr_tools.io.intervals import parse_record_name, parse_region, read_bed
+    from bertsnr_tools.io.motif_files import is_motif_file, read_motifs
+    from bertsnr_tools.sequence.windows import read_windows
+
+    if reader == "model":
+        from bertsnr_tools.models.files import load_model
+    path = directory / os.fsdecode(b"input\xff")
+    index, compressed_index = (directory / os.fsdecode(b"input\xff" + ending) for ending in (b".fai", b".gzi"))
+
+    def read(data: bytes) -> object:
+        if reader == "region":
+            text = data.decode("utf-8", "replace")
+            parse_record_name(text, 100)
+            return parse_region(text, {"chr1": 100_000, "HLA:A*01": 9})
+        if reader in ("bed", "fasta", "windows"):
+            with standard_input(data):
+                if reader == "windows":
+                    found = read_windows("-", None, 3)
+                    return found.names, found.codes.tobytes(), found.labels.tobytes()
+                return list(read_bed("-") if reader == "bed" else read_fasta_chunks("-"))
+        path.write_bytes(GENOME if reader == "index" else data)
+        if reader == "model":
+            return load_model(str(path))
+        if reader == "motifs":
+            found = read_motifs(str(path))
+            for names in ([motif.id for motif in found], [motif.label for motif in found]):
+                assert len(set(names)) == len(found), names
+            return is_motif_file(str(path)), [(motif.id, motif.name, motif.counts.tobytes()) for motif in found]
+        compressed_index.unlink(missing_ok=True)
+        index.write_bytes(data) if reader == "index" else index.unlink(missing_ok=True)
+        genome = Genome(path)
+        sequences = [(name, genome.fetch(name, 0, length)) for name, length in genome.lengths.items()]
+        assert reader == "index" or sequences == [(name, text) for name, _, text in read_records(str(path))]
+        return sequences
+
+    return read
+
+
 def fuzz(reader: str, runs: int, corpus: str) -> None:
     """Run one reader in this process; does not return."""
     import atheris
 
     with atheris.instrument_imports(include=["bertsnr_tools"]):
+        read = reading(reader, Path(corpus).parent)
         from bertsnr_tools.errors import BertsnrError
-        from bertsnr_tools.io.fasta import read_fasta_chunks
-        from bertsnr_tools.io.intervals import parse_record_name, parse_region, read_bed
-        from bertsnr_tools.io.motif_files import read_motifs
-        from bertsnr_tools.models.files import load_model
-        from bertsnr_tools.sequence.windows import read_windows
 
-    path = Path(corpus).parent / "input"
+    mark = b"\xef\xbb\xbf"
+
+    def outcome(data: bytes) -> object:
+        try:
+            return read(data)
+        except BertsnrError as error:
+            return str(error)
 
     def once(data: bytes) -> None:
-        try:
-            if reader == "region":
-                text = data.decode("utf-8", "replace")
-                parse_record_name(text, 100)
-                parse_region(text, {"chr1": 100_000, "HLA:A*01": 9})
-            elif reader in ("motifs", "model"):
-                path.write_bytes(data)
-                read_motifs(str(path)) if reader == "motifs" else load_model(str(path))
-            else:
-                stdin = sys.stdin
-                sys.stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))  # type: ignore[type-var]
-                try:
-                    if reader == "windows":
-                        read_windows("-", None, 3)
-                    else:
-                        for _ in read_bed("-") if reader == "bed" else read_fasta_chunks("-"):
-                            pass
-                finally:
-                    sys.stdin = stdin
-        except BertsnrError:
-            pass
+        found = outcome(data)
+        if reader not in ("region", "model") and not data.startswith((mark, b"\x1f\x8b")):
+            assert outcome(mark + data) == found, "a byte order mark changes what is read"
 
     settings = [
         f"-runs={runs}",
@@ -137,7 +202,7 @@ def run(reader: str, runs: int) -> bool:
         ]
         print("\t".join(columns), flush=True)
         if found:
-            print(done.stderr[-3000:], file=sys.stderr)
+            print((done.stdout + done.stderr)[-3000:], file=sys.stderr)
         return found
 
 

@@ -12,8 +12,8 @@ import torch
 
 from .errors import DataError, UsageError
 from .io.fasta import Record, as_records
-from .io.files import open_output
 from .io.intervals import parse_record_name
+from .io.outputs import Failures, KeptStream
 from .io.tracks import BigWig, bedgraph_lines
 from .models.batching import batches, halve_on_oom
 from .models.bertsnr import BertSNR
@@ -199,7 +199,9 @@ def called_spans(model: BertSNR, record: Record, step: int, runtime: Runtime) ->
 
 
 @contextmanager
-def profile_writer(output: str | None, form: str, bigwig: str | None, path: str) -> Iterator[Callable[[Profile], None]]:
+def profile_writer(
+    output: str | None, form: str, bigwig: str | None, path: str, failures: Failures
+) -> Iterator[Callable[[Profile], None]]:
     """Open the outputs for profiles; files are complete when the block ends without an error.
 
     Parameters
@@ -208,14 +210,15 @@ def profile_writer(output: str | None, form: str, bigwig: str | None, path: str)
     form : "bedgraph", or "tsv" for a table
     bigwig : bigWig file
     path : input, for error messages
+    failures : receives the error of a file that cannot be written, or of a bigWig file whose records overlap
 
     Raises
     ------
-    DataError : (on writing) the records of a table differ in length; (at the end) the records of a bigWig file overlap.
+    DataError : (on writing) the records of a table differ in length.
     """
     text = _table_rows(path) if form == "tsv" else Profile.bedgraph
     track = BigWig(bigwig) if bigwig else None
-    with open_output(output or os.devnull) as stream:
+    with KeptStream(output or os.devnull, failures) as stream:
 
         def write(profile: Profile) -> None:
             if output:
@@ -225,7 +228,8 @@ def profile_writer(output: str | None, form: str, bigwig: str | None, path: str)
 
         yield write
     if track:
-        track.write()
+        with failures.kept():
+            track.write()
 
 
 def _table_rows(path: str) -> Callable[[Profile], str]:

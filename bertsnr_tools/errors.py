@@ -21,6 +21,7 @@ class BertsnrError(Exception):
     """Base of every error that this package raises on purpose. Exit status 1."""
 
     exit_status = 1
+    logged = False  # the user has seen the message
 
 
 class DataError(BertsnrError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -189,15 +190,22 @@ def evaluate_files(
     """
     measured = dict.fromkeys(model for data_set in sets for model in data_set.models)
     thresholds = {model: base_threshold(threshold, model) for model in measured}
+    files_of_name = Counter(_data_name(path) for path in dict.fromkeys(path for path, _, _ in sets))
     for path, models, chosen in sets:
         windows = chosen or read_windows(path, None, 1)
         _check_windows(windows, path)
+        name = _data_name(path) if files_of_name[_data_name(path)] == 1 else path
         for model in models:
             _check_length(model, windows, path)
         for model, scored in zip(models, probabilities_of_models(models, windows.codes, runtime)):
-            name, cut = _data_name(path), thresholds[model]
             yield _measure(
-                model, windows, scored, data=name, threshold=cut, bootstrap=bootstrap, keep_curve=keep_curves
+                model,
+                windows,
+                scored,
+                data=name,
+                threshold=thresholds[model],
+                bootstrap=bootstrap,
+                keep_curve=keep_curves,
             )
 
 

@@ -10,6 +10,7 @@ import difflib
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -231,6 +232,22 @@ def shipped(many_factor_file, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(registry, "WEIGHTS", directory)
     (directory / registry.TABLE).write_text(table_of_models())
     return directory
+
+
+@pytest.fixture
+def file_limit():
+    """A context manager that limits the size of files: writing more fails as on a full disk."""
+
+    @contextlib.contextmanager
+    def limit(size: int):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not available")

@@ -9,7 +9,8 @@ import pysam
 import pytest
 
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.io.fasta import Genome
+from bertsnr_tools.io.fasta import Genome, read_records
+from bertsnr_tools.io.fasta_index import header_text
 
 BOM = b"\xef\xbb\xbf"
 
@@ -168,3 +169,30 @@ def test_names_that_are_not_utf8_stay_different(tmp_path):
     path.write_bytes(b">chr\xe9\nAC\n>chr\xe8\nGG\n")
     for _ in range(2):
         assert Genome(path).lengths == {"chré": 2, "chrè": 2}
+
+
+def test_a_byte_order_mark_before_an_index_is_skipped(genome):
+    lengths, index = Genome(genome).lengths, Path(f"{genome}.fai")
+    index.write_bytes(BOM + index.read_bytes())
+    assert Genome(genome).lengths == lengths
+
+
+@pytest.mark.parametrize(
+    "header", [b"\xc3\xa9 \xe9", b"\xe9 \xc3\xa9", b"a\x0bb", b"a\x0cb", b"a\xa0", b"a\x85 b", b"a\x1cb"]
+)
+def test_stream_and_index_agree_on_names(tmp_path, header):
+    """White space is ASCII, as in samtools; name and description are UTF-8 or Latin-1, each for itself."""
+    (tmp_path / "g.fa").write_bytes(b">" + header + b"\nACGT\n")
+    (record,) = read_records(str(tmp_path / "g.fa"))
+    assert [*Genome(tmp_path / "g.fa").lengths] == [record.name] == [pysam_name(tmp_path / "g.fa")]
+
+
+def test_a_byte_order_mark_before_a_name_is_skipped(tmp_path):
+    (tmp_path / "g.fa").write_bytes(b">" + BOM + b"a\nACGT\n>" + BOM + b"b\nAC\n")
+    assert [*Genome(tmp_path / "g.fa").lengths] == [record.name for record in read_records(str(tmp_path / "g.fa"))]
+    assert Genome(tmp_path / "g.fa").lengths == {"a": 4, "b": 2}
+
+
+def pysam_name(path):
+    pysam.faidx(str(path), "--fai-idx", f"{path}.other")
+    return header_text(Path(f"{path}.other").read_bytes().split(b"\t")[0])

@@ -1,11 +1,19 @@
+import errno
 import gzip
+import io
 import os
+import zlib
+from types import SimpleNamespace
 
 import pysam
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
-from bertsnr_tools.io.files import check_output, open_input, open_output, replace_atomically
+from bertsnr_tools.io.bgzip import block_index
+from bertsnr_tools.io.files import check_output, check_regular, index_bed, open_input, open_output, replace_atomically
+from bertsnr_tools.io.tracks import check_bigwig
+from bertsnr_tools.plots.style import check_plot
+from bertsnr_tools.training.pretrain import check_encoder_directory
 
 
 def test_files_are_replaced_atomically(tmp_path):
@@ -78,6 +86,43 @@ def test_full_disk_and_missing_directory(tmp_path):
         stream.write(b"x")
 
 
+@pytest.mark.parametrize("name", ["out", "out.gz"])
+def test_a_disk_that_fills_up_leaves_no_file_and_no_other_message(tmp_path, file_limit, capfd, name):
+    with (
+        file_limit(100_000),
+        pytest.raises(DataError, match=f"{name}: File too large"),
+        open_output(str(tmp_path / name)) as stream,
+    ):
+        for _ in range(10):
+            stream.write(os.urandom(60_000))
+    assert not os.listdir(tmp_path) and capfd.readouterr().err == ""
+
+
+def test_errors_of_the_block_name_the_file(tmp_path):
+    """Also where a library hides the cause behind its own exception."""
+    with pytest.raises(DataError, match="x: No space left on device"), replace_atomically(str(tmp_path / "x")):
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected position")  # noqa: B904
+    with pytest.raises(RuntimeError, match="another"), replace_atomically(str(tmp_path / "x")):
+        raise RuntimeError("another")
+    assert not os.listdir(tmp_path)
+
+
+def test_the_cause_that_htslib_does_not_give(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("building of index failed")
+
+    (tmp_path / "x.bed.gz").write_bytes(b"")
+    monkeypatch.setattr(pysam, "tabix_index", fail)
+    with pytest.raises(DataError, match="x.bed.gz.tbi: building of index failed"):
+        index_bed(str(tmp_path / "x.bed.gz"))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=0))
+    with pytest.raises(DataError, match="x.bed.gz.tbi: No space left on device"):
+        index_bed(str(tmp_path / "x.bed.gz"))
+
+
 def test_inputs_that_cannot_be_opened(tmp_path):
     for path, problem in ((tmp_path, "Is a directory"), (tmp_path / "no", "No such file")):
         with pytest.raises(DataError, match=problem), open_input(str(path)):
@@ -119,6 +164,16 @@ def test_only_regular_files_are_replaced(tmp_path):
             pass
 
 
+def test_outputs_that_replace_a_file_are_found_before_the_work(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UsageError, match="pipe.png: a model must be a regular file; give another"):
+        check_regular(str(tmp_path / "pipe.png"), "a model")
+    for check in (check_plot, check_bigwig, check_encoder_directory):
+        with pytest.raises(UsageError, match="pipe.png: "):
+            check(str(tmp_path / "pipe.png"))
+    check_encoder_directory(str(tmp_path / "new"))
+
+
 def test_a_rewritten_file_loses_its_indexes(tmp_path):
     (tmp_path / "g.fa").write_text(">a\nAC\n")
     (tmp_path / "g.fa.fai").write_text("a\t2\t3\t2\t3\n")
@@ -137,6 +192,48 @@ def test_byte_order_marks_are_skipped_in_gzip_too(tmp_path):
     for name in "ab":
         with open_input(str(tmp_path / name)) as stream:
             assert stream.read() == b"ab\n"
+
+
+def test_bgzip_blocks_are_read_by_others(tmp_path):
+    content = os.urandom(70_000) + b"ACGT" * 50_000
+    with open_output(str(tmp_path / "x.gz")) as stream:
+        for begin in range(0, len(content), 999):
+            stream.write(content[begin : begin + 999])
+    assert gzip.open(tmp_path / "x.gz").read() == content
+    with pysam.BGZFile(str(tmp_path / "x.gz")) as file:
+        assert file.read(len(content) + 1) == content
+    assert block_index((tmp_path / "x.gz").read_bytes())[:8] == b"\5" + bytes(7)
+
+
+def no_space(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, zlib.error])
+def test_an_error_after_a_full_disk_is_that_of_the_disk(tmp_path, kind):
+    """Like torch.save, whose stream fails again when it ends."""
+    with pytest.raises(DataError, match="x.pt: No space left on device"), replace_atomically(str(tmp_path / "x.pt")):
+        try:
+            no_space()
+        finally:
+            raise kind("unexpected pos 64 vs 0")
+    with pytest.raises(kind), replace_atomically(str(tmp_path / "x.pt")):
+        raise kind("another reason")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.bed", "x.bed.gz"])
+def test_a_full_disk_at_the_end_is_one_error(tmp_path, monkeypatch, capfd, name):
+    class Full(io.BytesIO):
+        write = flush = no_space
+
+    monkeypatch.setattr("bertsnr_tools.io.files.open", lambda *_: Full(), raising=False)
+    with (
+        pytest.raises(DataError, match=f"{name}: No space left on device"),
+        open_output(str(tmp_path / name)) as stream,
+    ):
+        stream.write(b"chr1\t1\t2\n")
+    assert not os.listdir(tmp_path) and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("piped", [False, True])

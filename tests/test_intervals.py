@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertsnr_tools.errors import DataError, UsageError
+from bertsnr_tools.io.fasta import Genome
 from bertsnr_tools.io.intervals import Interval, interval_from_name, parse_record_name, parse_region, read_bed
 
 LENGTHS = {"chr1": 1000, "HLA-A*01:01": 300, "HLA-A*01:01:02": 50, "X": 10}
@@ -44,6 +45,7 @@ def test_region_strings(text, chrom, start, end):
         "chr1:,",
         "chr1:,-5",
         "chr1:5-" + "9" * 5000,
+        "chr1:\u0661-\u0665",
     ],
 )
 def test_text_that_is_not_a_region(text):
@@ -101,22 +103,43 @@ def test_bed(tmp_path):
         ("chr1\t-1\t5", "'-1'"),
         ("chr1\t1.5\t5", "'1.5'"),
         ("chr1\tx\ty", "'x'"),
+        ("chr1\t1_0\t50", "'1_0'"),
+        ("chr1\t\u0661\t50", "expected a chromosome and non-negative integers"),
         ("chr1\t1\t5\ta\t0\t*", r"strand is '\*'"),
         ("\t1\t5", "start and end"),
     ],
 )
 def test_bed_errors_name_file_and_line(tmp_path, line, problem):
     path = tmp_path / "a.bed"
-    path.write_text(f"chr1\t1\t2\n{line}\n")
+    path.write_text(f"chr1\t1\t2\n{line}\n", encoding="utf-8")
     with pytest.raises(DataError, match=rf"a\.bed:2: .*{problem}"):
         list(read_bed(str(path)))
 
 
 def test_bed_that_is_not_text(tmp_path):
     path = tmp_path / "a.bed"
-    path.write_bytes(b"\xff\xfe\x00\n")
-    with pytest.raises(DataError, match=":1: is not UTF-8 text"):
+    path.write_bytes(b"BAM\x00\n")
+    with pytest.raises(DataError, match=":1: is not text"):
         list(read_bed(str(path)))
+
+
+def test_bed_that_is_not_utf_8_is_latin_1(tmp_path):
+    path = tmp_path / "a.bed"
+    path.write_bytes("chr\u00e9\t1\t5\n".encode("latin-1") + "chr\u00e9\t1\t5\tna\u00efve\n".encode())
+    assert [(site.chrom, site.name) for site in read_bed(str(path))] == [
+        ("chr\u00e9", "."),
+        ("chr\u00e9", "na\u00efve"),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(tmp_path, encoding):
+    path = tmp_path / "a.bed"
+    path.write_bytes("\ufeffchr1\t1\t5\n".encode(encoding))
+    with pytest.raises(DataError, match="a.bed: is UTF-16 text; convert it with: iconv"):
+        list(read_bed(str(path)))
+    with pytest.raises(DataError, match="a.bed: is UTF-16 text; convert it with: iconv"):
+        Genome(path)
 
 
 def test_numbers_too_long_for_any_genome():

@@ -114,6 +114,13 @@ def test_model_files_that_are_refused(toy_model_file, tmp_path, change, problem)
         load_model(str(path))
 
 
+def test_a_model_on_a_full_disk_is_an_error_of_its_file(toy_model, tmp_path, file_limit):
+    for limit in (10, 2_000, 30_000, 100_000):
+        with file_limit(limit), pytest.raises(DataError, match="m.pt: File too large"):
+            save_model(str(tmp_path / "m.pt"), toy_model)
+    assert not list(tmp_path.iterdir())
+
+
 def test_weights_that_are_not_finite(toy_model_file, tmp_path):
     content = torch.load(toy_model_file, weights_only=True)
     content["weights"]["token_head.bias"][:] = float("nan")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bertsnr_tools.attention import align_rows
-from bertsnr_tools.errors import UsageError
+from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.motif_files import Motif
 from bertsnr_tools.metrics import Ranking
 from bertsnr_tools.motifs.comparison import Match
@@ -70,3 +70,10 @@ def test_figure_names_are_checked():
     check_plot("x.PNG", logos=True)
     with pytest.raises(UsageError, match="x.gif: the name of a figure must end in .png, .pdf or .svg"):
         check_plot("x.gif")
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.svg", "x.pdf"])
+def test_a_figure_on_a_full_disk_is_an_error_of_its_file(tmp_path, file_limit, name):
+    with file_limit(2_000), pytest.raises(DataError, match=f"{name}: File too large"):
+        plot_logos(str(tmp_path / name), [MOTIF], [None])
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -257,3 +258,11 @@ def test_the_shipped_encoder_is_read_and_used(run_here, tmp_path):
             float((model.encoder.state_dict()[name] - value).abs().max()) for name, value in known.weights.items()
         )
     assert distance["compact"] < 1e-3 < distance["new"]
+
+
+def test_byte_order_marks_and_names_that_are_not_utf8(tmp_path):
+    directory = write_dnabert(tmp_path / os.fsdecode(b"d\xff"), 3, kind="safetensors")
+    expected = read_pretrained(str(directory))
+    for name in ("vocab.txt", "config.json"):
+        (directory / name).write_bytes(b"\xef\xbb\xbf" + (directory / name).read_bytes())
+    assert read_pretrained(str(directory)).digest() == expected.digest()

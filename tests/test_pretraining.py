@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from bertsnr_tools.models.bertsnr import token_ids
 from bertsnr_tools.models.pretrained import read_pretrained
@@ -129,3 +130,22 @@ def test_an_encoder_directory_is_replaced(run_here, tmp_path):
         assert (outcome.status, outcome.err) == (0, "")
         assert f'"seed": {seed}' in (tmp_path / "enc" / "pretraining.json").read_text()
     assert run_here("pretrain", "-q", "-o", "enc", "--encoder", "enc", *options).status == 2
+
+
+def test_only_directories_are_replaced(run_here, tmp_path):
+    (tmp_path / "file").write_text("text")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "pipe"):
+        outcome = run_here("pretrain", "-q", "--steps", 1, "--batch-size", 4, "-o", name, GENOME)
+        assert outcome.status == 2 and f"{name}: exists and is not an encoder directory" in outcome.err
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_an_encoder_on_a_full_disk_is_an_error_of_its_directory(run_here, tmp_path, monkeypatch):
+    def fail(self, directory):
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(PretrainRun, "_write", fail)
+    outcome = run_here("pretrain", "-q", "--steps", 1, "--batch-size", 4, "-o", "enc", "--json", "x.json", GENOME)
+    assert (outcome.status, outcome.err) == (1, "bertsnr-pretrain: enc: I/O error: No space left on device\n")
+    assert sorted(os.listdir(tmp_path)) == ["enc.ckpt", "x.json"]

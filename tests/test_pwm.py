@@ -11,7 +11,7 @@ from bertsnr_tools.models.batching import token_probabilities
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.pwm import PwmModel, score_distribution
 from bertsnr_tools.models.registry import load_models
-from bertsnr_tools.predict.thresholds import base_threshold
+from bertsnr_tools.predict.thresholds import CallingRule, base_threshold
 from bertsnr_tools.sequence.encoding import encode, reverse_complement
 
 COUNTS = np.array(
@@ -162,8 +162,35 @@ def test_scores_that_nothing_reaches_are_logged(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "propagate", True)
     short = PwmModel(Motif("S", COUNTS[:4]))
     assert base_threshold(None, short) == 1  # one of 256 words is no less frequent than 0.004
-    assert "no sequence can reach p=0.0001" in caplog.text
+    assert "S: no sequence can reach p=0.0001 (its best match, 4 bp, has p=0.0039, score=" in caplog.text
     assert base_threshold(("score", 99.0), short) == 1 and base_threshold(("probability", 0.25), short) == 0.25
+    best = short.best_match
+    assert best.p == pytest.approx(1 / 256) and best.probability == pytest.approx(np.log10(256) / (4 + np.log10(256)))
+    for kind, reached, missed in (("p", best.p, best.p / 2), ("probability", 0.375, 0.376), ("q", 0.004, 0.003)):
+        caplog.clear()
+        CallingRule.for_model(short, (kind, reached))
+        assert f"{kind}=" not in caplog.text
+        CallingRule.for_model(short, (kind, missed))
+        assert f"no sequence can reach {kind}={missed:g} (" in caplog.text
+
+
+def test_p_values_of_a_wide_matrix_are_finite():
+    wide = PwmModel(Motif("W", np.tile(COUNTS, (100, 1))))
+    assert wide.best_match.p == pytest.approx(1e-300)
+
+
+def test_counts_without_bound_are_an_error(tmp_path):
+    (tmp_path / "m.jaspar").write_text(">M\nA [1e308 1]\nC [1e308 1]\nG [1 1e308]\nT [1 1]\n")
+    with pytest.raises(DataError, match="m.jaspar:2: row A of motif 'M': expected counts, found 'A "):
+        read_motifs(str(tmp_path / "m.jaspar"))
+
+
+def test_all_models_of_a_scan_have_different_names(tmp_path, toy_model_file, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "propagate", True)
+    (tmp_path / "m.meme").write_text(meme_text([Motif("TOY", COUNTS)]))
+    names = [str(toy_model_file), str(tmp_path / "m.meme"), str(toy_model_file)]
+    assert [model.info.name for model in load_models(names, Runtime())] == ["TOY", "TOY-2", "TOY-3"]
+    assert "another model is named TOY, too; this one is named TOY-2 in the output" in caplog.text
 
 
 def test_every_motif_of_a_file_is_a_model(tmp_path):

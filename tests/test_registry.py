@@ -84,11 +84,11 @@ def test_factors_share_their_encoder(shipped, many_factor_model):
 
 
 def test_repeats(shipped, many_factor_file, toy_model_file, tmp_path):
-    """A factor of a many-factor file counts once; a file of one factor counts as often as it is given."""
+    """A factor of a many-factor file counts once; a file of one factor counts each time, by another name."""
     assert names(load_models(["human:SOX2,SOX2", "SOX2", "human:SOX2"], Runtime())) == ["SOX2"]
     (tmp_path / "link.pt").symlink_to(shipped / "human.pt")
     assert names(load_models(["SOX2", f"{tmp_path}/link.pt:SOX2"], Runtime())) == ["SOX2"]
-    assert names(load_models([str(toy_model_file)] * 2, Runtime())) == ["TOY", "TOY"]
+    assert names(load_models([str(toy_model_file)] * 2, Runtime())) == ["TOY", "TOY-2"]
 
 
 def test_equal_names_are_told_apart(shipped, many_factor_file, tmp_path):

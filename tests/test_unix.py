@@ -2,7 +2,9 @@
 
 import gzip
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,7 +262,18 @@ CASES = [
     ("motifs plain.fa", 1, "plain.fa: record 'a' has no site=a-b in its header"),
     ("motifs mixed.fa", 1, "mixed.fa: record 'a' has no site=a-b in its header"),
     ("motifs -m model.pt -t 0.999999 plain.fa", 1, "plain.fa: no motif instances found"),
-    ("motifs -m model.pt -m model.pt plain.fa", 2, "2 models are named TOY"),
+    ("motifs -f genome.fa --compare - -", 2, "standard input (-) is given twice, but can be read only once"),
+    ("attn -m model.pt --plot x.png --motif - -", 2, "standard input (-) is given twice, but can be read only once"),
+    ("predict -m - plain.fa", 1, "standard input: is a pipe or device, which can be read only once; save it"),
+    ("predict -m model.pt -f -", 1, "standard input: is a pipe or device, which can be read only once; save it"),
+    ("windows -f - sites.bed", 1, "standard input: is a pipe or device, which can be read only once; save it"),
+    ("motifs -m model.pt twice.fa", 1, "twice.fa:3: sequence name 'a' occurs more than once"),
+    ("attn -m model.pt twice.fa", 1, "twice.fa:3: sequence name 'a' occurs more than once"),
+    ("predict -m model.pt --device cuda:\u00b2 plain.fa", 2, "is not a device; expected auto, cpu, cuda or cuda:N"),
+    ("predict -m model.pt --bigwig= plain.fa", 2, "'--bigwig': expected a value, found an empty text"),
+    ("evaluate -m model.pt --output= pos.fa", 2, "'-o' / '--output': expected a value, found an empty text"),
+    ("windows -f genome.fa --exclude= --background sites.bed", 2, "'--exclude': expected a value"),
+    ("train -o x.pt --val-chroms , pos.fa", 2, "'--val-chroms': ',' names no chromosome"),
     ("motifs -m model.pt -s 101 plain.fa", 2, "-s 101 is longer than the window of TOY (100 bp)"),
     ("motifs --width 2 pos.fa", 2, "2 is not in the range"),
     ("motifs --compare none.meme pos.fa", 1, "none.meme: contains no motifs"),
@@ -422,6 +435,51 @@ def test_other_files_are_whole_when_the_table_finds_no_reader(workdir, command):
         "</svg>" in (workdir / "x.svg").read_text()
         and (workdir / ("m.meme" if command.startswith("motifs") else "x.json")).exists()
     )
+
+
+FULL = {  # command line, its outputs; full.* is a link to a full device
+    "predict -m model.pt -f genome.fa -r chr3 -o x.bed --bedgraph y.bg --bigwig z.bw": ("x.bed", "y.bg"),
+    "motifs -o x.meme --instances y.bed --logo z.svg windows.fa": ("x.meme", "y.bed"),
+    "evaluate -m model.pt -o x.tsv --json y.json --plot z.svg --heatmap u.svg windows.fa": ("x.tsv", "y.json"),
+    "attn -m model.pt -o x.bg --bigwig y.bw --plot z.svg --html u.html plain.fa": ("x.bg", "u.html"),
+    "train -@ 1 --arch d-aednet --epochs 1 -o x.pt --json y.json --plot z.svg windows.fa": ("y.json",),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "failing"), [(command, failing) for command, outputs in FULL.items() for failing in outputs]
+)
+def test_an_output_on_a_full_disk_does_not_affect_the_others(run, workdir, command, failing):
+    (workdir / "windows.fa").write_bytes((DATA / "expected" / "windows.fa").read_bytes())
+    full = f"full.{failing.rpartition('.')[2]}"
+    (workdir / full).symlink_to("/dev/full")
+    outcome = run(*command.replace(failing, full).split(), "-q", cwd=workdir)
+    name = command.split()[0]
+    assert outcome.status == 1 and outcome.err == f"bertsnr-{name}: {full}: No space left on device\n"
+    others = {word for word in command.split() if re.fullmatch(r"[u-z]\.\w+", word)} - {failing}
+    assert {path.name for path in workdir.glob("[u-z].*")} - {"x.pt.ckpt"} == others
+    assert not list(workdir.glob("*.tmp"))
+
+
+def test_figures_are_drawn_where_the_bigwig_fails(run, workdir):
+    outcome = run("attn", "-q", "-m", "model.pt", "--bigwig", "x.bw", "--plot", "y.svg", "overlap.fa", cwd=workdir)
+    assert (
+        outcome.status == 1 and "x.bw: c:5-6 has several values" in outcome.err and len(outcome.err.splitlines()) == 1
+    )
+    assert "</svg>" in (workdir / "y.svg").read_text() and not (workdir / "x.bw").exists()
+
+
+def test_models_and_data_sets_of_one_name_are_distinguishable(run, workdir):
+    (workdir / "other").mkdir()
+    shutil.copy(workdir / "pos.fa", workdir / "other")
+    models = ("-m", "model.pt", "-m", "./model.pt")
+    table = run("evaluate", *models, "pos.fa", "other/pos.fa", cwd=workdir).out.splitlines()[1:]
+    assert [line.split("\t")[:2] for line in table] == [
+        [model, data] for data in ("pos.fa", "other/pos.fa") for model in ("TOY", "TOY-2")
+    ]
+    sites = run("predict", *models, "far.fa", "--bedgraph", "{}.bg", "-t", "0.01", cwd=workdir).out.splitlines()
+    assert {line.split("\t")[3] for line in sites} == {"TOY", "TOY-2"}
+    assert (workdir / "TOY.bg").read_text() == (workdir / "TOY-2.bg").read_text()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

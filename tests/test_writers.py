@@ -4,6 +4,7 @@ import pysam
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
+from bertsnr_tools.io.outputs import Failures
 from bertsnr_tools.predict.calling import CalledSite
 from bertsnr_tools.predict.significance import UNKNOWN, RankedSite
 from bertsnr_tools.predict.writers import SignalFile, SignalWriter, SiteFormat, SiteWriter, signal_files
@@ -25,7 +26,7 @@ def ranked(chrom, start):
 )
 def test_formats_of_sites(tmp_path, site_format, line):
     path = tmp_path / "sites"
-    with SiteWriter.open(str(path), site_format, ["CTCF"]) as writer:
+    with SiteWriter.open(str(path), site_format, ["CTCF"], Failures("a")) as writer:
         writer.write([ranked("chr1", 5)])
     assert path.read_text() == line and writer.sites == 1
 
@@ -48,7 +49,7 @@ def test_the_track_line_names_few_models(tmp_path, count, title):
 )
 def test_only_sorted_sites_are_indexed(tmp_path, sites, in_order):
     path = tmp_path / "sites.bed.gz"
-    with SiteWriter.open(str(path), SiteFormat(), ["CTCF"]) as writer:
+    with SiteWriter.open(str(path), SiteFormat(), ["CTCF"], Failures("a")) as writer:
         for site in sites:
             writer.write([ranked(*site)])
     assert writer.in_order == in_order == (tmp_path / "sites.bed.gz.tbi").exists()
@@ -59,7 +60,7 @@ def test_an_error_leaves_no_file_of_base_scores(tmp_path):
     scores = np.array([[0.1, 0.2004], [0.3, np.nan]], dtype=np.float32)
 
     def write(fail):
-        with SignalWriter(files, ["CTCF"], {"chr1": 100}, None) as signal:
+        with SignalWriter(files, ["CTCF"], {"chr1": 100}, None, Failures("a", "b")) as signal:
             signal(0, "chr1", 10, scores)
             signal(1, "chr1", 10, 1 - scores)  # of a model without a file
             if fail:
@@ -74,22 +75,48 @@ def test_an_error_leaves_no_file_of_base_scores(tmp_path):
         assert file.values("chr1", 9, 13, fillna=None) == pytest.approx([np.nan, 0.3, 0.2, np.nan], nan_ok=True)
 
 
-def test_sites_and_other_scores_are_kept_where_a_bigwig_fails(tmp_path, caplog):
-    paths = {kind: str(tmp_path / f"s.{kind}") for kind in ("bed", "bg", "bw", "plus", "minus")}
-    options = {"--bedgraph": "bg", "--bigwig": "bw", "--bigwig-plus": "plus", "--bigwig-minus": "minus"}
-    files = signal_files({option: paths[kind] for option, kind in options.items()}, ["CTCF"])
-    (tmp_path / "s.bw").mkdir()
-    (tmp_path / "s.plus").mkdir()
-    signal = SignalWriter(files, ["CTCF"], {"chr1": 100}, None)
-    with (
-        pytest.raises(DataError, match="s.plus: is not a regular file"),
-        signal,
-        SiteWriter.open(paths["bed"], SiteFormat(), ["CTCF"]) as writer,
-    ):
-        writer.write([ranked("chr1", 5)])
-        signal(0, "chr1", 10, np.ones((2, 3), dtype=np.float32))
-    assert "s.bw: is not a regular file" in caplog.text
-    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["s.bed", "s.bg", "s.minus"]
+@pytest.mark.parametrize(
+    ("failing", "message"),
+    [
+        ("s.bed.gz", "s.bed.gz: No space left on device"),
+        ("s.bg", "s.bg: No space left on device"),
+        ("s.bw", "s.bw: is not a regular file"),
+    ],
+)
+def test_an_output_that_fails_does_not_affect_the_others(tmp_path, caplog, failing, message):
+    names = ("s.bed.gz", "s.bg", "s.bw", "s.plus")
+    files = signal_files(
+        {"--bedgraph": f"{tmp_path}/s.bg", "--bigwig": f"{tmp_path}/s.bw", "--bigwig-plus": f"{tmp_path}/s.plus"},
+        ["CTCF"],
+    )
+    (tmp_path / failing).symlink_to("/dev/full")
+    with pytest.raises(DataError, match=message) as raised, Failures("a", "b", "c", "d") as failures:
+        with (
+            SignalWriter(files, ["CTCF"], {"chr1": 100}, None, failures) as signal,
+            SiteWriter.open(f"{tmp_path}/s.bed.gz", SiteFormat(), ["CTCF"], failures) as writer,
+        ):
+            for start in range(1000):
+                writer.write([ranked("chr1", 5 + start)])
+                signal(0, "chr1", 10 + start, np.full((2, 1), start / 1000, dtype=np.float32))
+    assert raised.value.logged and caplog.text.count(message) == 1
+    complete = {file.name for file in tmp_path.iterdir() if file.is_file()} - {"s.bed.gz.tbi"}
+    assert complete == {*names} - {failing}
+
+
+def test_base_scores_are_written_where_the_index_of_the_sites_fails(tmp_path, monkeypatch):
+    def fail(path, reach):
+        raise DataError("No space left on device", f"{path}.tbi")
+
+    monkeypatch.setattr("bertsnr_tools.predict.writers.index_bed", fail)
+    files = [SignalFile(0, "--bigwig", f"{tmp_path}/s.bw")]
+    with pytest.raises(DataError, match="s.bed.gz.tbi: No space left"), Failures("a", "b") as failures:
+        with (
+            SignalWriter(files, ["CTCF"], {"chr1": 100}, None, failures) as signal,
+            SiteWriter.open(f"{tmp_path}/s.bed.gz", SiteFormat(), ["CTCF"], failures) as writer,
+        ):
+            writer.write([ranked("chr1", 5)])
+            signal(0, "chr1", 10, np.ones((2, 1), dtype=np.float32))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.bed.gz", "s.bw"]
 
 
 @pytest.mark.parametrize(("end", "index"), [(2**29, "tbi"), (2**29 + 1, "csi"), (2**32 + 10, "csi")])
@@ -97,7 +124,7 @@ def test_the_index_covers_long_chromosomes_and_replaces_an_older_one(tmp_path, e
     path = str(tmp_path / "s.bed.gz")
     for ending in ("tbi", "csi", "gzi"):
         (tmp_path / f"s.bed.gz.{ending}").write_text("stale")
-    with SiteWriter.open(path, SiteFormat(), ["CTCF"]) as writer:
+    with SiteWriter.open(path, SiteFormat(), ["CTCF"], Failures("a")) as writer:
         writer.write([ranked("chr1", 5), ranked("chr1", end - 10)])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["s.bed.gz", f"s.bed.gz.{index}"]
     with pysam.TabixFile(path, index=f"{path}.{index}") as file:
@@ -107,7 +134,7 @@ def test_the_index_covers_long_chromosomes_and_replaces_an_older_one(tmp_path, e
 def test_no_stale_index_stays_beside_unsorted_sites(tmp_path):
     path = tmp_path / "s.bed.gz"
     for starts in ((5, 50), (50, 5)):
-        with SiteWriter.open(str(path), SiteFormat(), ["CTCF"]) as writer:
+        with SiteWriter.open(str(path), SiteFormat(), ["CTCF"], Failures("a")) as writer:
             writer.write([ranked("chr1", start) for start in starts])
         assert (tmp_path / "s.bed.gz.tbi").exists() == (starts == (5, 50))
 

@@ -13,6 +13,7 @@ import click
 
 from .. import __version__
 from ..errors import BertsnrError, is_out_of_device_memory, system_limit
+from .limits import limit_blas_threads
 
 COMMANDS = {  # in the order of use; each is a module of this package with a function of the same name
     "windows": "cut labelled windows around known sites",
@@ -83,6 +84,7 @@ def main(name: str | None = None) -> NoReturn:
             signal.signal(number, _terminated)
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "0"  # read when torch is imported: threads that wait leave the CPU to others
+    limit_blas_threads()
     try:
         result: Any = (command(name) if name else bertsnr).main(prog_name=program, standalone_mode=False)
         status = result if isinstance(result, int) else 0
@@ -94,7 +96,8 @@ def main(name: str | None = None) -> NoReturn:
         explained = _explain(error, program)
         if explained is None:
             raise
-        _print_error(explained.text)
+        if not getattr(error, "logged", False):
+            _print_error(explained.text)
         status = explained.status
     _exit(status)
 

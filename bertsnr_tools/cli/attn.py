@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -103,6 +104,8 @@ def attn(
     figures = Figures(plot, plot_layers, html)
     output = output or (None if bigwig or any(figures) else "-")
     check_outputs([output, bigwig, *figures], [sequences, find_model(model), motif])
+    if sequences == motif == "-":
+        raise UsageError("standard input (-) is given twice, but can be read only once")
     if motif and not plot:
         raise UsageError("--motif requires --plot FILE")
     for path in filter(None, (plot, plot_layers)):
@@ -113,6 +116,7 @@ def attn(
     from ..attention import HeadChoice, attention_profiles, only_profile, profile_writer, require_attention
     from ..io.fasta import read_records
     from ..io.motif_files import read_motif
+    from ..io.outputs import Failures
     from ..log import progress
     from ..predict.scan import window_step
 
@@ -126,18 +130,20 @@ def attn(
     if maps or motif:
         profiles = only_profile(profiles, maps or "--motif", sequences, as_map=bool(maps))
     kept: list[Profile] = []
-    writer = profile_writer(output, form, bigwig, sequences)
-    with writer as write, progress("attention", None, "records") as bar:
-        for profile in profiles:
-            write(profile)
-            if any(figures):
-                kept.append(profile)
-            bar.advance(1)
-    if kept:
-        _draw(figures, kept, sequences, loaded, choice, logo, step, built)
+    with Failures(output, bigwig, *figures) as failures:
+        writer = profile_writer(output, form, bigwig, sequences, failures)
+        with writer as write, progress("attention", None, "records") as bar:
+            for profile in profiles:
+                write(profile)
+                if any(figures):
+                    kept.append(profile)
+                bar.advance(1)
+        for draw in _drawings(figures, kept, sequences, loaded, choice, logo, step, built) if kept else ():
+            with failures.kept():
+                draw()
 
 
-def _draw(
+def _drawings(
     figures: Figures,
     profiles: Sequence[Profile],
     path: str,
@@ -146,8 +152,8 @@ def _draw(
     motif: Motif | None,
     step: int,
     runtime: Runtime,
-) -> None:
-    """Draw several profiles as a heat map, or all figures and the page of one, with the sites that the model calls."""
+) -> Iterator[Callable[[], None]]:
+    """Functions that draw: several profiles as a heat map, or one with the sites that the model calls, and its page."""
     from ..attention import align_profiles, attention_maps, called_spans
     from ..plots.attention_page import write_attention_page
     from ..plots.heatmaps import plot_heatmap, plot_layers
@@ -157,16 +163,16 @@ def _draw(
     if len(profiles) > 1 and figures.plot:
         source = "standard input" if path == "-" else os.path.basename(path)
         aligned = align_profiles(profiles, path)
-        plot_heatmap(figures.plot, f"{model.info.name}: {source}\n{choice.title}", *aligned)
+        yield partial(plot_heatmap, figures.plot, f"{model.info.name}: {source}\n{choice.title}", *aligned)
         return
     record, values = profiles[0]
     title = f"{model.info.name}: {record.name}"
     sites = called_spans(model, record, step, runtime)
     if figures.plot:
-        plot_profile(figures.plot, f"{title}\n{choice.title}", record.sequence, values, sites, motif)
+        yield partial(plot_profile, figures.plot, f"{title}\n{choice.title}", record.sequence, values, sites, motif)
     if figures.map_options:
         maps = attention_maps(model, encode(record.sequence), runtime)
         if figures.plot_layers:
-            plot_layers(figures.plot_layers, title, maps)
+            yield partial(plot_layers, figures.plot_layers, title, maps)
         if figures.html:
-            write_attention_page(figures.html, title, record.sequence, model.info.k, sites, maps)
+            yield partial(write_attention_page, figures.html, title, record.sequence, model.info.k, sites, maps)

@@ -85,6 +85,7 @@ def evaluate(
     import json
 
     from ..evaluation import Bootstrap, data_sets, evaluate_files, table_lines
+    from ..io.outputs import Failures
     from ..log import progress
 
     device_runtime = runtime.build()
@@ -97,19 +98,23 @@ def evaluate(
         for evaluation in measured:
             evaluations.append(evaluation)
             bar.advance(1)
-    if report:
-        rows = [evaluation.as_dict() for evaluation in evaluations]
-        with open_output(report) as stream:
-            stream.write(json.dumps({"version": 1, "results": rows}, indent=2).encode() + b"\n")
-    if plot:
-        from ..plots.curves import plot_curves
+    with Failures(output, report, plot, heatmap) as failures:
+        if report:
+            rows = [evaluation.as_dict() for evaluation in evaluations]
+            with failures.kept(), open_output(report) as stream:
+                stream.write(json.dumps({"version": 1, "results": rows}, indent=2).encode() + b"\n")
+        if plot:
+            from ..plots.curves import plot_curves
 
-        plot_curves(plot, [(f"{row.model} on {row.data}", row.curve) for row in evaluations if row.curve])
-    if heatmap:
-        from ..plots.heatmaps import plot_matrix
+            with failures.kept():
+                plot_curves(plot, [(f"{row.model} on {row.data}", row.curve) for row in evaluations if row.curve])
+        if heatmap:
+            from ..plots.heatmaps import plot_matrix
 
-        auprs = [row.metrics["nucleotide"]["aupr"] for row in evaluations]
-        names, titles = [model.info.name for model in loaded], [row.data for row in evaluations[:: len(loaded)]]
-        plot_matrix(heatmap, names, titles, [auprs[at :: len(loaded)] for at in range(len(loaded))], "AUPR over bases")
-    with open_output(output) as stream:  # last: its reader may go away
-        stream.write("".join(table_lines(evaluations)).encode())
+            auprs = [row.metrics["nucleotide"]["aupr"] for row in evaluations]
+            names, titles = [model.info.name for model in loaded], [row.data for row in evaluations[:: len(loaded)]]
+            matrix = [auprs[at :: len(loaded)] for at in range(len(loaded))]
+            with failures.kept():
+                plot_matrix(heatmap, names, titles, matrix, "AUPR over bases")
+        with failures.kept(), open_output(output) as stream:  # last: its reader may go away
+            stream.write("".join(table_lines(evaluations)).encode())

@@ -102,6 +102,7 @@ def motifs(
     from ..errors import UsageError
     from ..io.files import check_outputs, open_output
     from ..io.motif_files import write_motifs
+    from ..io.outputs import Failures
     from ..models.registry import find_model
     from ..motifs import comparison
     from ..motifs.discovery import discover
@@ -114,6 +115,8 @@ def motifs(
     output = output or (None if compare else "-")
     target_file = compare if compare and not comparison.is_jaspar(compare) else None
     check_outputs([output, instances, logo], [source, fasta, target_file, *map(find_model, models)])
+    if source == compare == "-":
+        raise UsageError("standard input (-) is given twice, but can be read only once")
     if instances:
         check_instance_file(instances)
     if logo:
@@ -122,16 +125,19 @@ def motifs(
 
     rule = InstanceRule(width, coverage, every)
     found = _open_source(source, fasta, models, rule, threshold, step, forward, runtime)
-    with instance_writer(instances) as write:
-        made = discover(found, write=write, strict=strict)
-    if output:
-        write_motifs(output, made, form=form)
-    matches = comparison.compare(made, targets, max_q=comparison.MAX_Q) if compare else []
-    if logo:  # before the table, whose reader may close the pipe
-        plot_logos(logo, made, [row[0] if row else None for row in matches])
-    if compare:
-        with open_output("-") as stream:
-            stream.write(comparison.comparison_table(itertools.chain(*matches)).encode())
+    with Failures(output, instances, logo, compare) as failures:
+        with instance_writer(instances, failures) as write:
+            made = discover(found, write=write, strict=strict)
+        if output:
+            with failures.kept():
+                write_motifs(output, made, form=form)
+        matches = comparison.compare(made, targets, max_q=comparison.MAX_Q) if compare else []
+        if logo:  # before the table, whose reader may close the pipe
+            with failures.kept():
+                plot_logos(logo, made, [row[0] if row else None for row in matches])
+        if compare:
+            with failures.kept(), open_output("-") as stream:
+                stream.write(comparison.comparison_table(itertools.chain(*matches)).encode())
 
 
 def _open_source(
@@ -158,4 +164,4 @@ def _open_source(
 
     built = runtime.build()
     callers = [BaseCaller.for_model(model, threshold, step, forward) for model in load_models(models, built)]
-    return ModelSource(read_records(path), callers, rule, built, path)
+    return ModelSource(read_records(path, unique=True), callers, rule, built, path)

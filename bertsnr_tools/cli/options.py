@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .. import __version__, log
+from .limits import check_address_space, check_threads, usable_cpus
 
 if TYPE_CHECKING:
     from ..models.device import Runtime
@@ -78,6 +78,10 @@ def command(function: Callable[..., None]) -> click.Command:
         log.configure(context.command_path, 1 if verbose or debug else -1 if quiet else 0)
         for message in context.meta.get(__name__, []):
             log.logger.warning(message)
+        for param in context.command.params:
+            value = context.params.get(param.name or "")
+            if "" in (value if isinstance(value, tuple) else [value]):  # an unset variable of a shell
+                raise click.BadParameter("expected a value, found an empty text", context, param)
         function(**options)
 
     own = getattr(run, "__click_params__", [])
@@ -123,13 +127,10 @@ class RuntimeOptions:
 
         from ..models.device import Runtime
 
-        torch.set_num_threads(self.threads or usable_cpus())
+        threads = self.threads or usable_cpus()
+        check_threads(threads)
+        torch.set_num_threads(threads)
         return Runtime.choose(self.device, self.precision, self.batch_size)
-
-
-def usable_cpus() -> int:
-    """Number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def runtime(*, several_devices: bool = False, training: bool = False) -> Callable[[Callable[..., None]], Any]:
@@ -152,6 +153,8 @@ def runtime(*, several_devices: bool = False, training: bool = False) -> Callabl
     def decorate(function: Callable[..., None]) -> Any:
         @functools.wraps(function)
         def run(**options: Any) -> None:
+            if options.get("models") != ():  # without -m, `motifs` does not import torch
+                check_address_space(training=training)
             function(runtime=RuntimeOptions(**{field: options.pop(field) for field in fields}), **options)
 
         for add in reversed(shared):
@@ -254,7 +257,7 @@ _threads = click.option(
 def _check_device(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Reject an invalid device name before torch is imported."""
     base, colon, number = value.partition(":")
-    if base not in ("auto", "cpu", "cuda") or colon and (base != "cuda" or not number.isdigit()):
+    if base not in ("auto", "cpu", "cuda") or colon and (base != "cuda" or not re.fullmatch("[0-9]{1,4}", number)):
         raise click.BadParameter(f"{value!r} is not a device; expected auto, cpu, cuda or cuda:N")
     return value
 

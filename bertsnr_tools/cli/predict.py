@@ -112,15 +112,15 @@ def predict(
     from ..models.registry import find_model, load_models
 
     signals = {"--bigwig": bigwig, "--bigwig-plus": bigwig_plus, "--bigwig-minus": bigwig_minus, "--bedgraph": bedgraph}
-    kind = kind or ("narrowpeak" if output.removesuffix(".gz").lower().endswith(".narrowpeak") else "bed")
+    kind = kind or _format_of(output)
     with_q = kind == "narrowpeak" or threshold is not None and threshold[0] == "q"
-    _check_input(models, sequences, fasta, bool(bed or regions))
-    _check_shard(shard, fasta, with_q)
+    _check_input(models, sequences, fasta, bool(bed or regions), shard, with_q)
     _check_output(output, signals, track)
     inputs = [sequences, fasta, bed, *map(find_model, models)]
     check_outputs([output], inputs)
 
     from ..io.fasta import Genome
+    from ..io.outputs import Failures
     from ..log import logger, progress
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
@@ -135,13 +135,14 @@ def predict(
     rules = [CallingRule.for_model(model, threshold) for model in loaded]
     scan_input = ScanInput(Genome(fasta) if fasta else sequences or "-", bed=bed, regions=regions, shard=shard)
     track = track if not shard or shard[0] == 1 else None
-    signal = SignalWriter(files, names, scan_input.lengths, track)
-    scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=signal if files else None)
     with (
-        signal,  # complete after the sites, which are kept if a bigWig file cannot be written
-        SiteWriter.open(output, SiteFormat(kind, rgb, track), names) as writer,
+        Failures(output, *(file.path for file in files)) as failures,
+        SignalWriter(files, names, scan_input.lengths, track, failures) as signal,  # complete after the sites
+        SiteWriter.open(output, SiteFormat(kind, rgb, track), names, failures) as writer,
         progress("scanning", scan_input.bases, "bp") as bar,
     ):
+        sink = signal if files else None
+        scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink)
         shown = 0
         for sites in scanner.scan_ranked(scan_input.chunks(scanner.context, scanner.stride), with_q=with_q):
             writer.write(sites)
@@ -151,7 +152,18 @@ def predict(
     logger.debug("%s sites in %s bp of %s regions", f"{writer.sites:,}", f"{shown:,}", f"{scanner.stats.regions:,}")
 
 
-def _check_input(models: tuple[str, ...], sequences: str | None, fasta: str | None, regions: bool) -> None:
+def _format_of(output: str) -> str:
+    return "narrowpeak" if output.removesuffix(".gz").lower().endswith(".narrowpeak") else "bed"
+
+
+def _check_input(
+    models: tuple[str, ...],
+    sequences: str | None,
+    fasta: str | None,
+    regions: bool,
+    shard: tuple[int, int] | None,
+    with_q: bool,
+) -> None:
     from ..errors import UsageError
 
     if not models:
@@ -162,11 +174,6 @@ def _check_input(models: tuple[str, ...], sequences: str | None, fasta: str | No
         raise UsageError("no sequence given; add FASTA (- is standard input), or a genome with -f FASTA")
     if fasta is None and regions:
         raise UsageError("-b and -r require a genome; add -f FASTA")
-
-
-def _check_shard(shard: tuple[int, int] | None, fasta: str | None, with_q: bool) -> None:
-    from ..errors import UsageError
-
     if shard and fasta is None:
         raise UsageError("--shard requires a genome; add -f FASTA")
     if shard and with_q:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import click
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..training.pretrain import PretrainRun
 
 
 @options.command
@@ -82,7 +86,7 @@ def pretrain(
       bertsnr train --encoder encoder/ -o MYTF.pt pos.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_output, check_outputs, check_rereadable, files_in, open_output
+    from ..io.files import check_output, check_outputs, check_rereadable, files_in
 
     if "-" in (output, *sequences):
         raise UsageError("pretrain reads its input several times and writes a directory; - is not supported")
@@ -118,9 +122,18 @@ def pretrain(
     history = run.train(every)
     if process_rank():
         return
-    run.save(output)
-    if report:
-        with open_output(report) as stream:
-            content = json.dumps({"version": 2, "history": history, "plan": asdict(config)}, indent=2)
-            stream.write(content.encode() + b"\n")
+    _write_outputs(run, history, output, report)
     checkpoint.remove()
+
+
+def _write_outputs(run: PretrainRun, history: list[dict[str, float]], output: str, report: str | None) -> None:
+    from ..io.files import open_output
+    from ..io.outputs import Failures
+
+    with Failures(output, report) as failures:
+        with failures.kept():
+            run.save(output)
+        if report:
+            content = json.dumps({"version": 2, "history": history, "plan": asdict(run.config)}, indent=2)
+            with failures.kept(), open_output(report) as stream:
+                stream.write(content.encode() + b"\n")

@@ -14,10 +14,15 @@ from . import options
 if TYPE_CHECKING:
     from ..training.data import TrainingFiles
     from ..training.factor_files import FactorFiles
+    from ..training.fit import FitResult
+    from ..training.run import TrainingRun
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(sorted({name for name in (value or "").split(",") if name}))
+    names = tuple(sorted({name for name in (value or "").split(",") if name}))
+    if value and not names:
+        raise click.BadParameter(f"{value!r} names no chromosome")
+    return names
 
 
 @options.command
@@ -200,23 +205,22 @@ def train(
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
       bertsnr train -o my.pt -f hg38.fa SOX2=sox2.fa TP53=tp53.fa MYC=myc.fa
     """
-    from ..errors import UsageError
     from ..training.data import TrainingFiles
     from ..training.factor_files import FactorFiles
 
     outputs = _Outputs(output, report, plot, resume)
-    if output == "-":
-        raise UsageError("a model cannot be written to standard output; give a file with -o")
     many = FactorFiles.find(positives, background=background, genome=fasta, exclude=exclude, by_name=by_name)
     if many:
         for_one = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
         for_one |= {"--plot": plot, "--hard-negatives": recipe.pop("hard_negatives")}
         for_one["--swap"] = recipe.pop("swap_fraction") is not None
         _check_many(many, for_one, arch, weighted=recipe["background_ratio"] is not None)
+        _check_model_file(output)
         _train_many(many, outputs, encoder, kmer, runtime, recipe)
         return
     files = TrainingFiles(positives[0], negatives, background, fasta, exclude, teachers)
     _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
+    _check_model_file(output)
     _train_one(files, outputs, name, (arch, kmer, encoder), folds or 0, prefilter, runtime, recipe)
 
 
@@ -250,15 +254,13 @@ def _train_one(
     if outputs.plot:
         check_plot(outputs.plot)
 
-    from ..log import logger
-    from ..models.files import save_model
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.distillation import load_teachers
     from ..training.run import TrainingRun
 
-    design = ModelDesign.choose(*design_options)
     built = runtime.build()
+    design = ModelDesign.choose(*design_options)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     data = files.read(design.k, recipe["seed"])
     window = data.positives.codes.shape[1]
@@ -266,15 +268,7 @@ def _train_one(
     run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds, prefilter)
     checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)
     result = run.train(checkpoint)
-    save_model(outputs.model, result.model)
-    best = max(result.history, key=lambda row: row["aupr"])
-    logger.info("%s: the model of epoch %d, validation AUPR %.4f", outputs.model, best["epoch"], best["aupr"])
-    if outputs.report:
-        _write_report(outputs.report, run.report(result))
-    if outputs.plot:
-        from ..plots.curves import plot_training
-
-        plot_training(outputs.plot, name, result.history, run.data.validation.labels, result.scores)
+    _write_outputs(run, result, outputs)
     checkpoint.remove()
 
 
@@ -283,6 +277,42 @@ def _write_report(path: str, report: dict[str, Any]) -> None:
 
     with open_output(path) as stream:
         stream.write(json.dumps(report, indent=2).encode() + b"\n")
+
+
+def _check_model_file(output: str) -> None:
+    """Check that a model and its checkpoint can replace files of these names."""
+    from ..errors import UsageError
+    from ..io.files import check_regular
+
+    if output == "-":
+        raise UsageError("a model cannot be written to standard output; give a file with -o")
+    check_regular(output, "a model")
+    check_regular(f"{output}.ckpt", "a checkpoint")
+
+
+def _write_outputs(run: TrainingRun, result: FitResult, outputs: _Outputs) -> None:
+    from ..io.outputs import Failures
+
+    with Failures(outputs.model, outputs.report, outputs.plot) as failures:
+        with failures.kept():
+            _save(outputs.model, result.model, result.history)
+        if outputs.report:
+            with failures.kept():
+                _write_report(outputs.report, run.report(result))
+        if outputs.plot:
+            from ..plots.curves import plot_training
+
+            with failures.kept():
+                plot_training(outputs.plot, run.name, result.history, run.data.validation.labels, result.scores)
+
+
+def _save(path: str, model: Any, history: list[dict[str, float]]) -> None:
+    from ..log import logger
+    from ..models.files import save_model
+
+    save_model(path, model)
+    best = max(history, key=lambda row: row["aupr"])
+    logger.info("%s: the model of epoch %d, validation AUPR %.4f", path, best["epoch"], best["aupr"])
 
 
 def _check_options(
@@ -339,23 +369,23 @@ def _train_many(
     from ..io.files import check_outputs, files_in
 
     check_outputs([outputs.model, f"{outputs.model}.ckpt", outputs.report], [*files.names(), *files_in(encoder)])
-    from ..log import logger
-    from ..models.files import save_model
+    from ..io.outputs import Failures
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.many_run import ManyFactorRun
 
-    design = ModelDesign.choose(k=kmer, encoder=encoder)
     built = runtime.build()
+    design = ModelDesign.choose(k=kmer, encoder=encoder)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     run = ManyFactorRun(files.read(design.k, recipe["seed"]), design, settings, built.device)
     checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)
     model, history = run.train(checkpoint)
-    save_model(outputs.model, model)
-    best = max(history, key=lambda row: row["aupr"])
-    logger.info("%s: the model of epoch %d, mean validation AUPR %.4f", outputs.model, best["epoch"], best["aupr"])
-    if outputs.report:
-        _write_report(outputs.report, run.report(model, history))
+    with Failures(outputs.model, outputs.report) as failures:
+        with failures.kept():
+            _save(outputs.model, model, history)
+        if outputs.report:
+            with failures.kept():
+                _write_report(outputs.report, run.report(model, history))
     checkpoint.remove()
 
 

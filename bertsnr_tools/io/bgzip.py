@@ -1,5 +1,7 @@
 """Bgzip: gzip in blocks of at most 64 KiB, which give random access through an index of the blocks (.gzi).
 
+pysam reads bgzip by virtual offsets only, or as sequence by an index that it does not check.
+
 References
 ----------
 SAM/BAM format specification, section 4.1 (the BGZF compression format)
@@ -15,12 +17,46 @@ import numpy as np
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = 18  # of a block, up to and with its size
 END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # the empty block that ends a file
+_BLOCK_BYTES = 0xFF00  # before compression; after it, at most 64 KiB
 CUT = "has no bgzip end-of-file block, so the file is cut; copy or compress it again"
 
 
 def is_bgzip(head: bytes) -> bool:
     """Whether the first `HEADER_BYTES` of a file begin a bgzip block."""
     return head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
+
+
+class BgzipWriter:
+    """Compress to a binary stream, which is closed with it.
+
+    On a full disk, pysam's BGZFile prints a traceback when it is deleted; this writer raises the OSError.
+    """
+
+    def __init__(self, stream: BinaryIO):
+        self._stream, self._waiting = stream, bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._waiting += data
+        while len(self._waiting) >= _BLOCK_BYTES:
+            self._write_block()
+
+    def _write_block(self) -> None:
+        content = bytes(self._waiting[:_BLOCK_BYTES])
+        del self._waiting[:_BLOCK_BYTES]
+        deflate = zlib.compressobj(wbits=-15)
+        packed = deflate.compress(content) + deflate.flush()
+        size = (HEADER_BYTES + len(packed) + 8 - 1).to_bytes(2, "little")
+        sums = zlib.crc32(content).to_bytes(4, "little") + len(content).to_bytes(4, "little")
+        self._stream.write(END[: HEADER_BYTES - 2] + size + packed + sums)
+
+    def flush(self) -> None:
+        """Do nothing: blocks are written when they are full."""
+
+    def close(self) -> None:
+        with self._stream:
+            if self._waiting:
+                self._write_block()
+            self._stream.write(END)
 
 
 class TailKeeper:

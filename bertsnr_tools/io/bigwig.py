@@ -1,8 +1,9 @@
 """The bigWig format (Kent et al. 2010, Bioinformatics 26:2204, supplement): write and read intervals with values.
 
-On a full disk, pyBigWig aborts or closes a truncated file without an error, and pybigtools panics or prints the error
-and returns; this writer raises the OSError. CPU seconds for 1,000, 10,000 and 40,000 contigs of 300 values: pyBigWig
-0.5 and 27 (quadratic); pybigtools 0.2, 2.1 and 10; this writer 0.1, 1.1 and 4.2.
+On a full disk, pyBigWig 0.3.29 aborts, or closes a truncated file without an error; pybigtools 0.3.0 panics, or prints
+the error on standard output, where the sites go, and returns, and takes only file names in UTF-8. This writer raises
+the OSError. CPU seconds for 1,000, 10,000 and 40,000 contigs of 300 values: pyBigWig 0.5 and 27 (quadratic); pybigtools
+0.2, 2.1 and 10; this writer 0.1, 1.1 and 4.2.
 """
 
 from __future__ import annotations

@@ -13,8 +13,18 @@ from typing import Any, BinaryIO, NamedTuple
 from ..errors import DataError
 from ..log import logger
 from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipBytes, block_index, is_bgzip
-from .fasta_index import IndexBuilder, header_text, index_problem, read_index
-from .files import BYTE_ORDER_MARK, CR_ALONE, check_rereadable, error_text, open_input, replace_atomically
+from .fasta_index import IndexBuilder, index_problem, read_index
+from .fields import decoded_text
+from .files import (
+    BYTE_ORDER_MARK,
+    CR_ALONE,
+    UTF_16,
+    UTF_16_MARKS,
+    check_rereadable,
+    error_text,
+    open_input,
+    replace_atomically,
+)
 from .intervals import Interval, read_bed, unknown_chrom
 
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
@@ -122,13 +132,13 @@ def _split_stream(stream: BinaryIO) -> Iterator[Lines]:
 
 
 def _parse_header(title: bytes, path: str, line: int) -> Header:
-    text = header_text(title).rstrip()
-    if "\r" in text:
+    if b"\r" in title.rstrip():
         raise DataError(CR_ALONE, path, line)
-    name, _, description = text.replace("\t", " ").partition(" ")
+    title = title.removeprefix(BYTE_ORDER_MARK)
+    name, *rest = title.split(None, 1)[: 0 if title[:1].isspace() else 2] or [b""]
     if not name:
         raise DataError("the header has no name after >", path, line)
-    return Header(name, description.strip())
+    return Header(decoded_text(name), decoded_text(b" ".join(rest)).replace("\t", " ").strip())
 
 
 def _last_chunk(header: Header, position: int, path: str, line: int) -> FastaChunk:
@@ -228,6 +238,8 @@ class Genome:
                 if head[:2] == GZIP_MAGIC and not self._bgzip:
                     problem = "is plain gzip, which has no random access; decompress it, or compress it with bgzip"
                     raise DataError(problem, path)
+                if head.startswith(UTF_16_MARKS):
+                    raise DataError(UTF_16, path)
                 if not self._bgzip and not head.removeprefix(BYTE_ORDER_MARK).startswith(b">"):
                     raise DataError("does not begin with a FASTA header (>)", path, 1)
                 self._map: Any = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,4 +1,8 @@
-"""The index of a FASTA file (.fai, as samtools writes it): build, read and check it."""
+"""The index of a FASTA file (.fai, as samtools writes it): build, read and check it.
+
+pysam.faidx skips repeated names and empty records, prints its errors, and accepts neither a byte order mark nor a path
+that is not UTF-8; pyfaidx indexes lines that end in CR alone as empty, and fails on Latin-1. Neither checks an index.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from .fields import decoded_text
+from .files import BYTE_ORDER_MARK
 
 _HEADER_LIMIT = 1 << 20  # bytes between two records that are read to find a header
 _LINE_CHECKS = 4  # lines of a record whose ends are checked
@@ -28,14 +34,6 @@ class IndexEntry(NamedTuple):
         return self.offset + base // self.line_bases * self.line_bytes + base % self.line_bases
 
 
-def header_text(line: bytes) -> str:
-    """A header as text: UTF-8, or else Latin-1."""
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
-
-
 def read_index(path: str) -> dict[str, IndexEntry]:
     """The entries of a .fai file by name.
 
@@ -44,8 +42,9 @@ def read_index(path: str) -> dict[str, IndexEntry]:
     DataError : it is empty or not an index, or a name occurs twice.
     """
     entries: dict[str, IndexEntry] = {}
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
-        name, *fields = header_text(line).split("\t")
+    content = Path(path).read_bytes().removeprefix(BYTE_ORDER_MARK)
+    for number, line in enumerate(content.splitlines(), 1):
+        name, *fields = decoded_text(line.removeprefix(BYTE_ORDER_MARK)).split("\t")
         good = len(fields) >= 4 and all(re.fullmatch(r"[0-9]{1,18}", field) for field in fields[:4])
         if not good or not int(fields[0]) or not int(fields[2]) or name in entries:
             raise DataError("is not a FASTA index; delete it to rebuild it", path, number)
@@ -67,7 +66,7 @@ def index_problem(entries: Mapping[str, IndexEntry], read: Callable[[int, int], 
     at = start
     for name, entry in sorted(entries.items(), key=lambda item: item[1].offset):
         header = read(at, min(entry.offset, at + _HEADER_LIMIT)) if entry.offset > at else b""
-        found = [header_text(word) for word in header[1:].split()[:1]]
+        found = [decoded_text(word) for word in header[1:].removeprefix(BYTE_ORDER_MARK).split()[:1]]
         if header[:1] != b">" or header.find(b"\n") != entry.offset - at - 1 or found != [name]:
             return f"the header of {name} is not before byte {entry.offset}"
         full = (entry.length - 1) // entry.line_bases  # lines that another line follows
@@ -114,7 +113,7 @@ class IndexBuilder:
         """A new record, whose sequence begins at byte `offset`; `line` is the number of the header line."""
         self._line = line - 1
         self._finish_record()
-        self._name = (title.split() or [b""])[0]
+        self._name = (title.removeprefix(BYTE_ORDER_MARK).split() or [b""])[0]
         self._start_record(offset)
 
     def body(self, text: bytes, bases: int, line: int) -> None:

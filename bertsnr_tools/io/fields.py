@@ -5,6 +5,14 @@ from __future__ import annotations
 import re
 
 
+def decoded_text(line: bytes) -> str:
+    """Text in UTF-8, or else Latin-1, so that different names stay different."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
 def name_field(name: str) -> str:
     """A name without white space and unprintable characters, which are replaced by "_"."""
     return "".join(letter if letter.isprintable() else "_" for letter in re.sub(r"\s+", "_", name.strip()))

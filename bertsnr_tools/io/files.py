@@ -10,13 +10,16 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from ..errors import DataError, UsageError
-from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, TailKeeper, is_bgzip
+from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipWriter, TailKeeper, is_bgzip
+from .fields import decoded_text
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 text with it
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF_16 = "is UTF-16 text; convert it with: iconv -f UTF-16 -t UTF-8"
 CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
 BGZIP_ENDINGS = (".gz", ".bgz")
 INDEX_ENDINGS = (".tbi", ".csi", ".fai", ".gzi")
@@ -35,13 +38,16 @@ def open_input(path: str) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    DataError : the file cannot be opened or read, or its compressed data are damaged or truncated.
+    DataError : the file cannot be opened or read, its compressed data are damaged or truncated, or it is UTF-16 text.
     """
     try:
         with _raw_input(path) as raw:
             stream = _decompressed(raw, path)
-            if stream.peek(3)[:3] == BYTE_ORDER_MARK:
+            mark = stream.peek(3)[:3]
+            if mark == BYTE_ORDER_MARK:
                 stream.read(3)
+            if mark.startswith(UTF_16_MARKS):
+                raise DataError(UTF_16, path)
             yield stream
     except BrokenPipeError:
         raise
@@ -83,15 +89,26 @@ def _raw_input(path: str) -> Iterator[Any]:
 
 
 def check_rereadable(*paths: str) -> None:
-    """Reject a pipe, such as `<(command)` of a shell, where a file is read more than once or not in order.
+    """Reject a pipe, such as `<(command)` of a shell or "-", where a file is read more than once or not in order.
 
     Raises
     ------
     DataError : one of `paths` is neither a file nor a directory.
     """
     for path in paths:
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        if path == "-" or os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise DataError("is a pipe or device, which can be read only once; save it to a file", path)
+
+
+def check_regular(path: str, what: str) -> None:
+    """Reject an output that is a pipe or device where the file of that name would be replaced.
+
+    Raises
+    ------
+    UsageError : `path` exists and is not a regular file.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"{path}: {what} must be a regular file; give another file name")
 
 
 def check_output(path: str, inputs: Iterable[str | None], *, directory: bool = False) -> None:
@@ -194,9 +211,9 @@ def open_output(path: str) -> Iterator[OutputStream]:
             stream = open(path, "wb")
         yield from _write_to(stream, path)
     else:
-        bgzip = path.endswith(BGZIP_ENDINGS)
-        with replace_atomically(path) as temporary, quiet_htslib() if bgzip else nullcontext():
-            yield from _write_to(_open_for_writing(temporary, bgzip=bgzip), path)
+        with _replacing(path) as temporary:
+            stream = open(temporary, "wb")
+            yield from _write_to(BgzipWriter(stream) if path.endswith(BGZIP_ENDINGS) else stream, path)
         _delete_indexes(path)
 
 
@@ -205,14 +222,6 @@ def _delete_indexes(path: str) -> None:
         for ending in INDEX_ENDINGS:
             with suppress(FileNotFoundError):
                 os.unlink(path + ending)
-
-
-def _open_for_writing(path: str, bgzip: bool) -> Any:
-    if bgzip:
-        import pysam
-
-        return pysam.BGZFile(path, "wb")  # type: ignore[call-arg]  # its stub asks for an index
-    return open(path, "wb")
 
 
 def _write_to(stream: Any, path: str) -> Iterator[OutputStream]:
@@ -258,8 +267,19 @@ def _os_errors(path: str) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except OSError as error:
-        raise DataError(error_text(error), path) from error
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
+        if not isinstance(cause, OSError):
+            raise
+        full = cause.errno is None and _is_on_full_disk(path)  # htslib does not give the number
+        raise DataError(os.strerror(errno.ENOSPC) if full else error_text(cause), path) from error
+
+
+def _is_on_full_disk(path: str) -> bool:
+    try:
+        return os.statvfs(os.path.dirname(os.path.realpath(path))).f_bavail == 0
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -289,7 +309,7 @@ def index_bed(path: str, reach: int = 0) -> None:
 
     csi = reach > MAX_TBI_POSITION
     _delete_indexes(path)
-    with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, _os_errors(path), quiet_htslib():
+    with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, quiet_htslib():
         pysam.tabix_index(path, preset="bed", force=True, keep_original=True, csi=csi, index=temporary)
 
 
@@ -301,8 +321,15 @@ def replace_atomically(path: str) -> Iterator[str]:
 
     Raises
     ------
-    DataError : the file cannot be created or renamed.
+    DataError : the file cannot be created, written (an OSError in the block) or renamed.
     """
+    with _replacing(path) as temporary, _os_errors(path):
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Do the same for a block whose errors may have other causes."""
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):
         raise DataError("is not a regular file; give another file name", path)
@@ -322,18 +349,16 @@ def replace_atomically(path: str) -> Iterator[str]:
 
 
 def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
-    """The lines of a stream as (1-based number, text without its line end).
+    """The lines of a stream as (1-based number, text without its line end), in UTF-8 or else Latin-1.
 
     Raises
     ------
-    DataError : a line is not UTF-8 text, or its ends are CR alone.
+    DataError : a line contains a null byte, or its ends are CR alone.
     """
-    number = 0
-    try:
-        for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
-            text = line.rstrip("\r\n")
-            if "\r" in text:
-                raise DataError(CR_ALONE, path, number)
-            yield number, text
-    except UnicodeDecodeError as error:
-        raise DataError("is not UTF-8 text", path, number + 1) from error
+    for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="\n"), 1):
+        text = line.rstrip("\r\n")
+        if "\0" in text:
+            raise DataError("is not text", path, number)
+        if "\r" in text:
+            raise DataError(CR_ALONE, path, number)
+        yield number, text if text.isascii() else decoded_text(text.encode("utf-8", "surrogateescape"))

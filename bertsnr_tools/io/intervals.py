@@ -51,7 +51,7 @@ def read_bed(path: str) -> Iterator[Interval]:
                 continue
             try:
                 chrom, first, last = fields[:3]
-                start, end = int(first), int(last)
+                start, end = _position(first), _position(last)
             except ValueError:
                 start = end = -1
             if not 0 <= start < end <= LONGEST or not chrom:
@@ -62,6 +62,13 @@ def read_bed(path: str) -> Iterator[Interval]:
                     raise DataError(f"strand is {strand!r}; expected +, - or .", path, number)
                 strand = "+"
             yield Interval(chrom, start, end, (fields[3] if len(fields) > 3 else "") or ".", strand, number)
+
+
+def _position(text: str) -> int:
+    """A coordinate; int alone also reads "1_000" and digits of other scripts."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return int(text)
 
 
 def _bad_interval(fields: list[str], path: str, number: int) -> DataError:
@@ -94,7 +101,7 @@ def parse_region(text: str, lengths: Mapping[str, int]) -> Interval:
     if text in lengths:
         return Interval(text, 0, lengths[text])
     chrom, colon, span = text.rpartition(":")
-    match = re.fullmatch(r"([\d,]{1,30})(?:-([\d,]{0,30}))?", span) if colon else None
+    match = re.fullmatch(r"([0-9,]{1,30})(?:-([0-9,]{0,30}))?", span) if colon else None
     if (chrom or text) not in lengths or not match:
         if chrom in lengths:
             raise UsageError(f"region {text!r}: the range is {span!r}; expected from-to, 1-based")
@@ -122,7 +129,7 @@ def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> 
 
 
 _HEADER = re.compile(
-    r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>\d{1,18})-(?P<last>\d{1,18})(?:\((?P<strand>[+.-]?)\))?"
+    r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})(?:\((?P<strand>[+.-]?)\))?"
 )
 
 

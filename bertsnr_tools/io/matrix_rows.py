@@ -14,6 +14,7 @@ from .fields import name_field
 from .motif import BASES, Motif
 
 DEFAULT_NSITES = 20.0  # of probabilities without a number of sites, as in the MEME suite
+MAX_COUNT = 1e15  # sums of greater counts lose whole numbers or overflow
 NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 LABELLED_ROW = re.compile(rf"[ACGTU]\s*[:|\[]*\s*{NUMBER}(?:[\s\]]|$)")
 _LETTERS_OF_CODE = {"A": "A", "C": "C", "G": "G", "T": "T", "U": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT"}
@@ -65,9 +66,9 @@ class Block:
 
 
 def numbers(text: str) -> list[float]:
-    """The numbers of a row, none of them negative; empty if it contains anything else."""
+    """The numbers of a row, none of them negative or without bound; empty if it contains anything else."""
     values = [float(value) for value in text.split()] if re.fullmatch(rf"\s*(?:{NUMBER}(?:\s+|$))+", text) else []
-    return values if all(map(math.isfinite, values)) else []
+    return values if all(value < MAX_COUNT for value in values) else []
 
 
 def shown(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ import numpy as np
 from ..errors import DataError, UsageError
 from ..log import logger
 from .bigwig import INTERVAL, MAX_LENGTH, ROW, write_bigwig
-from .files import error_text, replace_atomically
+from .files import check_regular, error_text, replace_atomically
 
 STRAND_COLOURS = {"+": "0,90,181", "-": "220,50,32"}
 LIGHTEST_GREY = 220  # of a site with score 0
@@ -101,8 +100,7 @@ def check_bigwig(path: str) -> None:
     """
     if path == "-":
         raise UsageError("a bigWig file cannot be written to standard output; give a file name")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UsageError(f"{path}: a bigWig file must be a regular file; give another file name")
+    check_regular(path, "a bigWig file")
 
 
 def _too_long(problem: str) -> str:
@@ -121,8 +119,8 @@ class BigWig:
     """Collects values in any order and writes them as a bigWig file.
 
     The values wait in a temporary file, because a bigWig file begins with the lengths of all chromosomes and stores
-    one chromosome after another. A failure of `add` causes a warning, and `write` raises the error at the end, so that
-    the other outputs are not lost.
+    one chromosome after another. A failure of `add` is logged, and `write` raises the error at the end, so that the
+    other outputs are not lost.
 
     Parameters
     ----------
@@ -184,7 +182,8 @@ class BigWig:
 
     def _fail(self, problem: str) -> None:
         self._error = DataError(problem, self._path)
-        logger.warning("%s; the work goes on without this file", self._error)
+        logger.error("%s; the work goes on without this file", self._error)
+        self._error.logged = True
         with suppress(OSError):
             self._spool.close()
 
@@ -202,12 +201,9 @@ class BigWig:
                 logger.warning("%s: no scored bases; the file has no values", self._path)
             lengths = self._lengths or self._ends
             first_zoom = INTERVALS_PER_ZOOM_RECORD * max(1, round(self._bases / max(1, self._rows)))
-            try:
-                with replace_atomically(self._path) as temporary:
-                    summary = write_bigwig(temporary, lengths, self._intervals(lengths), first_zoom)
-                    self._check_written(temporary, len(lengths), summary.bases)
-            except OSError as error:
-                raise DataError(error_text(error), self._path) from error
+            with replace_atomically(self._path) as temporary:
+                summary = write_bigwig(temporary, lengths, self._intervals(lengths), first_zoom)
+                self._check_written(temporary, len(lengths), summary.bases)
 
     def _check_written(self, path: str, chroms: int, bases: int) -> None:
         """Check with an independent reader that the file is complete."""

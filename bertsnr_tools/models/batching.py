@@ -178,7 +178,11 @@ def _cpu_workers(count: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)
         all_started.wait()
 
-    _consume(pool.map(start, range(count)))
+    try:
+        _consume(pool.map(start, range(count)))
+    except RuntimeError:  # a thread could not start; the others must not wait for it
+        all_started.abort()
+        raise
     return pool
 
 

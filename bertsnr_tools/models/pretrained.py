@@ -108,7 +108,7 @@ def read_pretrained(directory: str) -> Pretrained:
 def _read_vocabulary(path: Path) -> tuple[list[str], int]:
     """Tokens in their order, and k."""
     try:
-        words = path.read_text(encoding="utf-8").split()
+        words = path.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(error_text(error), str(path)) from error
     k = len(words[-1]) if words else 0
@@ -121,7 +121,7 @@ def _read_vocabulary(path: Path) -> tuple[list[str], int]:
 def _read_config(path: Path, tokens: int) -> dict[str, Any]:
     """The fields that describe the encoder."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(error_text(error), str(path)) from error
     kind = found.get("model_type", "bert") if isinstance(found, dict) else None  # old checkpoints lack it
@@ -144,9 +144,9 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise DataError("no weights; expected pytorch_model.bin or model.safetensors", str(source))
     try:
         if source == safe:
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            return load_file(str(safe))
+            return load(safe.read_bytes())  # load_file rejects names that are not UTF-8
         weights = torch.load(str(old), map_location="cpu", weights_only=True)
     except MemoryError:
         raise

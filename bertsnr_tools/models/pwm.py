@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +18,18 @@ from .prefilter_network import PrefilterNetwork
 DEFAULT_P = 1e-4  # p-value up to which a match is called; FIMO's default
 EXACT_SCORES = 1 << 14  # distinct scores, the highest, of which the distribution is exact
 GRID = 1 << 14  # scores to which all others are rounded
+MIN_P = 1e-300  # wide matrices have lower p-values, which a float64 cannot represent
 SAME_SCORE = 1e-9  # bits; sums that differ by less are rounding errors of one score
 _LETTER = np.full(len(vocabulary(1)), ord("N"), dtype=np.uint8)  # token id to letter
 _LETTER[len(SPECIAL) :] = [ord(word) for word in vocabulary(1)[len(SPECIAL) :]]
+
+
+class BestMatch(NamedTuple):
+    """The highest score of a PWM in bits, with its p-value and base probability."""
+
+    score: float
+    p: float
+    probability: float
 
 
 class PwmModel(nn.Module):
@@ -98,7 +108,7 @@ class PwmModel(nn.Module):
         kind : "p", or "score" in bits
         """
         if kind == "p":
-            if value < 10.0 ** -self._neg_log10_p[-1] * (1 - 1e-9):
+            if value < self.best_match.p * (1 - 1e-9):
                 return 1.0
             x = -np.log10(value)
         else:
@@ -107,6 +117,12 @@ class PwmModel(nn.Module):
             x = -np.log10(DEFAULT_P) * np.exp(self._logits(np.array(value - 1e-4)))
         x *= 1 - 1e-6  # more than float32 rounds
         return float(x / (x - np.log10(DEFAULT_P)))
+
+    @property
+    def best_match(self) -> BestMatch:
+        """The match of the highest score; no other sequence has a lower p-value."""
+        x = float(self._neg_log10_p[-1])
+        return BestMatch(float(self._scores[-1]), 10.0**-x, x / (x - np.log10(DEFAULT_P)))
 
     @property
     def device(self) -> torch.device:
@@ -141,7 +157,7 @@ def score_distribution(
         if low > 0 and unit > 0:
             scores[:low] = np.minimum(np.rint(scores[:low] / unit) * unit, scores[low])
             scores, probs = _merge_equal(scores, probs)
-    return scores, np.minimum(np.cumsum(probs[::-1])[::-1], 1.0)
+    return scores, np.clip(np.cumsum(probs[::-1])[::-1], MIN_P, 1.0)
 
 
 def _merge_equal(scores: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

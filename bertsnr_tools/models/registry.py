@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError, UsageError, did_you_mean
 from ..io.files import check_rereadable
+from ..io.motif import unique_id
 from ..io.motif_files import distinct_names, is_motif_file, read_motifs
+from ..log import logger
 
 if TYPE_CHECKING:
     from .bertsnr import BertSNR
@@ -151,7 +153,7 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
 
     Returns
     -------
-    models in the order of `names`; PWMs have different names, see `io.motif_files.distinct_names`
+    models in the order of `names`; all have different names, PWMs as by `io.motif_files.distinct_names`
 
     Raises
     ------
@@ -172,9 +174,16 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
         else:
             models += [PwmModel(motif) for motif in itertools.islice(distinct, len(motifs[at]))]
     count = Counter(model.info.name for model in models)
-    for model, file in files.many_factor:
-        if count[model.info.name] > 1:
-            model.info = replace(model.info, name=f"{Path(file).stem}:{model.info.name}")
+    for factor, file in files.many_factor:
+        if count[factor.info.name] > 1:
+            factor.info = replace(factor.info, name=f"{Path(file).stem}:{factor.info.name}")
+    taken: set[str] = set()
+    for model in models:
+        name = model.info.name
+        if name in taken:
+            model.info.name = unique_id(name, taken)
+            logger.warning("another model is named %s, too; this one is named %s in the output", name, model.info.name)
+        taken.add(model.info.name)
     return models
 
 

@@ -66,7 +66,7 @@ def load_targets(targets: str) -> list[Motif]:
         raise UsageError("comparing motifs requires memelite; pip install 'bertsnr_tools[motifs]'") from error
     if is_jaspar(targets):
         motifs = jaspar_motifs(targets)
-    elif os.path.exists(targets):
+    elif targets == "-" or os.path.exists(targets):
         motifs = read_motifs(targets)
     else:
         raise DataError("no such file; for JASPAR, use jaspar or a release such as jaspar2018", targets)

@@ -13,9 +13,9 @@ import numpy as np
 from ..errors import UsageError
 from ..io.fasta import fasta_text
 from ..io.fields import name_field
-from ..io.files import open_output
 from ..io.intervals import Interval
 from ..io.motif_files import BASES
+from ..io.outputs import Failures, KeptStream
 from ..predict.calling import STRANDS, Site, resolve_strands
 from ..sequence.encoding import CODE_LETTERS, encode
 
@@ -141,7 +141,7 @@ def check_instance_file(path: str) -> None:
 
 
 @contextmanager
-def instance_writer(path: str | None) -> Iterator[Callable[[Instance], None] | None]:
+def instance_writer(path: str | None, failures: Failures) -> Iterator[Callable[[Instance], None] | None]:
     """Open a file for instances, BED6 or FASTA by its name; written atomically, when the block ends without an error.
 
     Column 5 of BED is 1000 times the score, rounded; FASTA names are `motif::chrom:start-end(strand)`. Without a
@@ -151,7 +151,7 @@ def instance_writer(path: str | None) -> Iterator[Callable[[Instance], None] | N
         yield None
         return
     text = _bed_line if path.removesuffix(".gz").endswith(".bed") else _fasta_record
-    with open_output(path) as stream:
+    with KeptStream(path, failures) as stream:
         yield lambda instance: stream.write(text(instance))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+from pathlib import Path
 
 from ..errors import UsageError
-from ..io.files import replace_atomically
+from ..io.files import check_regular, replace_atomically
 
 FORMATS = (".png", ".pdf", ".svg")
 # the palette of Okabe and Ito, distinguishable with any colour vision
@@ -32,10 +34,12 @@ def check_plot(path: str, logos: bool = False) -> None:
 
     Raises
     ------
-    UsageError : the file name has an unsupported ending, or matplotlib (with `logos`, logomaker) is not installed.
+    UsageError : the file name has an unsupported ending, or the file is a pipe or device; or matplotlib (with `logos`,
+        logomaker) is not installed.
     """
     if os.path.splitext(path)[1].lower() not in FORMATS:
         raise UsageError(f"{path}: the name of a figure must end in .png, .pdf or .svg")
+    check_regular(path, "a figure")
     try:
         import matplotlib  # noqa: F401
 
@@ -54,8 +58,10 @@ def new_figure(inches_across: float, inches_down: float):
 
 def save_figure(figure, path: str) -> None:
     """Write a figure atomically, in the format of the name's ending."""
+    drawn = io.BytesIO()  # because matplotlib fails in other ways on a full disk
+    figure.savefig(drawn, format=os.path.splitext(path)[1][1:].lower(), dpi=150)
     with replace_atomically(path) as temporary:
-        figure.savefig(temporary, format=os.path.splitext(path)[1][1:].lower(), dpi=150)
+        Path(temporary).write_bytes(drawn.getvalue())
 
 
 def escape(text: str) -> str:

@@ -27,6 +27,7 @@ from .tiling import Tiles, WindowBatch, join_windows, window_batches
 BLOCK_BASES = 50_000  # bases in all windows of a block, which overlap: bounds the scores that are in memory
 CUDA_BLOCK_BASES = 4 * BLOCK_BASES  # a GPU scores larger blocks faster
 Reduce = Callable[[slice, int, torch.Tensor], Result]  # see `_Factors.score`
+REACH = (MAX_GAP + 1) // 2  # bases from a base in a bridged gap to the closer called base
 CUTOFF_MARGIN = 1e-6  # of a logit; rounding a probability changes it by less
 
 
@@ -92,8 +93,8 @@ class FactorScan(ScanPart):
     at most `MAX_GAP` bases between called bases. So of each window, strand and factor, it suffices to keep
 
     * cores with a called base, and cores of at most `MAX_GAP` bases. Any other core is part of a longer gap.
-    * in these cores, the bases within `MAX_GAP` bases of a called base or of a border of the core. Any other base is
-      uncalled, and so are the `MAX_GAP` bases on either side of it.
+    * in these cores, called bases and the `REACH` bases beside them, and the first and last `REACH` bases of the core.
+      A base in a gap of at most `MAX_GAP` bases is within `REACH` of a called base, in its own core or the next one.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ class FactorScan(ScanPart):
 
     def __init__(self, models: Sequence[ScannedModel], step: int, runtime: Runtime):
         self._factors = _Factors(models, runtime)
-        super().__init__(self._factors.model.info, step, runtime)
+        super().__init__(models[0].model.info, step, runtime)
         self._models = models
         self._caller = SparseCaller(models)
         self._cutoffs = _logit_cutoffs([model.rule.base_threshold for model in models])
@@ -143,7 +144,7 @@ class FactorScan(ScanPart):
             at = np.arange(bases.shape[1])
             in_core = (at >= lows) & (at < highs)
             called = in_core & (bases > self._cutoffs[factors][:, None])
-            at_border = (at < lows + MAX_GAP) | (at >= highs - MAX_GAP)
+            at_border = (at < lows + REACH) | (at >= highs - REACH)
             core, base = np.nonzero(in_core & (at_border | _dilated(called)))
             window = rows.start + windows[core]
             offsets = np.where(window < count, first + base, length - 1 - first - base)
@@ -213,9 +214,9 @@ def _next_region(end: int) -> int:
 
 
 def _dilated(called: np.ndarray) -> np.ndarray:
-    """True also for the `MAX_GAP` bases on either side, along the last axis."""
+    """True also for the `REACH` bases on either side, along the last axis."""
     near = called.copy()
-    for distance in range(1, MAX_GAP + 1):
+    for distance in range(1, REACH + 1):
         near[:, distance:] |= called[:, :-distance]
         near[:, :-distance] |= called[:, distance:]
     return near
@@ -234,7 +235,7 @@ class FactorSignalScan(ScanPart):
 
     def __init__(self, models: Sequence[ScannedModel], step: int, runtime: Runtime):
         self._factors = _Factors(models, runtime)
-        super().__init__(self._factors.model.info, step, runtime)
+        super().__init__(models[0].model.info, step, runtime)
         self._scans = [ModelScan(model, step, runtime) for model in models]
 
     def score(self, tiles: list[Tiles]) -> list[list[ScoredChunk]]:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +37,7 @@ from .tiling import ScoreWindows, Tiler, Tiles, join_windows
 
 BLOCK_BASES = 1 << 20  # bases that are scored together
 BLOCKS_AHEAD = 2  # blocks that a GPU scores while the CPU calls sites in the block before
+OUTPUT_ORDER = attrgetter("start", "end", "name", "strand", "model")  # of sites in a region
 WithSequence = TypeVar("WithSequence", Chunk, Record)
 
 
@@ -91,6 +93,8 @@ class ScanStats:
 class Scanner:
     """Scan sequence for the sites of several models, on both strands.
 
+    The factors of a many-factor model share one pass of its encoder.
+
     Parameters
     ----------
     models, rules : models and what to call with each
@@ -128,6 +132,8 @@ class Scanner:
         self.context = max(model.info.window for model in models)
         self.stride = math.lcm(*self._steps)
         self._on_gpu = any(model.device.type != "cpu" for model in models)
+        many_factors = any(shared_model(model) for model in models)  # calling takes long, in one thread
+        self._blocks_ahead = BLOCKS_AHEAD if self._on_gpu else int(many_factors)
 
     def scan(self, chunks: Iterable[Chunk]) -> Iterator[list[CalledSite]]:
         """Sites of all models, in the order of the regions and, within a region, of start, end, name and strand.
@@ -144,13 +150,13 @@ class Scanner:
         jobs = ((block, [part.cut(block) for part in parts]) for block in self._blocks(chunks))
         pending: list[CalledSite] = []  # not yet in order with the sites of other models
         offset, any_window = 0, False  # bases of the region before the chunk; windows scored so far
-        for (block, _), scores in prefetch(score, jobs, BLOCKS_AHEAD if self._on_gpu else 0):
+        for (block, _), scores in prefetch(score, jobs, self._blocks_ahead):
             called = [part.call(block, scored, self._signal) for part, scored in zip(parts, scores)]
             sites: list[CalledSite] = []
             for chunk, *of_parts in zip(block, *called):
                 pending += itertools.chain.from_iterable(result.sites for result in of_parts)
                 settled = math.inf if chunk.last else chunk.start + min(result.settled for result in of_parts)
-                sites += sorted((site for site in pending if site.start < settled), key=_output_order)
+                sites += sorted((site for site in pending if site.start < settled), key=OUTPUT_ORDER)
                 pending = [site for site in pending if site.start >= settled]
                 any_window |= any(result.any_window for result in of_parts)
                 self.stats.count(chunk, offset)
@@ -218,10 +224,6 @@ def _blocks(items: Iterable[WithSequence], bases: int) -> Iterator[list[WithSequ
             block, size = [], 0
     if block:
         yield block
-
-
-def _output_order(site: CalledSite) -> tuple[int, int, str, str, int]:
-    return site.start, site.end, site.name, site.strand, site.model
 
 
 def assemble_records(

@@ -90,7 +90,7 @@ class SparseCaller:
         the sites, and the position before which all sites have been returned; None for all
         """
         keys, scores = BaseScores.joined([self._pending, new])
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)
         keys, scores = keys[order], scores[order]
         called = keys[scores > self._thresholds[_factors(keys)]]
         starts = called[np.diff(called, prepend=-MAX_GAP - 2) > MAX_GAP + 1]  # of runs joined across gaps
@@ -115,7 +115,7 @@ class SparseCaller:
             return cuts
         factors = _factors(starts)
         starts, ends = base_keys(factors, 0, starts & _POSITION), base_keys(factors, 0, ends & _POSITION)
-        order = np.argsort(starts, kind="stable")
+        order = np.argsort(starts)
         starts, reach = starts[order], np.maximum.accumulate(ends[order])
         wide = starts[1:] - reach[:-1] > MAX_GAP
         starts, reach = starts[np.append(True, wide)], reach[np.append(wide, True)]

@@ -49,6 +49,8 @@ class CallingRule:
         kind, value = threshold or ("", 0.0)
         max_q = value if kind == "q" else 1.0
         if isinstance(model, PwmModel):
+            if kind == "q" and value < model.best_match.p:
+                _warn_unreachable(model, f"q={value:g}")
             return cls(base_threshold(None if kind == "q" else threshold, model), max_q=max_q)
         if kind in ("p", "q"):
             level = base_threshold(("p", value), model)
@@ -82,10 +84,17 @@ def base_threshold(threshold: Threshold | None, model: Model) -> float:
         cut = model.threshold(kind, value)
     else:
         raise UsageError(f"-t {kind}={value:g}: {model.info.name} is not a PWM; expected a probability or p=P")
-    if cut == 1:
-        wanted = f"{kind}={value:g}" if threshold else f"p={DEFAULT_P:g}"
-        logger.warning("%s: no sequence can reach %s; nothing will be called", model.info.name, wanted)
+    if cut >= (model.best_match.probability if isinstance(model, PwmModel) else 1):
+        _warn_unreachable(model, f"{kind}={value:g}" if threshold else f"p={DEFAULT_P:g}")
     return cut
+
+
+def _warn_unreachable(model: Model, wanted: str) -> None:
+    limit = ""
+    if isinstance(model, PwmModel):
+        best, width = model.best_match, model.info.site_width
+        limit = f" (its best match, {width} bp, has p={best.p:.2g}, score={best.score:.4g})"
+    logger.warning("%s: no sequence can reach %s%s; nothing will be called", model.info.name, wanted, limit)
 
 
 def parse_threshold(text: str | float | None) -> Threshold | None:

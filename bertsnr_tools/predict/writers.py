@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, UsageError
-from ..io.files import BGZIP_ENDINGS, OutputStream, index_bed, open_output
+from ..errors import UsageError
+from ..io.files import BGZIP_ENDINGS, OutputStream, index_bed
+from ..io.outputs import Failures, KeptStream
 from ..io.tracks import BigWig, bed_line, bedgraph_lines, narrowpeak_line, track_line
 from ..log import logger
 from .significance import RankedSite
@@ -57,24 +58,26 @@ class SiteWriter:
 
     @classmethod
     @contextmanager
-    def open(cls, path: str, site_format: SiteFormat, names: Sequence[str]) -> Iterator[SiteWriter]:
+    def open(cls, path: str, site_format: SiteFormat, names: Sequence[str], failures: Failures) -> Iterator[SiteWriter]:
         """Open a file, which is written atomically; `.gz` is compressed with bgzip and, if sorted, indexed by tabix.
 
         Parameters
         ----------
         path : "-" is standard output
         names : of the models, for the track line
+        failures : receives an error of the file or its index
         """
-        with open_output(path) as stream:
+        with KeptStream(path, failures) as stream:
             writer = cls(stream, site_format)
             if site_format.track:
                 title = ", ".join(dict.fromkeys(names)) if len(names) <= MAX_TITLE_NAMES else f"{len(names)} factors"
                 description = f"{title}: binding sites by bertsnr_tools"
                 stream.write(track_line(site_format.kind, title, description, site_format.track).encode())
             yield writer
-        if path.endswith(BGZIP_ENDINGS) and not site_format.track:
+        if path.endswith(BGZIP_ENDINGS) and not site_format.track and not stream.failed:
             if writer.in_order:
-                index_bed(path, writer._reach)
+                with failures.kept():
+                    index_bed(path, writer._reach)
             else:
                 logger.warning("%s: no tabix index, because the regions are not sorted by chromosome and start", path)
 
@@ -129,19 +132,26 @@ class SignalWriter:
     """Write base scores of a scan, with three decimals: the maximum of both strands, or one strand.
 
     It is called as a `scan.SignalSink` within a `with` block; files are written atomically when the block ends without
-    an error. A file that cannot be written does not affect the others.
+    an error.
 
     Parameters
     ----------
     names : of the models
     lengths : of the chromosomes (bp); None where not known
     track : see `SiteFormat`, for bedGraph
+    failures : receives the errors of files
     """
 
     def __init__(
-        self, files: Sequence[SignalFile], names: Sequence[str], lengths: Mapping[str, int] | None, track: str | None
+        self,
+        files: Sequence[SignalFile],
+        names: Sequence[str],
+        lengths: Mapping[str, int] | None,
+        track: str | None,
+        failures: Failures,
     ):
         self._files, self._names, self._lengths, self._track = files, names, lengths, track
+        self._failures = failures
         self._stack = ExitStack()  # of bedGraph files
         self._bigwigs: list[BigWig] = []
         self._sinks: dict[int, list[tuple[str, Callable[[str, int, np.ndarray], None]]]] = {}  # option, by model
@@ -151,7 +161,7 @@ class SignalWriter:
             for file in self._files:
                 sinks = self._sinks.setdefault(file.model, [])
                 if file.option == "--bedgraph":
-                    stream = stack.enter_context(open_output(file.path))
+                    stream = stack.enter_context(KeptStream(file.path, self._failures))
                     self._start_bedgraph(stream, self._names[file.model])
                     sinks.append((file.option, partial(_write_bedgraph, stream)))
                 else:
@@ -166,19 +176,12 @@ class SignalWriter:
             stream.write(track_line("bedgraph", name, description, self._track).encode())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._stack.__exit__(kind, error, trace)
         if error:
-            self._stack.__exit__(kind, error, trace)
             return
-        errors = []
-        for finish in (self._stack.close, *(bigwig.write for bigwig in self._bigwigs)):
-            try:
-                finish()
-            except DataError as failure:  # the other files are complete nevertheless
-                errors.append(failure)
-        for problem in errors[:-1]:
-            logger.error("%s", problem)
-        if errors:
-            raise errors[-1]
+        for bigwig in self._bigwigs:
+            with self._failures.kept():
+                bigwig.write()
 
     def __call__(self, model: int, chrom: str, start: int, strand_scores: np.ndarray) -> None:
         """Take the base scores of a model from `start` on, shape (2, n)."""

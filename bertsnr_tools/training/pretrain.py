@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ..errors import DataError, UsageError
-from ..io.files import error_text
+from ..io.files import check_regular, error_text
 from ..log import logger, progress
 from ..models.bertsnr import token_ids
 from ..models.device import autocast
@@ -169,6 +169,8 @@ class PretrainRun:
         ------
         DataError : the directory cannot be written.
         """
+        from safetensors import SafetensorError
+
         target = os.path.realpath(output)
         temporary, old = (f"{target}.{secrets.token_hex(8)}.{ending}" for ending in ("tmp", "old"))
         try:
@@ -177,7 +179,7 @@ class PretrainRun:
             if os.path.exists(target):
                 os.replace(target, old)
             os.replace(temporary, target)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             if os.path.exists(old) and not os.path.exists(target):
                 os.replace(old, target)
             raise DataError(error_text(error), output) from error
@@ -232,14 +234,15 @@ def _process_group(world: int, device: torch.device) -> Iterator[None]:
 
 
 def check_encoder_directory(output: str) -> None:
-    """Check that nothing but an encoder would be replaced.
+    """Check that nothing but an encoder and its checkpoint would be replaced.
 
     Raises
     ------
-    UsageError : `output` is a file, or a directory with files but without config.json.
+    UsageError : `output` is a file or device, or a directory with files but without config.json.
     """
+    check_regular(f"{output}.ckpt", "a checkpoint")
     foreign = os.path.isdir(output) and os.listdir(output) and not os.path.exists(os.path.join(output, "config.json"))
-    if os.path.isfile(output) or foreign:
+    if os.path.exists(output) and not os.path.isdir(output) or foreign:
         raise UsageError(f"{output}: exists and is not an encoder directory; choose another output")
 
 

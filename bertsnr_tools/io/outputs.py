@@ -1,0 +1,102 @@
+"""Several outputs of one command: one that cannot be written does not affect the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from ..errors import DataError
+from ..log import logger
+from .files import OutputStream, open_output
+
+
+class Failures:
+    """Logs the errors of outputs, and raises the last one when its `with` block ends.
+
+    Parameters
+    ----------
+    outputs : names, None for one not requested; the error is raised at once when every output has failed
+    """
+
+    def __init__(self, *outputs: str | None):
+        self._left = sum(path is not None for path in outputs)
+        self._last: DataError | None = None
+
+    def __enter__(self) -> Failures:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if self._last and not error:
+            raise self._last
+
+    def add(self, error: DataError) -> None:
+        """Log the error of an output, or raise it if nothing is left to write."""
+        self._left -= 1
+        if not self._left:
+            raise error
+        if not error.logged:
+            logger.error("%s", error)
+        error.logged = True
+        self._last = error
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep an error that is raised in this block, which writes an output."""
+        try:
+            yield
+        except DataError as error:
+            self.add(error)
+
+
+class KeptStream(OutputStream):
+    """An `OutputStream` that ends when it fails: its temporary file is deleted, and what follows is discarded.
+
+    It is complete when its `with` block ends without an error.
+
+    Parameters
+    ----------
+    path : see `files.open_output`
+    failures : receives the error
+
+    Attributes
+    ----------
+    failed : the output could not be written
+    """
+
+    def __init__(self, path: str, failures: Failures):
+        self.failed = False
+        self._failures, self._stack = failures, ExitStack()
+        with self._ending():
+            self._output = self._stack.enter_context(open_output(path))
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """End this output on an error."""
+        try:
+            yield
+        except DataError as error:
+            self.failed = True
+            with suppress(DataError):
+                self._stack.__exit__(type(error), error, error.__traceback__)
+            self._failures.add(error)
+
+    def __enter__(self) -> KeptStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._ending():
+            self._stack.close()
+
+    def write(self, data: bytes) -> None:
+        if not self.failed:
+            with self._ending():
+                self._output.write(data)
+
+    def flush(self) -> None:
+        if not self.failed:
+            with self._ending():
+                self._output.flush()
