@@ -315,16 +315,22 @@ def _save(path: str, model: Any, history: list[dict[str, float]]) -> None:
     logger.info("%s: the model of epoch %d, validation AUPR %.4f", path, best["epoch"], best["aupr"])
 
 
-def _check_options(
-    files: TrainingFiles, arch: str, folds: int | None, *, prefilter: bool, recipe: dict[str, Any]
-) -> None:
-    """Reject options that contradict each other."""
+def _check_sources(files: TrainingFiles | FactorFiles) -> None:
     from ..errors import UsageError
 
     if files.names().count("-") > 1:
         raise UsageError("standard input (-) is given twice, but can be read only once")
     if files.genome and files.background:
         raise UsageError("give -f or --background, not both: each is a source of background windows")
+
+
+def _check_options(
+    files: TrainingFiles, arch: str, folds: int | None, *, prefilter: bool, recipe: dict[str, Any]
+) -> None:
+    """Reject options that contradict each other."""
+    from ..errors import UsageError
+
+    _check_sources(files)
     if files.exclude and not files.genome:
         raise UsageError("--exclude requires -f")
     needs_background = recipe["background_ratio"] is not None or recipe["hard_negatives"] or prefilter
@@ -347,10 +353,7 @@ def _check_many(files: FactorFiles, single: dict[str, Any], arch: str, *, weight
     given = [option for option, value in single.items() if value]
     if given or arch != "bertsnr":
         raise UsageError(f"{', '.join(given) or '--arch'}: only for a model of one factor; leave it out")
-    if files.names().count("-") > 1:
-        raise UsageError("standard input (-) is given twice, but can be read only once")
-    if files.genome and files.background:
-        raise UsageError("give -f or --background, not both: each is a source of background windows")
+    _check_sources(files)
     if files.exclude and not (files.genome or files.background):
         raise UsageError("--exclude requires -f or --background")
     if weighted and not (files.genome or files.background):
