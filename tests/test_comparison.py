@@ -75,5 +75,5 @@ def test_jaspar_is_available_offline():
 def test_targets_that_do_not_exist():
     with pytest.raises(DataError, match="gone.meme: no such file; for JASPAR, use jaspar"):
         load_targets("gone.meme")
-    with pytest.raises(UsageError, match="--compare jaspar1999: not a release in pyjaspar; choose from jaspar2014, "):
+    with pytest.raises(UsageError, match="jaspar1999: not a release in pyjaspar; choose from jaspar2014, "):
         load_targets("jaspar1999")

@@ -21,7 +21,7 @@ ONLY_IN = {  # packages that are slow to import, or that not every installation 
     "logomaker": ("plots",),
     "lightmotif": ("models.pwm",),
     "memelite": ("motifs.comparison",),
-    "pyjaspar": ("motifs.comparison",),
+    "pyjaspar": ("io.jaspar",),
     "click": ("cli",),
     "rich": ("log",),
 }

@@ -168,3 +168,29 @@ def test_probabilities_of_several_models(many_factor_model, toy_model, monkeypat
             assert one.shape == other.shape and np.allclose(one, other, atol=1e-5)
         (alone,) = batching.probabilities_of_models([model], codes, Runtime())
         assert all(np.array_equal(one, other) for one, other in zip(probabilities, alone))
+
+
+def test_motifs_of_jaspar_are_models(shipped, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO")
+    assert find("jaspar:GATA3") == ModelChoice("jaspar:GATA3") and factors_of("JASPAR2022:MA0037.2") == ["GATA3"]
+    assert not caplog.messages  # an id with its version is a single profile
+    assert load_one("jaspar2020:srf", Runtime()).info.name == "SRF"
+    loaded = load_models(["jaspar2020:CTCF,MA0139", "jaspar:MA0139.2", "CTCF"], Runtime())
+    assert names(loaded) == ["CTCF_MA0139.1", "CTCF_MA0139.1-2", "CTCF_MA0139.2", "CTCF"]
+    with pytest.raises(UsageError, match="jaspar:SRF,YY1: contains 2 matrices; expected one"):
+        load_one("jaspar:SRF,YY1", Runtime())
+    (tmp_path / "jaspar:SRF").write_text(">M1 MINE\n" + "1 9 9 9 9\n" * 4)
+    assert names(load_models(["jaspar:SRF"], Runtime())) == ["MINE"]  # a file of that name wins
+
+
+@pytest.mark.parametrize("command", [["predict"], ["evaluate"], ["motifs"]])
+def test_commands_take_names_of_jaspar(run, command):
+    windows = ">w1 site=40-59\n" + "ACGT" * 10 + "TGGCCACCAGGGGGCGCTA" + "ACGT" * 10 + "A\n"
+    outcome = run(*command, "-m", "jaspar2020:ctcf", "-", stdin=windows.encode())
+    assert outcome.status == 0 and "CTCF" in outcome.out
+    message = "jaspar2020:ctcf: uses MA0139.1 (CTCF); others: MA0531.1"
+    assert outcome.err.splitlines()[0] == f"bertsnr-{command[0]}: {message}"
+    outcome = run(*command, "-m", "jaspar:CTCFF", "-", stdin=windows.encode())
+    message = "jaspar:CTCFF: no profile 'CTCFF' in this release of JASPAR; did you mean CTCF or CTCFL or "
+    assert (outcome.status, outcome.out) == (1, "") and message in outcome.err and outcome.err.count("\n") == 1

@@ -284,7 +284,7 @@ CASES = [
     (
         "motifs --compare jaspar1999 pos.fa",
         2,
-        "--compare jaspar1999: not a release in pyjaspar; choose from jaspar2014, ",
+        "jaspar1999: not a release in pyjaspar; choose from jaspar2014, ",
     ),
     ("motifs --logo x.gif pos.fa", 2, "x.gif: the name of a figure must end in .png, .pdf or .svg"),
     ("motifs --instances x.txt pos.fa", 2, "x.txt: the name of an instance file must end in .bed or .fa"),

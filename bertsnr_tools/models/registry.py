@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError, UsageError, did_you_mean
 from ..io.files import check_rereadable
-from ..io.motif import unique_id
+from ..io.jaspar import is_jaspar_name, named_motifs
+from ..io.motif import Motif, unique_id
 from ..io.motif_files import distinct_names, is_motif_file, read_motifs
 from ..log import logger
 
@@ -27,7 +28,7 @@ TABLE = "models.json"  # in WEIGHTS: see `shipped_table`
 
 
 class ModelChoice(NamedTuple):
-    """A file, and which of its factors are chosen; None for all."""
+    """A file or the name of JASPAR's motifs, and which of the factors of a file are chosen; None for all."""
 
     path: str
     factors: tuple[str, ...] | None = None
@@ -66,6 +67,7 @@ def find(name: str) -> ModelChoice:
     * `CTCF`: the shipped model of this factor, or else the factor of a shipped many-factor model;
     * `human`: all factors of a shipped many-factor model;
     * `human:CTCF,SOX2`, `my.pt:CTCF`: some factors;
+    * `jaspar:GATA3`, `jaspar2022:MA0037`: motifs of a JASPAR release, see `io.jaspar.named_motifs`;
     * otherwise a path. `./CTCF` and `CTCF.pt` are always paths, and so is the name of a file that contains a colon.
 
     Raises
@@ -75,7 +77,7 @@ def find(name: str) -> ModelChoice:
     check_rereadable(name)
     if shipped := _shipped(name):
         return shipped
-    if os.path.exists(name):
+    if os.path.exists(name) or is_jaspar_name(name):
         return ModelChoice(name)
     for at in (at for at, letter in enumerate(name) if letter == ":"):
         base = _shipped(name[:at]) or ModelChoice(name[:at])
@@ -148,8 +150,8 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
 
     Parameters
     ----------
-    names : names of shipped models, model files, factors of both (see `find`), and motif files, each of whose motifs
-        becomes a model
+    names : names of shipped models, model files, factors of both and names of JASPAR's motifs (see `find`), and motif
+        files, each of whose motifs becomes a model
 
     Returns
     -------
@@ -157,12 +159,14 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
 
     Raises
     ------
-    DataError : see `find`, `check_factor`, `files.load_factors` and `io.motif_files.read_motifs`.
+    DataError : see `find`, `check_factor`, `files.load_factors`, `io.motif_files.read_motifs` and
+        `io.jaspar.named_motifs`.
+    UsageError : see `io.jaspar.named_motifs`.
     """
     from .pwm import PwmModel  # here, because the names of shipped models are listed without torch
 
     choices = [find(name) for name in names]
-    motifs = {at: read_motifs(choice.path) for at, choice in enumerate(choices) if is_motif_file(choice.path)}
+    motifs = {at: found for at, choice in enumerate(choices) if (found := _motifs(choice.path))}
     distinct = iter(distinct_names(itertools.chain(*motifs.values())))
     files = _ModelFiles(runtime)
     models: list[Model] = []
@@ -185,6 +189,13 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
             logger.warning("another model is named %s, too; this one is named %s in the output", name, model.info.name)
         taken.add(model.info.name)
     return models
+
+
+def _motifs(path: str) -> list[Motif]:
+    """The motifs of a file or of a name in JASPAR; empty for a model file."""
+    if is_jaspar_name(path) and not os.path.exists(path):
+        return named_motifs(path)
+    return read_motifs(path) if is_motif_file(path) else []
 
 
 class _ModelFiles:
@@ -235,11 +246,13 @@ def load_one(name: str, runtime: Runtime) -> Model:
     ------
     UsageError : the name stands for several.
     """
+    from .pwm import PwmModel
+
     models = load_models([name], runtime)
     if len(models) == 1:
         return models[0]
     choice = find(name)
-    if is_motif_file(choice.path):
+    if isinstance(models[0], PwmModel):
         raise UsageError(f"{name}: contains {len(models)} matrices; expected one")
     base = name.removesuffix(":" + ",".join(choice.factors or ()))
     raise UsageError(f"{name}: {len(models)} factors; choose one, such as {base}:{models[0].info.name}")

@@ -1,4 +1,4 @@
-"""Comparison of motifs with known ones by TOMTOM (Gupta et al. 2007). Only this module imports memelite and pyjaspar.
+"""Comparison of motifs with known ones by TOMTOM (Gupta et al. 2007). Only this module imports memelite.
 
 The p-values are memelite's; E- and q-values are computed here.
 """
@@ -15,7 +15,8 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..io.fields import name_field
-from ..io.motif_files import BASES, Motif, read_motifs
+from ..io.jaspar import jaspar_motifs
+from ..io.motif_files import Motif, read_motifs
 from ..log import logger
 from ..metrics import q_values
 
@@ -73,29 +74,6 @@ def load_targets(targets: str) -> list[Motif]:
     if len(motifs) < MIN_TARGETS:
         logger.warning("%s: only %d motifs; p-values depend on the choice of targets", targets, len(motifs))
     return motifs
-
-
-def jaspar_motifs(release: str = "jaspar") -> list[Motif]:
-    """Vertebrate CORE motifs of a JASPAR release that pyjaspar contains, by default the latest; in order of their ids.
-
-    Raises
-    ------
-    UsageError : pyjaspar is not installed, or it does not contain the release.
-    """
-    try:
-        from pyjaspar import jaspar_releases, jaspardb
-    except ImportError as error:
-        problem = "--compare jaspar requires pyjaspar; pip install 'bertsnr_tools[jaspar]', or give a motif file"
-        raise UsageError(problem) from error
-    if release != "jaspar" and release.upper() not in jaspar_releases:
-        known = ", ".join(sorted(name.lower() for name in jaspar_releases))
-        raise UsageError(f"--compare {release}: not a release in pyjaspar; choose from {known}")
-    database = jaspardb() if release == "jaspar" else jaspardb(release=release.upper())
-    motifs = []
-    for record in database.fetch_motifs(collection="CORE", tax_group=["vertebrates"]):
-        counts = np.array([record.counts[letter] for letter in BASES], dtype=float).T
-        motifs.append(Motif(record.matrix_id, counts, record.name))
-    return sorted(motifs, key=lambda motif: motif.id)
 
 
 def compare(queries: Sequence[Motif], targets: Sequence[Motif], *, max_q: float = 1.0) -> list[list[Match]]:
