@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import click
 from click.shell_completion import CompletionItem
@@ -26,10 +26,17 @@ DEPRECATED = {"--natural": "--background-ratio", "--val-share": "--val-fraction"
 
 
 class Command(click.Command):
-    """A command that groups the shared options in its help and accepts deprecated option names."""
+    """A command that groups the shared options in its help and accepts deprecated option names.
+
+    The optional value of an option is a number: after `--best`, any other word is the next argument.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = {name for param in self.params for name in param.opts}
+        optional = {name: param.flag_value for param in self.params if _is_optional(param) for name in param.opts}
+        for position, word in enumerate(args[: args.index("--")] if "--" in args else args):
+            if word in optional and not "".join(args[position + 1 : position + 2]).isdigit():
+                args[position] = f"{word}={optional[word]}"
         for position, word in enumerate(args):
             name, equals, value = word.partition("=")
             if DEPRECATED.get(name) in known:
@@ -48,6 +55,11 @@ class Command(click.Command):
             if records:
                 with formatter.section(click.style(title, bold=True)):
                     formatter.write_dl(records)
+
+
+def _is_optional(param: click.Parameter) -> TypeGuard[click.Option]:
+    """Whether the value of an option may be left out."""
+    return isinstance(param, click.Option) and not param.is_flag and isinstance(param.flag_value, int)
 
 
 class ModelName(click.Path):

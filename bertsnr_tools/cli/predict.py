@@ -22,10 +22,17 @@ if TYPE_CHECKING:
     "models",
     multiple=True,
     metavar="MODEL",
-    help="Model file, name of a shipped model, or motif file (MEME, JASPAR); of one factor or many; may be repeated.",
+    help="Model file, name of a shipped model, motif file (MEME, JASPAR), or name in JASPAR, such as jaspar:GATA3; of "
+    "one factor or many; may be repeated.",
 )
 @options.fasta
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
+@click.option(
+    "--summit",
+    type=click.IntRange(0, 1_000_000_000),
+    metavar="BP",
+    help="Scan only BP on either side of the summits of peaks (-b): of column 10 of narrowPeak, or else the midpoint.",
+)
 @click.option(
     "-r",
     "--region",
@@ -50,6 +57,14 @@ if TYPE_CHECKING:
     metavar="P|p=P|q=Q|score=BITS",
     help="Call bases with a probability above P, sites with a p-value below P or a q-value of at most Q, or PWM "
     "matches with a score above BITS.  [default: the model's own]",
+)
+@click.option(
+    "--best",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=1,
+    metavar="[N]",
+    help="Write only the N best sites of each region, or FASTA record, for each model; without N, the best one.",
 )
 @click.option(
     "--bigwig",
@@ -80,12 +95,14 @@ def predict(
     models: tuple[str, ...],
     fasta: str | None,
     bed: str | None,
+    summit: int | None,
     regions: tuple[str, ...],
     output: str,
     kind: str | None,
     rgb: str,
     track: str | None,
     threshold: tuple[str, float] | None,
+    best: int | None,
     bigwig: str | None,
     bigwig_plus: str | None,
     bigwig_minus: str | None,
@@ -113,6 +130,7 @@ def predict(
     Examples:
       bertsnr predict -m CTCF region.fa > sites.bed
       bertsnr predict -m CTCF -t q=0.05 -o sites.narrowPeak -f hg38.fa -b promoters.bed
+      bertsnr predict -m jaspar:GATA3 -f hg38.fa -b peaks.narrowPeak --summit 100 --best > sites.bed
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -r chr20:1,000,000-2,000,000 | head
     """
     from ..io.files import check_outputs
@@ -139,7 +157,8 @@ def predict(
     files = signal_files(signals, names)
     check_outputs([output, *(file.path for file in files)], inputs)
     rules = [CallingRule.for_model(model, threshold) for model in loaded]
-    scan_input = ScanInput(Genome(fasta) if fasta else sequences or "-", bed=bed, regions=regions, shard=shard)
+    source = Genome(fasta) if fasta else sequences or "-"
+    scan_input = ScanInput(source, bed=bed, regions=regions, shard=shard, summit=summit, whole_regions=best is not None)
     track = track if not shard or shard[0] == 1 else None
     with (
         Failures(output, *(file.path for file in files)) as failures,
@@ -147,9 +166,11 @@ def predict(
         SiteWriter.open(output, SiteFormat(kind, rgb, track), names, failures) as writer,
     ):
         sink = signal if files else None
-        scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink)
+        scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
         _scan(scanner, scan_input, writer, with_q)
         scanner.stats.check_unscored(fasta or sequences or "-", strict)
+        if best:
+            scanner.stats.report_empty()
 
 
 def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteWriter, with_q: bool) -> None:

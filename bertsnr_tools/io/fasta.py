@@ -322,15 +322,15 @@ class Genome:
             found += intervals
         return found
 
-    def regions(self, path: str) -> list[Interval]:
-        """Read a BED file whose intervals must all lie on the genome.
+    def regions(self, path: str, *, summits: bool = False) -> list[Interval]:
+        """Read a BED file whose intervals must all lie on the genome; `summits`: see `read_bed`.
 
         Raises
         ------
         DataError : an interval does not, or there is none.
         """
         found = []
-        for interval in read_bed(path):
+        for interval in read_bed(path, summits=summits):
             self.check(interval, path)
             found.append(interval)
         if not found:

@@ -17,7 +17,7 @@ _SETTINGS = re.compile(r"(?:track|browser)(?:\s(?!\s*\d+\s+\d)|$)")  # lines for
 
 
 class Interval(NamedTuple):
-    """Bases [start, end) of a chromosome, read on `strand` ("+" or "-")."""
+    """Bases [start, end) of a chromosome, read on `strand` ("+" or "-"); `summit` is a position on the chromosome."""
 
     chrom: str
     start: int
@@ -25,20 +25,25 @@ class Interval(NamedTuple):
     name: str = "."
     strand: str = "+"
     line: int | None = None  # 1-based line number in the BED file
+    summit: int | None = None
 
     def __str__(self) -> str:
         return f"{self.chrom}:{self.start}-{self.end}({self.strand})"
 
 
-def read_bed(path: str) -> Iterator[Interval]:
+def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
     """Read a BED3 to BED12 file ("-" is standard input) in its order; strand "." is read as "+".
 
     Blank lines, comments, `track` and `browser` lines are skipped.
 
+    Parameters
+    ----------
+    summits : read the summit in lines of ten columns, which are narrowPeak
+
     Raises
     ------
     DataError : a line with fewer than three columns, a coordinate that is not an integer, an empty or negative
-        interval, or a strand other than + - .
+        interval, a strand other than + - ., or a summit outside of the interval
     """
     with open_input(path) as stream:
         for number, text in text_lines(stream, path):
@@ -61,7 +66,8 @@ def read_bed(path: str) -> Iterator[Interval]:
                 if strand != ".":
                     raise DataError(f"strand is {strand!r}; expected +, - or .", path, number)
                 strand = "+"
-            yield Interval(chrom, start, end, (fields[3] if len(fields) > 3 else "") or ".", strand, number)
+            summit = _summit(fields[9], start, end, path, number) if summits and len(fields) == 10 else None
+            yield Interval(chrom, start, end, (fields[3] if len(fields) > 3 else "") or ".", strand, number, summit)
 
 
 def _position(text: str) -> int:
@@ -71,9 +77,24 @@ def _position(text: str) -> int:
     return int(text)
 
 
+def _summit(text: str, start: int, end: int, path: str, number: int) -> int | None:
+    """The summit of a narrowPeak line as a position; None for -1."""
+    try:
+        offset = _position(text)
+    except ValueError:
+        offset = end
+    if not -1 <= offset < end - start:
+        problem = f"column 10 is {text[:40]!r}; expected the offset of the summit in a peak of {end - start} bp, or -1"
+        raise DataError(problem, path, number)
+    return None if offset == -1 else start + offset
+
+
 def _bad_interval(fields: list[str], path: str, number: int) -> DataError:
     if len(fields) < 3:
         problem = f"has {len(fields)} column(s); expected at least 3 (chrom, start, end)"
+        return DataError(problem, path, number)
+    if fields[:4] == ["chr", "start", "end", "length"]:
+        problem = "is a table of MACS (.xls), whose positions count from 1; use its narrowPeak or broadPeak file"
         return DataError(problem, path, number)
     chrom, first, last = fields[:3]
     first, last = first[:40], last[:40]

@@ -156,7 +156,7 @@ def instance_writer(path: str | None, failures: Failures) -> Iterator[Callable[[
 
 
 def _bed_line(instance: Instance) -> bytes:
-    chrom, start, end, name, strand, _ = instance.interval
+    chrom, start, end, name, strand = instance.interval[:5]
     return f"{chrom}\t{start}\t{end}\t{name_field(name)}\t{round(1000 * instance.score)}\t{strand}\n".encode()
 
 

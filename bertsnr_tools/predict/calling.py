@@ -42,6 +42,7 @@ class CalledSite(NamedTuple):
     name : of the model
     score, call_level, summit : see `Site`
     model : index of the model in the scan
+    region : number of the region in the scan, from 0; known only where the best sites of each region are chosen
     """
 
     chrom: str
@@ -53,6 +54,7 @@ class CalledSite(NamedTuple):
     call_level: float
     summit: int
     model: int
+    region: int = 0
 
 
 def min_site_length(site_width: int, k: int) -> int:

@@ -5,6 +5,7 @@ Coordinates are 0-based, half-open.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 from ..errors import UsageError
 from ..io.fasta import CHUNK_BASES, NOT_ACGT, FastaChunk, Genome, read_fasta_chunks
 from ..io.intervals import Interval, may_hold_interval, parse_record_name, parse_region
+from ..log import logger
 from ..sequence.encoding import reverse_complement
 
 EVERYWHERE = (0, sys.maxsize)
@@ -32,7 +34,7 @@ class Chunk(NamedTuple):
 
     Attributes
     ----------
-    region : the requested region
+    region : the requested region; the end of a FASTA record may be unknown, `sys.maxsize`, before the last chunk
     start : chromosome position of the first base that is read for the region, context included; the same in all its
         chunks
     sequence : the next bases, upper case
@@ -66,6 +68,8 @@ class ScanInput:
     bed : BED file of regions
     regions : regions as text (`chrom:from-to`, 1-based inclusive) or intervals
     shard : (number, shards), number from 1: scan one of several equal parts of the regions
+    summit : scan this number of bases on either side of the summits of the peaks in `bed`, see `summit_regions`
+    whole_regions : the border of a shard does not divide a region, see `regions_of_shard`
 
     Attributes
     ----------
@@ -75,7 +79,7 @@ class ScanInput:
 
     Raises
     ------
-    UsageError : regions without a genome, or a region that is not on it.
+    UsageError : regions without a genome, a region that is not on it, or `summit` without a BED file.
     DataError : the BED file is empty, or has an interval that is not on the genome.
     """
 
@@ -86,15 +90,22 @@ class ScanInput:
         bed: str | None = None,
         regions: Iterable[str | Interval] = (),
         shard: tuple[int, int] | None = None,
+        summit: int | None = None,
+        whole_regions: bool = False,
     ):
         self._source, self._shard = source, shard
+        if summit is not None and not bed:
+            raise UsageError("--summit requires peaks; add -b BED")
         self.regions: list[Interval] = []
         self.lengths: Mapping[str, int] | None = None
         self.bases: int | None = None
         if isinstance(source, Genome):
-            self.regions = regions_to_scan(source, bed, regions)
+            self.regions = regions_to_scan(source, bed, regions, summit)
             self.lengths = source.lengths
-            self.bases = sum(region.end - region.start for region in self.regions) // (shard[1] if shard else 1)
+            if shard and whole_regions:
+                self.regions, self._shard = regions_of_shard(self.regions, shard), None
+            self.bases = sum(region.end - region.start for region in self.regions)
+            self.bases //= self._shard[1] if self._shard else 1
         elif bed or shard or list(regions):
             raise UsageError(f"{source}: regions and shards require an indexed genome")
 
@@ -113,12 +124,46 @@ class ScanInput:
         return genome_chunks(self._source, self.regions, context)
 
 
-def regions_to_scan(genome: Genome, bed: str | None, regions: Iterable[str | Interval]) -> list[Interval]:
-    """`regions`, then the intervals of the BED file; all chromosomes when neither is given. Errors: see `ScanInput`."""
+def regions_to_scan(
+    genome: Genome, bed: str | None, regions: Iterable[str | Interval], summit: int | None = None
+) -> list[Interval]:
+    """`regions`, then the intervals of the BED file; all chromosomes when neither is given. See `ScanInput`."""
     chosen = [parse_region(region, genome.lengths) if isinstance(region, str) else region for region in regions]
     if bed:
-        return chosen + genome.regions(bed)
+        return chosen + (genome.regions(bed) if summit is None else summit_regions(genome, bed, summit))
     return chosen or genome.chromosomes()
+
+
+def summit_regions(genome: Genome, path: str, reach: int) -> list[Interval]:
+    """The summits of peaks and `reach` bases on either side, up to the ends of the chromosome.
+
+    The summit is in column 10 of narrowPeak; other peaks have their middle for a summit, which a message states.
+
+    Parameters
+    ----------
+    path : BED file of peaks
+    reach : bp
+    """
+    peaks = genome.regions(path, summits=True)
+    regions = []
+    for peak in peaks:
+        summit = (peak.start + peak.end) // 2 if peak.summit is None else peak.summit
+        start, end = max(0, summit - reach), min(genome.lengths[peak.chrom], summit + reach + 1)
+        regions.append(peak._replace(start=start, end=end, summit=summit))
+    without = sum(peak.summit is None for peak in peaks)
+    if without:
+        problem = "%s: %s of %s peaks have no summit (column 10 of narrowPeak); their midpoints are used"
+        logger.info(problem, "standard input" if path == "-" else path, f"{without:,}", f"{len(peaks):,}")
+    return regions
+
+
+def regions_of_shard(regions: Sequence[Interval], shard: tuple[int, int]) -> list[Interval]:
+    """The regions whose first base is in one of several equal parts of their bases; `shard`: see `ScanInput`."""
+    number, shards = shard
+    ends = list(itertools.accumulate(region.end - region.start for region in regions))
+    first, last = (ends[-1] * at // shards for at in (number - 1, number))
+    starts = [0, *ends]
+    return [region for region, start in zip(regions, starts) if first <= start < last]
 
 
 def genome_chunks(genome: Genome, regions: Iterable[Interval], context: int) -> Iterator[Chunk]:
@@ -187,7 +232,8 @@ def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
     pending: list[bytes] = []
     for piece in pieces:
         if not may_hold_interval(piece.name):
-            yield Chunk(Interval(piece.name, 0, sys.maxsize), 0, piece.sequence, piece.last)  # the end is not known yet
+            end = piece.start + len(piece.sequence) if piece.last else sys.maxsize
+            yield Chunk(Interval(piece.name, 0, end), 0, piece.sequence, piece.last)
             continue
         pending.append(piece.sequence)
         if piece.last:

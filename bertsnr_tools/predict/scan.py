@@ -25,6 +25,7 @@ from ..models.device import Runtime, choose_precision
 from ..models.interface import Model, ModelInfo
 from ..models.many_factor import ManyFactorModel, shared_model
 from ..sequence.encoding import encode, reverse_complement_codes
+from .best_sites import BestSites
 from .calling import CalledSite
 from .chunks import EVERYWHERE, Chunk, ScanInput
 from .factor_scan import FactorScan, FactorSignalScan, block_bases
@@ -62,12 +63,14 @@ class ScanStats:
     regions, bases : read, context included
     acgt_bases : A, C, G and T in the regions, without context
     unscored : regions without a run of A, C, G and T as long as a token
+    with_sites : regions with a site that was yielded
     """
 
     regions: int = 0
     bases: int = 0
     acgt_bases: int = 0
     unscored: int = 0
+    with_sites: int = 0
 
     def count(self, chunk: Chunk, offset: int) -> None:
         """Add the bases of a chunk, `offset` bases after the first base of its region."""
@@ -89,6 +92,11 @@ class ScanStats:
         if self.unscored:
             logger.warning(problem)
 
+    def report_empty(self) -> None:
+        """Report regions without a site."""
+        if self.with_sites < self.regions:
+            logger.info("%s of %s regions have no site", f"{self.regions - self.with_sites:,}", f"{self.regions:,}")
+
 
 class Scanner:
     """Scan sequence for the sites of several models, on both strands.
@@ -101,6 +109,7 @@ class Scanner:
     step : distance between window starts, see `window_step`
     prefilter : score only windows that pass the models' prefilters; other windows have no base scores
     signal : called with the base scores of every region, piece by piece, NaN where there are none
+    best : call only the best sites of each region and model, at most this number, see `BestSites`
 
     Attributes
     ----------
@@ -122,9 +131,11 @@ class Scanner:
         step: int | None = None,
         prefilter: bool = False,
         signal: SignalSink | None = None,
+        best: int | None = None,
     ):
         self.models, self.rules, self.stats = models, rules, ScanStats()
         self._runtime, self._prefilter, self._signal = runtime, prefilter, signal
+        self._best = BestSites(best) if best else None
         self._steps = [window_step(step, model.info) for model in models]
         if prefilter:
             for model, rule in zip(models, rules):
@@ -149,22 +160,28 @@ class Scanner:
 
         jobs = ((block, [part.cut(block) for part in parts]) for block in self._blocks(chunks))
         pending: list[CalledSite] = []  # not yet in order with the sites of other models
-        offset, any_window = 0, False  # bases of the region before the chunk; windows scored so far
+        offset, any_window, any_site = 0, False, False  # bases of the region before the chunk; of the region so far
         for (block, _), scores in prefetch(score, jobs, self._blocks_ahead):
             called = [part.call(block, scored, self._signal) for part, scored in zip(parts, scores)]
             sites: list[CalledSite] = []
             for chunk, *of_parts in zip(block, *called):
                 pending += itertools.chain.from_iterable(result.sites for result in of_parts)
                 settled = math.inf if chunk.last else chunk.start + min(result.settled for result in of_parts)
-                sites += sorted((site for site in pending if site.start < settled), key=OUTPUT_ORDER)
+                ready = [site for site in pending if site.start < settled]
                 pending = [site for site in pending if site.start >= settled]
+                if self._best:
+                    best = self._best.add(ready, chunk.region, chunk.last)
+                    ready = [site._replace(region=self.stats.regions) for site in best]
+                sites += sorted(ready, key=OUTPUT_ORDER)
+                any_site |= bool(ready)
                 any_window |= any(result.any_window for result in of_parts)
                 self.stats.count(chunk, offset)
                 offset += len(chunk.sequence)
                 if chunk.last:
                     self.stats.regions += 1
                     self.stats.unscored += chunk.core == EVERYWHERE and not any_window
-                    offset, any_window = 0, False
+                    self.stats.with_sites += any_site
+                    offset, any_window, any_site = 0, False, False
             yield sites
 
     def _new_parts(self) -> list[ScanPart]:
@@ -203,13 +220,19 @@ class Scanner:
         """
         nulls = [known_null(model) for model in self.models]
         kept: list[CalledSite] = []
+        others: Sequence[CalledSite] = ()
+        if self._best:
+            self._best.keep_others, others = with_q, self._best.others
         for sites in self.scan(chunks):
             if with_q:
                 kept += sites
             yield [] if with_q else rank_sites(sites, nulls)
         if with_q:
             max_q = min(rule.max_q for rule in self.rules)
-            yield rank_sites(kept, nulls, bases=self.stats.acgt_bases, max_q=max_q)
+            ranked = rank_sites(kept, nulls, bases=self.stats.acgt_bases, max_q=max_q, others=others)
+            if self._best:
+                self.stats.with_sites = len({site.site.region for site in ranked})
+            yield ranked
 
 
 def _blocks(items: Iterable[WithSequence], bases: int) -> Iterator[list[WithSequence]]:

@@ -88,6 +88,7 @@ def rank_sites(
     *,
     bases: int | None = None,
     max_q: float = 1.0,
+    others: Sequence[CalledSite] = (),
 ) -> list[RankedSite]:
     """Sites with p-values and, when everything is scanned, q-values (Benjamini and Hochberg 1995), model by model.
 
@@ -97,15 +98,17 @@ def rank_sites(
     nulls : null distribution of each model, None where it has none
     bases : A, C, G and T scanned; None when more is to be scanned: q is not known
     max_q : leave out sites with a higher q-value
+    others : further sites, which count for q-values only
 
     Returns
     -------
     list in the order of the sites
     """
-    levels = np.array([site.call_level for site in sites])
+    called = [*sites, *others]
+    levels = np.array([site.call_level for site in called])
     odds = log_odds(levels)
-    neg_log10_p, neg_log10_q = np.full((2, len(sites)), UNKNOWN)
-    models = np.array([site.model for site in sites], dtype=int)
+    neg_log10_p, neg_log10_q = np.full((2, len(called)), UNKNOWN)
+    models = np.array([site.model for site in called], dtype=int)
     by_model = np.argsort(models, kind="stable")
     bounds = np.searchsorted(models[by_model], np.arange(len(nulls) + 1)).tolist()
     for null, first, last in zip(nulls, bounds, bounds[1:]):
@@ -117,7 +120,8 @@ def rank_sites(
             q = q_values(10.0 ** -neg_log10_p[of_model], null.n_tests(bases))
             with np.errstate(divide="ignore"):
                 neg_log10_q[of_model] = np.minimum(-np.log10(q), 999.0) + 0.0
-    kept = np.nonzero(neg_log10_q >= -np.log10(max_q))[0].tolist() if max_q < 1 else range(len(sites))
+    chosen = neg_log10_q[: len(sites)] >= -np.log10(max_q)
+    kept = np.nonzero(chosen)[0].tolist() if max_q < 1 else range(len(sites))
     return [RankedSite(sites[i], odds[i], neg_log10_p[i], neg_log10_q[i], sites[i].summit) for i in kept]
 
 
