@@ -129,6 +129,7 @@ def scan(
     threshold: str | float | None = None,
     step: int | None = None,
     prefilter: bool = False,
+    best: int | None = None,
 ) -> Iterator[RankedSite]:
     """Call sites on both strands, streamed in the order of the sequence.
 
@@ -142,7 +143,7 @@ def scan(
     if not chosen:
         raise UsageError("a scan requires at least one model")
     networks = [model.network for model in chosen]
-    options: dict[str, Any] = {"threshold": threshold, "step": step, "prefilter": prefilter}
+    options: dict[str, Any] = {"threshold": threshold, "step": step, "prefilter": prefilter, "best": best}
     return scan_sites(networks, source, regions=regions, runtime=chosen[0].runtime, **options)
 
 

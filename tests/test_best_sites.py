@@ -17,7 +17,7 @@ from bertsnr_tools.models.registry import find_model
 from bertsnr_tools.predict.best_sites import BestSites
 from bertsnr_tools.predict.calling import CalledSite
 from bertsnr_tools.predict.chunks import ScanInput, fasta_chunks, regions_of_shard
-from bertsnr_tools.predict.scan import Scanner
+from bertsnr_tools.predict.scan import Scanner, scan_sites
 from bertsnr_tools.predict.thresholds import CallingRule
 from conftest import DATA, FACTORS
 
@@ -150,11 +150,14 @@ def test_records_are_regions_in_pieces_of_any_size(models):
 
 def test_q_values_count_all_sites(models, genome):
     reference = Genome(str(genome))
-    inputs = ScanInput(reference, regions=[Interval(*peak) for peak in PEAKS])
+    regions = [Interval(*peak) for peak in PEAKS]
+    inputs = ScanInput(reference, regions=regions)
     every, _ = scan(models[2:3], inputs.chunks(1000, 1), with_q=True)
     found, _ = scan(models[2:3], inputs.chunks(1000, 1), best=1, with_q=True)
     plain = [one._replace(site=one.site._replace(region=0)) for one in found]
     assert 0 < len(found) < len(every) and set(plain) <= set(every)
+    options = {"regions": regions, "threshold": 0.4, "best": 1}
+    assert [one.site for one in found] == [one.site for one in scan_sites(models[2], reference, **options)]
 
 
 def test_a_shard_has_whole_regions(genome):

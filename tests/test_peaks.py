@@ -34,6 +34,7 @@ def regions_of(reference, content, reach=100, name="r.bed"):
         (NARROW.format(50), 1050, True),
         (NARROW.format(0), 1000, True),
         (NARROW.format(399), 1399, True),
+        (NARROW.format(400), 1399, True),  # as in files of ENCODE
         (NARROW.format(-1), 1200, False),
         (NARROW.format(50).replace("\t", " "), 1050, True),
         (NARROW.format(50).replace("\n", "\r\n"), 1050, True),
@@ -75,7 +76,7 @@ XLS = "chr\tstart\tend\tlength\tabs_summit\tpileup\t-log10(pvalue)\tfold_enrichm
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (NARROW.format(400), ":1: column 10 is '400'; expected the offset of the summit in a peak of 400 bp, or -1"),
+        (NARROW.format(401), ":1: column 10 is '401'; expected the offset of the summit in a peak of 400 bp, or -1"),
         (NARROW.format(-2), ":1: column 10 is '-2'; expected"),
         (NARROW.format("x"), ":1: column 10 is 'x'; expected"),
         (NARROW.format("1_0"), ":1: column 10 is '1_0'; expected"),

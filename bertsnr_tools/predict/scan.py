@@ -314,6 +314,7 @@ def scan_sites(
     threshold: str | float | None = None,
     step: int | None = None,
     prefilter: bool = False,
+    best: int | None = None,
     runtime: Runtime | None = None,
 ) -> Iterator[RankedSite]:
     """Sites of one or several models in a FASTA file or a genome, in order, as `bertsnr predict` calls them.
@@ -326,6 +327,7 @@ def scan_sites(
     threshold : base probability, "p=1e-4", "q=0.05" or "score=12" (bits, for PWMs); default: each model's own
     step : distance between window starts (bp); default: half a window
     prefilter : score only windows that pass the models' prefilters
+    best : yield only the best sites of each region and model, at most this number, see `BestSites`
     runtime : precision and batch size; by default as `bertsnr predict` chooses them for the models' device
 
     Returns
@@ -341,7 +343,8 @@ def scan_sites(
     models = list(models) if isinstance(models, Sequence) else [models]
     asked = parse_threshold(threshold)
     rules = [CallingRule.for_model(model, asked) for model in models]
-    scanner = Scanner(models, rules, runtime or _default_runtime(models[0]), step=step, prefilter=prefilter)
+    chosen_runtime = runtime or _default_runtime(models[0])
+    scanner = Scanner(models, rules, chosen_runtime, step=step, prefilter=prefilter, best=best)
     path = source if isinstance(source, Genome) else os.fspath(source)
     if isinstance(regions, (str, os.PathLike)):
         scan_input = ScanInput(path, bed=os.fspath(regions))
