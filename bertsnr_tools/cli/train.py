@@ -49,6 +49,19 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @options.fasta
 @options.exclude
 @click.option(
+    "--within",
+    multiple=True,
+    metavar="BED",
+    help="With -f: draw background windows from these accessible regions (ATAC-seq or DNase-seq peaks); may be "
+    "repeated.",
+)
+@click.option(
+    "--within-fraction",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="FRACTION",
+    help="With --within: fraction of the background windows from there, the others from elsewhere.  [default: 1]",
+)
+@click.option(
     "--background",
     metavar="FASTA",
     help="Background windows from `windows --background`, instead of windows drawn from -f.",
@@ -165,6 +178,8 @@ def train(
     negatives: tuple[str, ...],
     fasta: str | None,
     exclude: tuple[str, ...],
+    within: tuple[str, ...],
+    within_fraction: float | None,
     background: str | None,
     teachers: tuple[str, ...],
     prefilter: bool,
@@ -194,7 +209,7 @@ def train(
     With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Do this for a model
     that scans a genome. Only such a model reports p-values; half of the background windows are held out for its null
     distribution. From -f, 100,000 windows are drawn that overlap neither a positive window nor an interval of
-    --exclude.
+    --exclude; with --within, from accessible regions only.
 
     \b
     Examples:
@@ -203,21 +218,27 @@ def train(
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
       bertsnr train -o my.pt -f hg38.fa SOX2=sox2.fa TP53=tp53.fa MYC=myc.fa
     """
-    from ..training.data import TrainingFiles
+    from ..errors import UsageError
+    from ..training.data import WITHIN_FRACTION, TrainingFiles
     from ..training.factor_files import FactorFiles
+    from .train_checks import check_many, check_one
 
+    if within_fraction and not within:
+        raise UsageError("--within-fraction requires --within")
+    accessible = {"within": within, "within_fraction": within_fraction or WITHIN_FRACTION}
     outputs = _Outputs(output, report, plot, resume)
-    many = FactorFiles.find(positives, background=background, genome=fasta, exclude=exclude, by_name=by_name)
+    sources: dict[str, Any] = {"background": background, "genome": fasta, "exclude": exclude, **accessible}
+    many = FactorFiles.find(positives, by_name=by_name, **sources)
     if many:
         for_one = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
         for_one |= {"--plot": plot, "--hard-negatives": recipe.pop("hard_negatives")}
         for_one["--swap"] = recipe.pop("swap_fraction")
-        _check_many(many, for_one, arch)
+        check_many(many, for_one, arch)
         _check_model_file(output)
         _train_many(many, outputs, encoder, kmer, runtime, recipe)
         return
-    files = TrainingFiles(positives[0], negatives, background, fasta, exclude, teachers)
-    _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
+    files = TrainingFiles(positives[0], negatives, teachers=teachers, **sources)
+    check_one(files, arch, folds, prefilter=prefilter, recipe=recipe)
     _check_model_file(output)
     _train_one(files, outputs, name, (arch, kmer, encoder), folds or 0, prefilter, runtime, recipe)
 
@@ -311,46 +332,6 @@ def _save(path: str, model: Any, history: list[dict[str, float]]) -> None:
     save_model(path, model)
     best = max(history, key=lambda row: row["aupr"])
     logger.info("%s: the model of epoch %d, validation AUPR %.4f", path, best["epoch"], best["aupr"])
-
-
-def _check_options(
-    files: TrainingFiles, arch: str, folds: int | None, *, prefilter: bool, recipe: dict[str, Any]
-) -> None:
-    """Reject options that contradict each other."""
-    from ..errors import UsageError
-
-    if files.names().count("-") > 1:
-        raise UsageError("standard input (-) is given twice, but can be read only once")
-    if files.genome and files.background:
-        raise UsageError("give -f or --background, not both: each is a source of background windows")
-    if files.exclude and not files.genome:
-        raise UsageError("--exclude requires -f")
-    needs_background = recipe["background_ratio"] is not None or recipe["hard_negatives"] or prefilter
-    if needs_background and not (files.genome or files.background):
-        raise UsageError("--background-ratio, --hard-negatives and --prefilter require -f or --background")
-    if prefilter and arch != "bertsnr":
-        raise UsageError(f"--arch {arch} has no prefilter; leave out --prefilter")
-    if folds and recipe["hard_negatives"]:
-        raise UsageError("--folds does not support hard negatives; leave out --folds or --hard-negatives")
-    if folds and files.teachers:
-        raise UsageError(
-            "--folds tests on windows that a teacher may have learned from; leave out --folds or --teacher"
-        )
-
-
-def _check_many(files: FactorFiles, single: dict[str, Any], arch: str) -> None:
-    """Reject options that a model of many factors does not have."""
-    from ..errors import UsageError
-
-    given = [option for option, value in single.items() if value]
-    if given or arch != "bertsnr":
-        raise UsageError(f"{', '.join(given) or '--arch'}: only for a model of one factor; leave it out")
-    if files.names().count("-") > 1:
-        raise UsageError("standard input (-) is given twice, but can be read only once")
-    if files.genome and files.background:
-        raise UsageError("give -f or --background, not both: each is a source of background windows")
-    if files.exclude and not (files.genome or files.background):
-        raise UsageError("--exclude requires -f or --background")
 
 
 def _train_many(

@@ -14,7 +14,7 @@ from ..io.fasta import Genome
 from ..io.files import error_text
 from ..io.intervals import Interval, interval_from_name, read_bed
 from ..sequence.windows import Windows, read_windows
-from .data import draw_background
+from .data import WITHIN_FRACTION, draw_background, within_sources
 from .factors import known_sites
 
 if TYPE_CHECKING:
@@ -50,12 +50,16 @@ class FactorFiles:
     background : FASTA file of background windows
     genome : FASTA file to draw background windows from
     exclude : BED files of sites and peaks, see `factors.known_sites`
+    within : BED files of accessible regions to draw background windows from
+    within_fraction : fraction of the background windows that lie there
     """
 
     paths: Mapping[str, str]
     background: str | None = None
     genome: str | None = None
     exclude: tuple[str, ...] = field(default=())
+    within: tuple[str, ...] = field(default=())
+    within_fraction: float = WITHIN_FRACTION
 
     @classmethod
     def find(cls, arguments: Sequence[str], *, by_name: bool = False, **others: Any) -> FactorFiles | None:
@@ -86,7 +90,7 @@ class FactorFiles:
 
     def names(self) -> list[str | None]:
         """All files, None for those not given."""
-        return [*self.paths.values(), self.background, self.genome, *self.exclude]
+        return [*self.paths.values(), self.background, self.genome, *self.exclude, *self.within]
 
     def read(self, k: int, seed: int) -> FactorInputs:
         """Read all windows and draw background windows from the genome.
@@ -98,13 +102,19 @@ class FactorFiles:
         """
         sets = self._read_sets(k)
         length = next(iter(sets.values())).codes.shape[1]
-        sources = {"background_windows": self.genome or self.background, "excluded": list(self.exclude)}
+        sources = {
+            "background_windows": self.genome or self.background,
+            "excluded": list(self.exclude),
+            **within_sources(self.within, self.within_fraction),
+        }
         if not (self.genome or self.background):
             return FactorInputs(sets, sources=sources)
         if self.background:
             background = read_windows(self.background, False, k, length)
         else:
-            background = draw_background(Genome(str(self.genome)), Windows.joined(list(sets.values())), (), seed)
+            genome, positives = Genome(str(self.genome)), Windows.joined(list(sets.values()))
+            within, fraction = genome.exclusions(self.within), self.within_fraction
+            background = draw_background(genome, positives, (), seed, within=within, within_fraction=fraction)
         intervals = [interval for path in self.exclude for interval in read_bed(path)]
         intervals += _located(sets)
         return FactorInputs(sets, background, known_sites(background, list(sets), intervals), sources)
