@@ -55,7 +55,7 @@ CASES = {
     " --html >x.html",
     "models": "models -o >x.tsv =CTCF.pt",
     "encoder": "pretrain -@ 1 --steps 1 --batch-size 4 -o >x --json >y.json <genome.fa",
-    "encoder of sites": "pretrain -@ 1 --task sites --steps 1 --batch-size 4 -o >x <few.fa <few2.fa",
+    "model of many factors": "train -@ 1 --epochs 1 -o >x.pt --json >y.json <few.fa <few2.fa",
 }
 OLD = b"old\n"
 BYTES_DIFFER = (".svg", ".pdf", ".json", ".tsv", ".html")  # dates, random identifiers, or names of files
@@ -212,7 +212,6 @@ def write_inputs(directory: Path) -> None:
     for name in ("genome.fa", "sites.bed"):
         shutil.copy(DATA / name, directory)
     shutil.copy(WEIGHTS / "CTCF.pt", directory)
-    shutil.copytree(WEIGHTS / "encoder3", directory / "encoder")
     chance = random.Random(1)
     genome = (DATA / "genome.fa").read_text().split(">")[1:]
     lengths = {chrom.split()[0]: sum(map(len, chrom.split()[1:])) for chrom in genome}
@@ -236,7 +235,11 @@ def write_inputs(directory: Path) -> None:
         matrices.append(f"MOTIF N{number} TF{number}\n{matrix}\n")
     for name, count in (("many.meme", 40), ("one.meme", 1)):
         (directory / name).write_text("MEME version 4\n\nALPHABET= ACGT\n\n" + "".join(matrices[:count]))
-    for words in ("windows -w 100 -f genome.fa -o few.fa few.bed", "shuffle -o negative.fa few.fa"):
+    for words in (
+        "windows -w 100 -f genome.fa -o few.fa few.bed",
+        "shuffle -o negative.fa few.fa",
+        "pretrain -q --steps 1 --batch-size 4 -o encoder genome.fa",
+    ):
         assert not run(words.split(), directory).status
     windows = (directory / "few.fa").read_bytes()
     (directory / "few2.fa").write_bytes(windows)

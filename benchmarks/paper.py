@@ -11,9 +11,9 @@ PWM.
 Of each data set the first fifth of the lines is the test part, as published; it is used only for the final
 measurement. A tenth of the loci of the rest is the validation part, for early stopping, for the choice of the
 epoch, and for the choice among several starts. All networks train on the same positives, with the same
-augmentation, and on the same new shuffles. `encoders` trains an encoder for each of k = 3 to 6 on the same
-windows of other factors for 2,000 steps, a quarter of the shipped encoder's; the variants k3 to k6 start from
-them and train half as long as the default. `run` adds a line to TABLE for each variant and data set that it
+augmentation, and on the same new shuffles. `encoders` trains a model of other factors for each of k = 3 to 6, on
+the same windows, for one epoch of about 3,000 steps; the variants k3 to k6 start from their encoders and train
+half as long as the default. `run` adds a line to TABLE for each variant and data set that it
 lacks; several runs may share a table, and TABLE.<TF>.<variant>.ckpt continues an interrupted training. Models
 are kept as TABLE.<TF>.<variant>.pt. `report` prints the tables and draws the paper's figures. `cross` tests the
 models of some factors on each other's test parts. `misses` counts unlabelled matches of the test part that
@@ -44,7 +44,7 @@ from bertsnr_tools.models.batching import base_probabilities
 from bertsnr_tools.models.bertsnr import BertSNR
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_model, save_model
-from bertsnr_tools.models.pretrained import Pretrained, read_pretrained, shipped_encoder
+from bertsnr_tools.models.pretrained import Pretrained, model_encoder, shipped_encoder
 from bertsnr_tools.models.pwm import PwmModel
 from bertsnr_tools.motifs.instances import InstanceCounts
 from bertsnr_tools.sequence.windows import Windows, site_width
@@ -124,24 +124,23 @@ def site_motif(name: str, positives: Windows) -> Motif:
 
 
 def encoders(data: Path, table: Path) -> None:
-    """Train the encoders that do not exist yet, TABLE.encoder3 to TABLE.encoder6."""
+    """Train the models of other factors that do not exist yet, TABLE.encoder3.pt to TABLE.encoder6.pt."""
     pooled = f"{table}.pooled"
     subprocess.run(
         [sys.executable, Path(__file__).with_name("pooled_windows.py"), data, pooled],
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    files = sorted(Path(pooled).glob("*.fa"))
     for k in (3, 4, 5, 6):
-        if not Path(f"{table}.encoder{k}").exists():
-            options = f"--task sites -k {k} --steps 2000 --batch-size 64 --lr 0.0015 --resume".split()
-            bertsnr("pretrain", *options, "-o", f"{table}.encoder{k}", *files)
+        if not Path(f"{table}.encoder{k}.pt").exists():
+            options = f"--encoder new -k {k} --epochs 1 --batch-size 64 --lr 0.0015 --resume".split()
+            bertsnr("train", *options, "-o", f"{table}.encoder{k}.pt", pooled)
 
 
 def initial_encoder(variant: Variant, windows: int, table: Path) -> tuple[Pretrained | None, int]:
     """The encoder to start from, and the number of epochs for this number of windows."""
     if variant.encoder == "short":
-        return read_pretrained(f"{table}.encoder{variant.k}"), min(20, max(4, -(-750 * 32 // windows)))
+        return model_encoder(f"{table}.encoder{variant.k}.pt"), min(20, max(4, -(-750 * 32 // windows)))
     encoder = shipped_encoder(variant.k) if variant.encoder == "shipped" else None
     return encoder, default_epochs(windows, 32, encoder is not None)
 

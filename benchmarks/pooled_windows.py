@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Windows for an encoder of many factors: `pooled_windows.py DATA OUT`, then `bertsnr pretrain --task sites …
-OUT/*.fa`.
+"""Windows of other factors than those in `paper.SETS`: `pooled_windows.py DATA OUT`, then `bertsnr train … OUT`.
 
-Writes one FASTA for each published data set that is not in `paper.SETS`, so that the encoder has seen nothing
-of the sets it is measured on. Leaves out windows that share 32 bases, on either strand, with a test window of
-any data set, windows on the chromosomes that scans are judged on, and data sets whose windows have no
+Writes one FASTA for each published data set that is not in `paper.SETS`, so that an encoder trained on them has
+seen nothing of the sets it is measured on. Leaves out windows that share 32 bases, on either strand, with a test
+window of any data set, windows on the chromosomes that scans are judged on, and data sets whose windows have no
 coordinates.
 """
 

@@ -33,7 +33,10 @@ from bertsnr_tools.predict.significance import factor_call_levels
 from bertsnr_tools.predict.thresholds import CallingRule
 from bertsnr_tools.sequence.windows import Windows
 from bertsnr_tools.training.config import Recipe
+from bertsnr_tools.training.factors import EpochWindows, FactorData
 from bertsnr_tools.training.fit import Trainer, validate
+from bertsnr_tools.training.many_factor import ManyFactorTrainer, validation_aupr
+from bertsnr_tools.training.many_run import factor_metrics
 from bertsnr_tools.training.prefilter import _fit
 
 GPU = torch.device("cuda", 0)
@@ -171,6 +174,24 @@ def test_training(fake_gpu, kind):
         trainer = Trainer(model, recipe, teachers)
         trainer.train_epoch(windows, 0)
         assert validate(model, trainer.average, recipe, windows)[0].shape == (5, 100)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_of_many_factors(fake_gpu, precision):
+    """As `test_training`, with and without background windows."""
+    labels = np.zeros((5, 100), dtype=np.uint8)
+    labels[:3, 40:50] = 1
+    windows, known = Windows(list("abcde"), codes(), labels), np.zeros((5, 2), dtype=bool)
+    recipe = Recipe(batch_size=2, precision=precision)
+    with unset_fake_temporarily():
+        model = ManyFactorModel([ModelInfo(name, 3, 100, ENCODERS["compact"], 8) for name in "AB"])
+    on_gpu(model)
+    for background in ((), (windows, known)):
+        data = FactorData(["A", "B"], [windows] * 2, [windows] * 2, *background)
+        trainer = ManyFactorTrainer(model, recipe, data)
+        trainer.train_epoch(EpochWindows(codes(), labels, np.array([0, 1, 0, 1, 1])), 0)
+        assert validation_aupr(model, trainer.average, data.validation, recipe).shape == (2,)
+    assert len(factor_metrics(model, data.validation, precision)) == 2
 
 
 def test_training_of_a_prefilter(fake_gpu, monkeypatch):

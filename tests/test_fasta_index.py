@@ -10,7 +10,7 @@ import pytest
 
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.io.fasta import Genome, read_records
-from bertsnr_tools.io.fasta_index import header_text
+from bertsnr_tools.io.fields import decoded_text
 
 BOM = b"\xef\xbb\xbf"
 
@@ -195,4 +195,4 @@ def test_a_byte_order_mark_before_a_name_is_skipped(tmp_path):
 
 def pysam_name(path):
     pysam.faidx(str(path), "--fai-idx", f"{path}.other")
-    return header_text(Path(f"{path}.other").read_bytes().split(b"\t")[0])
+    return decoded_text(Path(f"{path}.other").read_bytes().split(b"\t")[0])

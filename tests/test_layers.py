@@ -14,7 +14,7 @@ LAYERS = [layer.split() for layer in RULE.split(" <- ")]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {  # packages that are slow to import, or that not every installation has
     "torch": ("models", "predict", "training", "attention", "api", "cli.options"),
-    "transformers": ("models.huggingface", "training.pretrain", "training.pretrain_tasks"),
+    "transformers": ("models.huggingface", "training.pretrain"),
     "pysam": ("io",),
     "pyBigWig": ("io.tracks",),
     "matplotlib": ("plots",),

@@ -12,8 +12,7 @@ from bertsnr_tools.models.bertsnr import token_ids
 from bertsnr_tools.models.pretrained import read_pretrained
 from bertsnr_tools.sequence.encoding import CLS, MASK, SEP, reverse_complement_codes
 from bertsnr_tools.training.pretrain import PretrainRun
-from bertsnr_tools.training.pretrain_data import batches, windows
-from bertsnr_tools.training.pretrain_tasks import IGNORED, mask_tokens
+from bertsnr_tools.training.pretrain_data import IGNORED, batches, mask_tokens, windows
 from conftest import BIN, DATA
 
 GENOME = str(DATA / "genome.fa")
@@ -103,46 +102,6 @@ def test_a_broken_run_goes_on_to_the_same_encoder(run_here, tmp_path, monkeypatc
     assert steps == [0, 1, 2, 3, 2, 3, 4, 5]
     one, other = (read_pretrained(str(tmp_path / name)).weights for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def windows_of(motif, path, seed):
-    rng = np.random.default_rng(seed)
-    with path.open("w") as stream:
-        for number in range(200):
-            letters = rng.choice(list("ACGT"), 60)
-            at = int(rng.integers(0, 60 - len(motif)))
-            letters[at : at + len(motif)] = list(motif)
-            stream.write(f">{motif}{number} site={at}-{at + len(motif)}\n{''.join(letters)}\n")
-
-
-def test_sites_of_many_are_learned_together_each_by_its_own_heads(run_here, tmp_path):
-    for seed, motif in enumerate(["GATTACAGG", "CCTGGAATT"]):
-        windows_of(motif, tmp_path / f"{motif}.fa", seed)
-    options = ("--task", "sites", "--steps", 200, "--every", 50, "--lr", 0.003, "--batch-size", 16, "--json", "r.json")
-    outcome = run_here("pretrain", *options, "-o", "enc", "GATTACAGG.fa", "CCTGGAATT.fa")
-    assert outcome.status == 0, outcome.err
-    history = json.loads((tmp_path / "r.json").read_text())["history"]
-    assert history[-1]["loss"] < 0.1  # 0.3 for the frequency of the labels
-    pretrained = read_pretrained(str(tmp_path / "enc"))
-    assert (
-        pretrained.k == 3 and pretrained.config["max_position_embeddings"] == 62
-    )  # a window of 60 bp, as in the files
-    # other windows of one of the factors: a model that starts from the encoder is far ahead after an epoch
-    windows_of("CCTGGAATT", tmp_path / "new.fa", 9)
-    scores = {}
-    for encoder in ("enc", "new"):
-        options = ("--encoder", encoder, "--epochs", 1, "--lr", 0.001, "--swap", 0, "--json", "t.json")
-        assert run_here("train", *options, "-o", "t.pt", "new.fa").status == 0
-        scores[encoder] = json.loads((tmp_path / "t.json").read_text())["history"][-1]["aupr"]
-    assert scores["enc"] > scores["new"] + 0.2, scores
-
-
-def test_files_of_sites_must_be_windows_of_one_length(run_here, tmp_path):
-    windows_of("GATTACAGG", tmp_path / "a.fa", 1)
-    (tmp_path / "b.fa").write_text(">x site=1-9\n" + "ACGT" * 10 + "\n")
-    outcome = run_here("pretrain", "--task", "sites", "-o", "enc", "a.fa", "b.fa")
-    assert outcome.status == 1 and "b.fa: record 'x' is 40 bp" in outcome.err and "60 bp" in outcome.err
-    assert not (tmp_path / "enc").exists()
 
 
 def test_two_processes_share_the_work(tmp_path):

@@ -34,7 +34,8 @@ def test_formats_of_sites(tmp_path, site_format, line):
 @pytest.mark.parametrize(("count", "title"), [(2, "F0, F1"), (188, "188 factors")])
 def test_the_track_line_names_few_models(tmp_path, count, title):
     names = [f"F{number}" for number in range(count)]
-    with SiteWriter.open(str(tmp_path / "sites"), SiteFormat("bed9", track="hg38"), names):
+    path = str(tmp_path / "sites")
+    with Failures(path) as failures, SiteWriter.open(path, SiteFormat("bed9", track="hg38"), names, failures):
         pass
     assert f'name="{title}" description="{title}: binding sites' in (tmp_path / "sites").read_text()
 

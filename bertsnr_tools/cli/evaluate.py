@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation
 
 
 @options.command
@@ -104,17 +109,25 @@ def evaluate(
             with failures.kept(), open_output(report) as stream:
                 stream.write(json.dumps({"version": 1, "results": rows}, indent=2).encode() + b"\n")
         if plot:
-            from ..plots.curves import plot_curves
-
             with failures.kept():
-                plot_curves(plot, [(f"{row.model} on {row.data}", row.curve) for row in evaluations if row.curve])
+                _plot_curves(plot, evaluations)
         if heatmap:
-            from ..plots.heatmaps import plot_matrix
-
-            auprs = [row.metrics["nucleotide"]["aupr"] for row in evaluations]
-            names, titles = [model.info.name for model in loaded], [row.data for row in evaluations[:: len(loaded)]]
-            matrix = [auprs[at :: len(loaded)] for at in range(len(loaded))]
             with failures.kept():
-                plot_matrix(heatmap, names, titles, matrix, "AUPR over bases")
+                _plot_matrix(heatmap, [model.info.name for model in loaded], evaluations)
         with failures.kept(), open_output(output) as stream:  # last: its reader may go away
             stream.write("".join(table_lines(evaluations)).encode())
+
+
+def _plot_curves(path: str, evaluations: list[Evaluation]) -> None:
+    from ..plots.curves import plot_curves
+
+    plot_curves(path, [(f"{row.model} on {row.data}", row.curve) for row in evaluations if row.curve])
+
+
+def _plot_matrix(path: str, names: list[str], evaluations: list[Evaluation]) -> None:
+    """Every model on every data set."""
+    from ..plots.heatmaps import plot_matrix
+
+    auprs = [row.metrics["nucleotide"]["aupr"] for row in evaluations]
+    matrix = [auprs[at :: len(names)] for at in range(len(names))]
+    plot_matrix(path, names, [row.data for row in evaluations[:: len(names)]], matrix, "AUPR over bases")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..predict.chunks import ScanInput
+    from ..predict.scan import Scanner
+    from ..predict.writers import SiteWriter
 
 
 @options.command
@@ -121,7 +128,6 @@ def predict(
 
     from ..io.fasta import Genome
     from ..io.outputs import Failures
-    from ..log import logger, progress
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
     from ..predict.thresholds import CallingRule
@@ -139,17 +145,24 @@ def predict(
         Failures(output, *(file.path for file in files)) as failures,
         SignalWriter(files, names, scan_input.lengths, track, failures) as signal,  # complete after the sites
         SiteWriter.open(output, SiteFormat(kind, rgb, track), names, failures) as writer,
-        progress("scanning", scan_input.bases, "bp") as bar,
     ):
         sink = signal if files else None
         scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink)
-        shown = 0
+        _scan(scanner, scan_input, writer, with_q)
+        scanner.stats.check_unscored(fasta or sequences or "-", strict)
+
+
+def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteWriter, with_q: bool) -> None:
+    """Write all sites."""
+    from ..log import logger, progress
+
+    stats, shown = scanner.stats, 0
+    with progress("scanning", scan_input.bases, "bp") as bar:
         for sites in scanner.scan_ranked(scan_input.chunks(scanner.context, scanner.stride), with_q=with_q):
             writer.write(sites)
-            bar.advance(scanner.stats.bases - shown)
-            shown = scanner.stats.bases
-        scanner.stats.check_unscored(fasta or sequences or "-", strict)
-    logger.debug("%s sites in %s bp of %s regions", f"{writer.sites:,}", f"{shown:,}", f"{scanner.stats.regions:,}")
+            bar.advance(stats.bases - shown)
+            shown = stats.bases
+    logger.debug("%s sites in %s bp of %s regions", f"{writer.sites:,}", f"{shown:,}", f"{stats.regions:,}")
 
 
 def _format_of(output: str) -> str:

@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     help="Write the encoder to DIR. During training, DIR.ckpt is the checkpoint for --resume.",
 )
 @click.option(
-    "--task",
-    type=click.Choice(["mask", "sites"]),
-    default="mask",
-    help="Predict masked k-mers, or find the sites of several factors (one FASTA of windows for each).",
-)
-@click.option(
     "--encoder",
     default="new",
     metavar="new|DIR",
@@ -67,7 +61,6 @@ if TYPE_CHECKING:
 def pretrain(
     sequences: tuple[str, ...],
     output: str,
-    task: str,
     encoder: str,
     kmer: int | None,
     window: int,
@@ -83,15 +76,13 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder from which models can be trained (`bertsnr train --encoder`).
 
-    By default, the task is masked language modelling over k-mers. FASTA (plain or gzip) is read once per epoch; windows
-    come in random order, each on a random strand, and windows with letters other than ACGT are skipped. With --task
-    sites, the encoder learns the sites of several factors together, from windows of `bertsnr windows` and their
-    shuffles. Under torchrun, the processes divide each batch among them.
+    The task is masked language modelling over k-mers. FASTA (plain or gzip) is read once per epoch; windows come in
+    random order, each on a random strand, and windows with letters other than ACGT are skipped. Under torchrun, the
+    processes divide each batch among them.
 
     \b
     Examples:
       bertsnr pretrain -o encoder/ --steps 50000 --resume hg38.fa
-      bertsnr pretrain --task sites -o encoder/ AR.fa CDX2.fa GATA3.fa
       bertsnr train --encoder encoder/ -o MYTF.pt pos.fa
     """
     from ..errors import UsageError
@@ -108,16 +99,13 @@ def pretrain(
     from ..training.checkpoint import Checkpoint, digest
     from ..training.config import ModelDesign, PretrainConfig
     from ..training.pretrain import PretrainRun, check_encoder_directory, check_window, local_device, process_rank
-    from ..training.pretrain_data import read_sets
-    from ..training.pretrain_tasks import MaskedTokens, PretrainTask, SitesOfMany
 
     check_encoder_directory(output)
     built = replace(runtime, device=local_device(runtime.device)).build()
     design = ModelDesign.choose(k=kmer, encoder=encoder)
-    sets = read_sets(sequences, design.k) if task == "sites" else []
     config = PretrainConfig(
         k=design.k,
-        window=sets[0].codes.shape[1] if sets else window,
+        window=window,
         steps=steps,
         batch_size=batch_size,
         learning_rate=lr,
@@ -128,10 +116,9 @@ def pretrain(
     check_window(config, design.pretrained)
     sizes = [(path, os.path.getsize(path) if os.path.exists(path) else 0) for path in sequences]
     start = design.pretrained and design.pretrained.digest()
-    data = {"task": task, "plan": config, "encoder": start, "files": sizes, "version": __version__}
-    checkpoint = Checkpoint(f"{output}.ckpt", digest(*sets, **data), resume)
-    learned: PretrainTask = SitesOfMany(sets, config) if sets else MaskedTokens(sequences, config)
-    run = PretrainRun(learned, config, design.pretrained, built.device, checkpoint)
+    key = digest(plan=config, encoder=start, files=sizes, version=__version__)
+    checkpoint = Checkpoint(f"{output}.ckpt", key, resume)
+    run = PretrainRun(sequences, config, design.pretrained, built.device, checkpoint)
     history = run.train(every)
     if process_rank():
         return

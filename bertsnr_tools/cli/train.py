@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import options
+from .model_outputs import ModelOutputs
 
 if TYPE_CHECKING:
     from ..training.data import TrainingFiles
     from ..training.factor_files import FactorFiles
-    from ..training.fit import FitResult
-    from ..training.run import TrainingRun
 
 
 def _chroms(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -70,7 +68,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--background-ratio",
     type=click.FloatRange(0),
     metavar="RATIO",
-    help="With -f or --background: background windows per positive window in an epoch.  [default: 4]",
+    help="With -f or --background: background windows per positive window in an epoch; for many factors, the weight "
+    "of the background windows in the loss.  [default: 4, for many factors 1]",
 )
 @click.option(
     "--hard-negatives",
@@ -105,8 +104,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--encoder",
     default="compact",
     metavar="compact|new|DIR",
-    help="Encoder: compact, pretrained on the sites of many factors (k = 3); new, the same with random weights; or "
-    "a directory with config.json, vocab.txt and weights, such as DNABERT.",
+    help="Encoder: compact, from the shipped model of many factors (k = 3); new, the same with random weights; or a "
+    "directory with config.json, vocab.txt and weights, such as DNABERT.",
 )
 @click.option(
     "-k",
@@ -128,7 +127,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     type=click.IntRange(1),
     metavar="INT",
     help="Maximum number of epochs.  [default: 1,500 steps, 8 to 40 epochs; from random weights 4,000 steps, 10 to 30 "
-    "epochs; with DIR 10]",
+    "epochs; for many factors 40; with DIR 10]",
 )
 @click.option(
     "--patience",
@@ -141,7 +140,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "learning_rate",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
-    help="Maximum learning rate.  [default: 0.001, with DIR 0.0002]",
+    help="Maximum learning rate.  [default: 0.001; for many factors 0.001 at a batch size of 128, proportional to its "
+    "square root, at most 0.002; with DIR 0.0002]",
 )
 @click.option(
     "--swap",
@@ -155,7 +155,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--batch-size",
     type=click.IntRange(1),
     metavar="INT",
-    help="Windows per training step.  [default: 32, for each of many factors up to 1,024 in all]",
+    help="Windows per training step.  [default: 32; for many factors 32 for each, at most 1,024]",
 )
 @click.option(
     "--val-fraction",
@@ -221,40 +221,30 @@ def train(
     from ..errors import UsageError
     from ..training.data import WITHIN_FRACTION, TrainingFiles
     from ..training.factor_files import FactorFiles
-    from .train_checks import check_many, check_one
 
     if within_fraction and not within:
         raise UsageError("--within-fraction requires --within")
-    accessible = {"within": within, "within_fraction": within_fraction or WITHIN_FRACTION}
-    outputs = _Outputs(output, report, plot, resume)
-    sources: dict[str, Any] = {"background": background, "genome": fasta, "exclude": exclude, **accessible}
+    outputs = ModelOutputs(output, report, plot, resume)
+    sources: dict[str, Any] = {"background": background, "genome": fasta, "exclude": exclude, "within": within}
+    sources["within_fraction"] = within_fraction or WITHIN_FRACTION
     many = FactorFiles.find(positives, by_name=by_name, **sources)
     if many:
         for_one = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
         for_one |= {"--plot": plot, "--hard-negatives": recipe.pop("hard_negatives")}
-        for_one["--swap"] = recipe.pop("swap_fraction")
-        check_many(many, for_one, arch)
-        _check_model_file(output)
+        for_one["--swap"] = recipe.pop("swap_fraction") is not None
+        _check_many(many, for_one, arch, weighted=recipe["background_ratio"] is not None)
+        outputs.check()
         _train_many(many, outputs, encoder, kmer, runtime, recipe)
         return
     files = TrainingFiles(positives[0], negatives, teachers=teachers, **sources)
-    check_one(files, arch, folds, prefilter=prefilter, recipe=recipe)
-    _check_model_file(output)
+    _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
+    outputs.check()
     _train_one(files, outputs, name, (arch, kmer, encoder), folds or 0, prefilter, runtime, recipe)
-
-
-class _Outputs(NamedTuple):
-    """Files to write, and whether to continue from the checkpoint."""
-
-    model: str
-    report: str | None
-    plot: str | None
-    resume: bool
 
 
 def _train_one(
     files: TrainingFiles,
-    outputs: _Outputs,
+    outputs: ModelOutputs,
     name: str | None,
     design_options: tuple[str, int | None, str],
     folds: int,
@@ -268,7 +258,7 @@ def _train_one(
     from ..plots.style import check_plot
 
     inputs = [*files.names(), *map(find_model, files.teachers), *files_in(design_options[2])]
-    check_outputs([outputs.model, f"{outputs.model}.ckpt", outputs.report, outputs.plot], inputs)
+    check_outputs(outputs.files(), inputs)
     name = _model_name(name, outputs.model)
     if outputs.plot:
         check_plot(outputs.plot)
@@ -285,58 +275,66 @@ def _train_one(
     window = data.positives.codes.shape[1]
     tutors = load_teachers(files.teachers, design.k, window, recipe["val_chroms"], built.device)
     run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds, prefilter)
-    checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)
+    checkpoint = Checkpoint(outputs.checkpoint, run.key(), outputs.resume)
     result = run.train(checkpoint)
-    _write_outputs(run, result, outputs)
+
+    def plot(path: str) -> None:
+        from ..plots.curves import plot_training
+
+        plot_training(path, run.name, result.history, run.data.validation.labels, result.scores)
+
+    outputs.write(result.model, result.history, run.report(result), plot)
     checkpoint.remove()
 
 
-def _write_report(path: str, report: dict[str, Any]) -> None:
-    from ..io.files import open_output
-
-    with open_output(path) as stream:
-        stream.write(json.dumps(report, indent=2).encode() + b"\n")
-
-
-def _check_model_file(output: str) -> None:
-    """Check that a model and its checkpoint can replace files of these names."""
+def _check_sources(files: TrainingFiles | FactorFiles) -> None:
     from ..errors import UsageError
-    from ..io.files import check_regular
 
-    if output == "-":
-        raise UsageError("a model cannot be written to standard output; give a file with -o")
-    check_regular(output, "a model")
-    check_regular(f"{output}.ckpt", "a checkpoint")
-
-
-def _write_outputs(run: TrainingRun, result: FitResult, outputs: _Outputs) -> None:
-    from ..io.outputs import Failures
-
-    with Failures(outputs.model, outputs.report, outputs.plot) as failures:
-        with failures.kept():
-            _save(outputs.model, result.model, result.history)
-        if outputs.report:
-            with failures.kept():
-                _write_report(outputs.report, run.report(result))
-        if outputs.plot:
-            from ..plots.curves import plot_training
-
-            with failures.kept():
-                plot_training(outputs.plot, run.name, result.history, run.data.validation.labels, result.scores)
+    if files.names().count("-") > 1:
+        raise UsageError("standard input (-) is given twice, but can be read only once")
+    if files.genome and files.background:
+        raise UsageError("give -f or --background, not both: each is a source of background windows")
+    if files.within and not files.genome:
+        raise UsageError("--within requires -f")
 
 
-def _save(path: str, model: Any, history: list[dict[str, float]]) -> None:
-    from ..log import logger
-    from ..models.files import save_model
+def _check_options(
+    files: TrainingFiles, arch: str, folds: int | None, *, prefilter: bool, recipe: dict[str, Any]
+) -> None:
+    """Reject options that contradict each other."""
+    from ..errors import UsageError
 
-    save_model(path, model)
-    best = max(history, key=lambda row: row["aupr"])
-    logger.info("%s: the model of epoch %d, validation AUPR %.4f", path, best["epoch"], best["aupr"])
+    _check_sources(files)
+    if files.exclude and not files.genome:
+        raise UsageError("--exclude requires -f")
+    needs_background = recipe["background_ratio"] is not None or recipe["hard_negatives"] or prefilter
+    if needs_background and not (files.genome or files.background):
+        raise UsageError("--background-ratio, --hard-negatives and --prefilter require -f or --background")
+    if prefilter and arch != "bertsnr":
+        raise UsageError(f"--arch {arch} has no prefilter; leave out --prefilter")
+    if folds and recipe["hard_negatives"]:
+        raise UsageError("--folds does not support hard negatives; leave out --folds or --hard-negatives")
+    if folds and files.teachers:
+        raise UsageError(
+            "--folds tests on windows that a teacher may have learned from; leave out --folds or --teacher"
+        )
+
+
+def _check_many(files: FactorFiles, single: dict[str, Any], arch: str, *, weighted: bool) -> None:
+    """Reject options that a model of many factors does not have, and options that contradict each other."""
+    from ..errors import UsageError
+
+    given = [option for option, value in single.items() if value]
+    if given or arch != "bertsnr":
+        raise UsageError(f"{', '.join(given) or '--arch'}: only for a model of one factor; leave it out")
+    _check_sources(files)
+    if (files.exclude or weighted) and not (files.genome or files.background):
+        raise UsageError("--exclude and --background-ratio require -f or --background")
 
 
 def _train_many(
     files: FactorFiles,
-    outputs: _Outputs,
+    outputs: ModelOutputs,
     encoder: str,
     kmer: int | None,
     runtime: options.RuntimeOptions,
@@ -345,8 +343,7 @@ def _train_many(
     """Train a model of many factors."""
     from ..io.files import check_outputs, files_in
 
-    check_outputs([outputs.model, f"{outputs.model}.ckpt", outputs.report], [*files.names(), *files_in(encoder)])
-    from ..io.outputs import Failures
+    check_outputs(outputs.files(), [*files.names(), *files_in(encoder)])
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.many_run import ManyFactorRun
@@ -355,14 +352,9 @@ def _train_many(
     design = ModelDesign.choose(k=kmer, encoder=encoder)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     run = ManyFactorRun(files.read(design.k, recipe["seed"]), design, settings, built.device)
-    checkpoint = Checkpoint(f"{outputs.model}.ckpt", run.key(), outputs.resume)
+    checkpoint = Checkpoint(outputs.checkpoint, run.key(), outputs.resume)
     model, history = run.train(checkpoint)
-    with Failures(outputs.model, outputs.report) as failures:
-        with failures.kept():
-            _save(outputs.model, model, history)
-        if outputs.report:
-            with failures.kept():
-                _write_report(outputs.report, run.report(model, history))
+    outputs.write(model, history, run.report(model, history))
     checkpoint.remove()
 
 

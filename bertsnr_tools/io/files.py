@@ -267,8 +267,8 @@ def _os_errors(path: str) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
+    except (OSError, RuntimeError, zlib.error) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch and zlib hide it behind their own
         if not isinstance(cause, OSError):
             raise
         full = cause.errno is None and _is_on_full_disk(path)  # htslib does not give the number

@@ -15,6 +15,7 @@ from ..sequence.encoding import OTHER, reverse_complement_codes
 LETTERS = 4
 CHUNK = 5  # columns of a PPM that are looked up together
 IMPOSSIBLE = -1e6  # score of a site with an unknown letter
+HIGHEST = 80  # scores above it count as this, for float32
 ITERATIONS, SHIFTS = 30, (3, 8, 14)  # the motif may move along its sites before the iterations in SHIFTS
 CONVERGED = 0.002  # greatest change of a probability
 LEAST_WEIGHT = 0.01  # sites with a lower probability are not counted
@@ -141,7 +142,7 @@ class SiteModel(NamedTuple):
         """Likelihood ratio of each site times its probability before the sequence is known."""
         scores = sequences.scores(self.ppm)
         possible = np.maximum(1, (scores > IMPOSSIBLE / 2).sum(axis=(0, 2)))
-        return np.exp(scores) * (self.fraction / possible)[:, None].astype(np.float32)
+        return np.exp(np.minimum(scores, HIGHEST)) * (self.fraction / possible)[:, None].astype(np.float32)
 
 
 def fit_sites(sequences: SequenceSet, start: SiteModel) -> SiteModel:

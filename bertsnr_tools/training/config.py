@@ -86,10 +86,11 @@ class Recipe:
         return cls(**{"epochs": epochs, "swap_fraction": default_swap_fraction(len(data.positives))} | given)
 
     @classmethod
-    def for_factors(cls, factors: int, **given: Any) -> Recipe:
+    def for_factors(cls, factors: int, design: ModelDesign, **given: Any) -> Recipe:
         """The recipe for a many-factor model.
 
-        `background_ratio` is the weight of the background windows in the loss, see `many_factor`.
+        `background_ratio` is the weight of the background windows in the loss, see `many_factor`. An encoder from a
+        directory is fine-tuned as in the paper (`PAPER`).
 
         Parameters
         ----------
@@ -105,7 +106,7 @@ class Recipe:
             "ema_decay": 0.999,
             "warmup": 0.03,
         }
-        return cls(**defaults | given)
+        return cls(**defaults | (PAPER if design.from_directory else {}) | given)
 
     def runtime(self, device: torch.device) -> Runtime:
         """How the model is run for validation."""

@@ -15,7 +15,6 @@ from ..io.files import error_text
 from ..io.intervals import Interval, interval_from_name, read_bed
 from ..sequence.windows import Windows, read_windows
 from .data import WITHIN_FRACTION, draw_background, within_sources
-from .factors import known_sites
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +70,8 @@ class FactorFiles:
 
         Raises
         ------
-        UsageError : two files for one factor, or several with `by_name`.
+        UsageError : two files for one factor, several with `by_name`, a factor without a printable name, or standard
+            input without a factor.
         DataError : a directory that cannot be read or has no FASTA file.
         """
         if by_name:
@@ -86,6 +86,13 @@ class FactorFiles:
             names = [name for name, _ in found]
             twice = next(name for name in names if names.count(name) > 1)
             raise UsageError(f"two files for the factor {twice}; join them, or name them differently with TF=FASTA")
+        for name, path in found:
+            if not is_factor_name(name):
+                raise UsageError(
+                    f"{path}: the factor is named {name!r}; name it with TF=FASTA, in printable characters"
+                )
+            if name == path == "-":
+                raise UsageError("standard input (-) has no name; give the factor as TF=-")
         return cls(paths, **others)
 
     def names(self) -> list[str | None]:
@@ -97,9 +104,12 @@ class FactorFiles:
 
         Raises
         ------
-        DataError : see `windows.read_windows` and `data.draw_background`; a window without the name of a factor.
+        DataError : see `windows.read_windows`, `data.draw_background` and `Genome.exclusions`; a window without the
+            name of a factor, or a file of intervals that are all elsewhere than the background windows.
         UsageError : see `data.draw_background`.
         """
+        from .factors import known_sites  # needs torch; `find` does not
+
         sets = self._read_sets(k)
         length = next(iter(sets.values())).codes.shape[1]
         sources = {
@@ -109,13 +119,14 @@ class FactorFiles:
         }
         if not (self.genome or self.background):
             return FactorInputs(sets, sources=sources)
-        if self.background:
-            background = read_windows(self.background, False, k, length)
-        else:
-            genome, positives = Genome(str(self.genome)), Windows.joined(list(sets.values()))
+        if self.genome:
+            genome = Genome(self.genome)
+            intervals, positives = genome.exclusions(self.exclude), Windows.joined(list(sets.values()))
             within, fraction = genome.exclusions(self.within), self.within_fraction
             background = draw_background(genome, positives, (), seed, within=within, within_fraction=fraction)
-        intervals = [interval for path in self.exclude for interval in read_bed(path)]
+        else:
+            background = read_windows(str(self.background), False, k, length)
+            intervals = _exclusions(self.exclude, background)
         intervals += _located(sets)
         return FactorInputs(sets, background, known_sites(background, list(sets), intervals), sources)
 
@@ -141,8 +152,15 @@ def _named_files(argument: str) -> list[tuple[str, str]]:
         return [(_stem(name), os.path.join(argument, name)) for name in names]
     name, equals, path = argument.partition("=")
     if equals and name and os.sep not in name and not os.path.exists(argument):
+        if not path:
+            raise UsageError(f"{argument}: no file after the equals sign; expected TF=FASTA")
         return [(name, path)]
     return [(_stem(os.path.basename(argument)), argument)]
+
+
+def is_factor_name(name: str) -> bool:
+    """Whether a name can be written into a table: not empty, without tabs, line breaks or other unprintable letters."""
+    return bool(name.strip()) and name.isprintable()
 
 
 def _stem(name: str) -> str:
@@ -155,10 +173,24 @@ def _by_factor(windows: Windows, path: str) -> dict[str, Windows]:
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(windows.names):
         factor, colons, _ = name.rpartition("::")
-        if not colons or not factor:
+        if not colons or not is_factor_name(factor):
             raise DataError(f"record {name!r} does not name its factor; expected TF::chrom:start-end(strand)", path)
         rows.setdefault(factor, []).append(row)
     return {factor: windows.take(np.array(chosen)) for factor, chosen in rows.items()}
+
+
+def _exclusions(paths: Sequence[str], background: Windows) -> list[Interval]:
+    """All intervals of BED files; each file has one on a chromosome of the background windows."""
+    length = background.codes.shape[1]
+    chroms = {interval.chrom for name in background.names if (interval := interval_from_name(name, length))}
+    found: list[Interval] = []
+    for path in paths:
+        intervals = list(read_bed(path))
+        if intervals and not any(interval.chrom in chroms for interval in intervals):
+            where = f"lie on {', '.join(sorted(chroms)[:5])}" if chroms else "have no coordinates in their names"
+            raise DataError(f"all intervals are elsewhere than the background windows, which {where}", path)
+        found += intervals
+    return found
 
 
 def _located(sets: Mapping[str, Windows]) -> list[Interval]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..io.intervals import Interval, interval_from_name
-from ..sequence.windows import Windows, loci, split_by_locus
+from ..sequence.windows import Windows, loci
 from .config import Recipe, default_swap_fraction
 from .data import shuffled_negatives, swap_sites
 
@@ -73,6 +73,7 @@ def draw_epoch(positives: Sequence[Windows], seed: int, number: int) -> EpochWin
     parts, factors = [], []
     for factor, windows in enumerate(positives):
         chosen = windows.take(_drawn_rows(len(windows), seed, factor, number))
+        chosen.names = [f"{draw} {name}" for draw, name in enumerate(chosen.names)]  # a shuffle depends on its name
         key = f"{seed} factor {factor} epoch {number}"
         swapped = swap_sites(chosen, default_swap_fraction(len(windows)), key)
         parts += [swapped, shuffled_negatives(chosen, key)]
@@ -104,16 +105,17 @@ def split_factors(
 
     Raises
     ------
-    UsageError : a factor has no windows in one of the parts.
+    UsageError : a factor has no windows in one of the parts, or all background windows are held out.
     """
     groups = [*sets.values(), background] if background else list(sets.values())
     held_out = np.split(_held_out(groups, recipe), np.cumsum([len(windows) for windows in groups])[:-1])
     positives, validation = [], []
+    advice = ", or other --val-chroms" if recipe.val_chroms else ""
     for factor, (name, windows) in enumerate(sets.items()):
         held, kept = np.nonzero(held_out[factor])[0], np.nonzero(~held_out[factor])[0]
         if not len(held) or not len(kept):
             part = "validation" if len(kept) else "training"
-            raise UsageError(f"{name}: none of its {len(windows)} windows is left for {part}; give more loci")
+            raise UsageError(f"{name}: none of its {len(windows)} windows is left for {part}; give more loci{advice}")
         positives.append(windows.take(kept))
         chosen = windows.take(held[np.random.default_rng([recipe.seed, 11, factor]).permutation(len(held))])
         chosen = chosen.take(np.arange(min(len(chosen), VALIDATION_WINDOWS)))
@@ -122,6 +124,8 @@ def split_factors(
     if background is None or known is None:
         return data
     rest = np.random.default_rng([recipe.seed, 9]).permutation(np.nonzero(~held_out[-1])[0])
+    if len(rest) < 2:
+        raise UsageError("all background windows are held out; give more of them")
     trained, aside = rest[: len(rest) // 2], np.append(np.nonzero(held_out[-1])[0], rest[len(rest) // 2 :])
     return data._replace(
         background=background.take(trained),
@@ -134,11 +138,43 @@ def split_factors(
 def _held_out(groups: Sequence[Windows], recipe: Recipe) -> np.ndarray:
     """Which windows are held out for validation, bool."""
     locus, chroms = loci(Windows.joined(groups))
+    drawn = _drawn_loci(locus, [len(windows) for windows in groups], recipe)
     if recipe.val_chroms:
-        held = np.array([chrom.rpartition(".")[2] in recipe.val_chroms for chrom in chroms])
-        unplaced = np.array([not chrom for chrom in chroms])
-        return held | (unplaced & (split_by_locus(locus, round(1 / recipe.val_fraction), recipe.seed) == 0))
-    return split_by_locus(locus, max(2, round(1 / recipe.val_fraction)), recipe.seed) == 0
+        return np.where([bool(chrom) for chrom in chroms], _on_chroms(chroms, recipe.val_chroms), drawn)
+    return drawn
+
+
+def _drawn_loci(locus: np.ndarray, sizes: Sequence[int], recipe: Recipe) -> np.ndarray:
+    """Windows at randomly drawn loci, bool: `recipe.val_fraction` of the loci of each group, and at least one.
+
+    A locus of several groups counts for the one with the fewest loci.
+
+    Parameters
+    ----------
+    locus : of the windows of all groups
+    sizes : windows in each group
+    """
+    unique, index = np.unique(locus, return_inverse=True)
+    pairs = np.unique([np.repeat(np.arange(len(sizes)), sizes), index], axis=1)  # group and locus
+    pairs = pairs[:, np.argsort(-np.bincount(pairs[0])[pairs[0]], kind="stable")]
+    group = dict(zip(pairs[1].tolist(), pairs[0].tolist()))  # the last of a locus, with the fewest loci, is kept
+    order = np.random.default_rng([recipe.seed, 1]).permutation(len(unique))
+    of_group = np.array([group[number] for number in order.tolist()])
+    order, of_group = (values[np.argsort(of_group, kind="stable")] for values in (order, of_group))
+    rank = np.arange(len(order)) - np.searchsorted(of_group, of_group)
+    held = np.empty(len(unique), dtype=bool)
+    held[order] = rank % max(2, round(1 / recipe.val_fraction)) == 0
+    return held[index]
+
+
+def _on_chroms(chroms: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
+    """Which windows lie on the chosen chromosomes, bool.
+
+    A chosen name that no window has stands for the chromosomes of all genomes: chr8 for hg19.chr8 and hg38.chr8.
+    Where both occur, 1 is not KI270728.1.
+    """
+    of_all = set(chosen) - set(chroms)
+    return np.array([chrom in chosen or chrom.partition(".")[2] in of_all for chrom in chroms])
 
 
 def known_sites(background: Windows, names: Sequence[str], sites: Sequence[Interval]) -> np.ndarray:

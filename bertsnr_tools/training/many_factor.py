@@ -162,6 +162,8 @@ def fit_many(
         trainer.load_state(checkpoint.fit)
         history, best = checkpoint.fit["history"], checkpoint.fit["best"]
     for number, epoch in _epochs(data, recipe, len(history), ahead=device.type != "cpu"):
+        if number - best["epoch"] >= recipe.patience:
+            break
         loss = trainer.train_epoch(epoch, number)
         measured = float(np.mean(validation_aupr(model, trainer.average, data.validation, recipe)))
         history.append({"epoch": number + 1, "loss": loss, "aupr": measured})
@@ -170,8 +172,6 @@ def fit_many(
             best = {"aupr": measured, "epoch": number + 1, "weights": weights}
         logger.info("epoch %d of %d: loss %.4f, mean AUPR %.4f", number + 1, recipe.epochs, loss, measured)
         checkpoint.save({**trainer.state(), "history": history, "best": best})
-        if number + 1 - best["epoch"] >= recipe.patience:
-            break
     model.load_state_dict(best["weights"])
     return model.eval(), history
 

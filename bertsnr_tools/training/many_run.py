@@ -54,7 +54,7 @@ class ManyFactorRun:
         inputs = self.inputs
         for name in inputs.sets:
             check_name(name)
-        self.recipe = Recipe.for_factors(len(inputs.sets), **self.settings)
+        self.recipe = Recipe.for_factors(len(inputs.sets), self.design, **self.settings)
         self.data = split_factors(inputs.sets, self.recipe, inputs.background, inputs.known)
         logger.info("%d factors, %d windows in an epoch", len(inputs.sets), self.data.epoch_size())
 

@@ -1,4 +1,7 @@
-"""Pretraining of an encoder; under `torchrun`, processes share every batch."""
+"""Pretraining of an encoder: masked language modelling over k-mers (Ji et al. 2021, section 2.2).
+
+Under `torchrun`, processes share every batch.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..errors import DataError, UsageError
 from ..io.files import check_regular, error_text
 from ..log import logger, progress
+from ..models.bertsnr import token_ids
 from ..models.device import autocast
 from ..models.encoder import compact_config
 from ..models.pretrained import Pretrained
@@ -24,7 +30,7 @@ from .checkpoint import Checkpoint
 from .config import PretrainConfig
 from .data import seed_of
 from .optimization import adamw, optimizer_step, scheduled_rate, set_learning_rate
-from .pretrain_tasks import PretrainTask
+from .pretrain_data import IGNORED, batches, mask_tokens
 
 ADAM = {"betas": (0.9, 0.98), "eps": 1e-6}  # usual for masked language models (Liu et al. 2019)
 MAX_GRADIENT_NORM = 1.0
@@ -42,29 +48,44 @@ def local_device(name: str) -> str:
     return name
 
 
+class MaskedLoss(NamedTuple):
+    """Loss of a batch.
+
+    Attributes
+    ----------
+    mean : mean over the masked tokens, differentiable
+    correct, predicted : number of tokens
+    """
+
+    mean: torch.Tensor
+    correct: int
+    predicted: int
+
+
 class PretrainRun:
-    """A pretraining: a network for the task, its optimizer and the steps that are done.
+    """A pretraining: a network, its optimizer and the steps that are done.
 
     Parameters
     ----------
+    paths : FASTA files, read once for each epoch
     start : the encoder to continue from; None is the compact one with random weights
     checkpoint : where a broken run left off
     """
 
     def __init__(
         self,
-        task: PretrainTask,
+        paths: Sequence[str],
         config: PretrainConfig,
         start: Pretrained | None,
         device: torch.device,
         checkpoint: Checkpoint,
     ):
         torch.manual_seed(seed_of(config.seed, "weights"))
-        self.task, self.config, self._device, self._checkpoint = task, config, device, checkpoint
-        encoder_config = start.config if start else compact_config(config.k, config.window)
-        self.model = task.model(encoder_config).to(device)
+        self.config, self._device, self._checkpoint = config, device, checkpoint
+        self.model = _masked_language_model(start.config if start else compact_config(config.k, config.window))
+        self.model.to(device)
         if start:
-            task.saved(self.model).base_model.load_state_dict(start.weights, strict=False)
+            self.model.base_model.load_state_dict(start.weights, strict=False)
         self._optimizer = adamw(self.model, config.learning_rate, config.weight_decay, **ADAM)  # type: ignore[arg-type]
         self.history: list[dict[str, float]] = []
         self.done = 0
@@ -72,7 +93,9 @@ class PretrainRun:
             self.model.load_state_dict(checkpoint.fit["model"])
             self._optimizer.load_state_dict(checkpoint.fit["optimizer"])
             self.history, self.done = checkpoint.fit["history"], checkpoint.fit["step"]
-        task.skip(self.done)
+        self._stream = batches(paths, config.window, config.batch_size, config.seed)
+        for _ in range(self.done):
+            next(self._stream)
 
     def train(self, every: int = 500) -> list[dict[str, float]]:
         """Do the steps that are left.
@@ -97,12 +120,18 @@ class PretrainRun:
         with progress("pretraining", config.steps, "steps") as bar:
             bar.advance(self.done)
             for step in range(self.done, config.steps):
-                arrays = self.task.batch(step)
+                arrays = self._batch(step)
                 totals += self._step(parallel, step, [torch.from_numpy(array[rank::world]) for array in arrays])
                 bar.advance(1)
                 if (step + 1) % every == 0 or step + 1 == config.steps:
                     self._report(step + 1, *totals.tolist())
                     totals.zero_()
+
+    def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Masked token ids and their targets, see `mask_tokens`."""
+        config = self.config
+        ids = token_ids(next(self._stream), config.k).numpy()
+        return mask_tokens(ids, config.k, config.mask_fraction, np.random.default_rng([config.seed, 6, step]))
 
     def _step(self, model: nn.Module, step: int, batch: list[torch.Tensor]) -> torch.Tensor:
         """Train on a batch; the result is the summed loss, the tokens predicted correctly, and the tokens predicted."""
@@ -112,7 +141,7 @@ class PretrainRun:
         before, done = step / config.steps, (step + 1) / config.steps
         set_learning_rate(self._optimizer, scheduled_rate(config.learning_rate, config.warmup, done, before))
         with autocast(self._device, config.precision):
-            loss = self.task.loss(model, *(part.to(self._device) for part in batch))
+            loss = masked_loss(model, *(part.to(self._device) for part in batch))
         optimizer_step(model, self._optimizer, loss.mean, clip=MAX_GRADIENT_NORM)
         return torch.tensor(
             [float(loss.mean.detach()) * loss.predicted, loss.correct, loss.predicted], dtype=torch.float64
@@ -162,13 +191,32 @@ class PretrainRun:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        self.task.saved(self.model).save_pretrained(directory)
+        self.model.save_pretrained(directory)
         files = {name: os.path.join(directory, name) for name in ("config.json", "model.safetensors")}
         shutil.copymode(files["config.json"], files["model.safetensors"])  # safetensors makes it private
         with open(os.path.join(directory, "vocab.txt"), "w") as stream:
             stream.write("\n".join(vocabulary(self.config.k)) + "\n")
         with open(os.path.join(directory, "pretraining.json"), "w") as stream:
             json.dump(asdict(self.config), stream, indent=2)
+
+
+def _masked_language_model(config: dict[str, Any]) -> Any:
+    """A model of transformers with random weights: the encoder with a language-modelling head."""
+    import transformers
+
+    from ..models.huggingface import transformers_config
+
+    family = {"modernbert": "ModernBert", "bert": "Bert"}[config["model_type"]]
+    return getattr(transformers, family + "ForMaskedLM")(transformers_config(config, "eager"))
+
+
+def masked_loss(model: nn.Module, ids: torch.Tensor, targets: torch.Tensor) -> MaskedLoss:
+    """Cross-entropy of the masked tokens; shapes (B, T + 2), see `mask_tokens`."""
+    logits = model(input_ids=ids).logits
+    asked = targets != IGNORED
+    chosen, expected = logits[asked].float(), targets[asked]
+    loss = nn.functional.cross_entropy(chosen, expected) if len(expected) else logits.sum() * 0
+    return MaskedLoss(loss, int((chosen.argmax(1) == expected).sum()), len(expected))
 
 
 @contextmanager

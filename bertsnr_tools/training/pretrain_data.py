@@ -1,4 +1,4 @@
-"""Windows for pretraining: streamed from FASTA files, epoch after epoch, in random order."""
+"""Windows for pretraining: streamed from FASTA files, epoch after epoch, in random order; and their masked tokens."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ import numpy as np
 
 from ..errors import DataError
 from ..io.fasta import read_fasta_chunks
-from ..sequence.encoding import OTHER, encode, reverse_complement_codes
-from ..sequence.windows import Windows, read_windows
+from ..sequence.encoding import MASK, OTHER, SPECIAL, encode, reverse_complement_codes
 
 POOL_WINDOWS = 16384  # windows among which a batch is drawn
-
-
-def read_sets(paths: Sequence[str], k: int) -> list[Windows]:
-    """Positive windows of several factors, one FASTA file for each, all of one length."""
-    sets: list[Windows] = []
-    for path in paths:
-        sets.append(read_windows(path, True, k, sets[0].codes.shape[1] if sets else None))
-    return sets
+IGNORED = -100  # target of tokens that are not masked
 
 
 def windows(paths: Sequence[str], length: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
@@ -86,3 +78,30 @@ def _draw(pool: list[np.ndarray], count: int, random: np.random.Generator) -> np
     drawn = np.stack(pool[-count:])
     del pool[-count:]
     return drawn
+
+
+def mask_tokens(ids: np.ndarray, k: int, fraction: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mask contiguous spans of k tokens, because the neighbours of a single k-mer contain all its bases.
+
+    Parameters
+    ----------
+    ids : token ids, [CLS] first and [SEP] last, shape (B, T + 2)
+    fraction : expected fraction of the k-mers that are masked
+
+    Returns
+    -------
+    input ids: of the masked tokens, 80 % are [MASK], 10 % a random k-mer, 10 % unchanged; targets: the original ids of
+    the masked tokens, `IGNORED` elsewhere
+    """
+    inner = ids[:, 1:-1]
+    count = inner.shape[1]
+    # a token is masked when one of the k span starts that reach it is drawn
+    starts = random.random((len(ids), count + k - 1)) < 1 - (1 - fraction) ** (1 / k)
+    hidden = np.lib.stride_tricks.sliding_window_view(starts, k, axis=1).any(axis=2)
+    targets = np.full(ids.shape, IGNORED, dtype=np.int64)
+    targets[:, 1:-1] = np.where(hidden, inner, IGNORED)
+    fate = random.random(inner.shape)
+    other = random.integers(len(SPECIAL), len(SPECIAL) + 4**k, inner.shape)
+    masked = ids.copy()
+    masked[:, 1:-1] = np.where(hidden & (fate < 0.8), MASK, np.where(hidden & (fate < 0.9), other, inner))
+    return masked, targets
