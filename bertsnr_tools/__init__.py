@@ -26,7 +26,7 @@ Models      load_model, load_models, shipped_models, SiteModel, Runtime
 Scanning    scan, Genome, Interval, read_bed, Record, read_records
 Windows     WindowCutter, read_windows, Windows, draw_background, shuffle
 Training    train, Recipe, ModelDesign, evaluate
-Motifs      find_motif, discover_motifs, compare, read_motifs, write_motifs, Motif
+Motifs      find_motif, discover_motifs, discover_denovo, compare, read_motifs, write_motifs, Motif
 Attention   attention_scores
 """
 
@@ -46,6 +46,7 @@ _MODULES = {
     "models.device": "Runtime",
     "models.registry": "shipped_models",
     "motifs.comparison": "compare",
+    "motifs.denovo": "discover_denovo",
     "motifs.discovery": "discover_motifs",
     "sequence.windows": "Windows WindowCutter read_windows",
     "training.config": "ModelDesign Recipe",

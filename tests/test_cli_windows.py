@@ -93,3 +93,38 @@ def test_exclusions_behind_a_byte_order_mark_or_on_unknown_chromosomes(run, geno
     outcome = run("windows", *options, tmp_path / "sites.bed")
     assert outcome.out.count(">") == outcome.out.count("::chr3:") == 20
     assert "exclude.bed: 1 of 3 intervals are on sequences that are not in the genome, such as chrZ\n" in outcome.err
+
+
+def lines(count, width, columns=""):
+    return "".join(f"chr1\t{start}\t{start + width}{columns}\n" for start in range(1000, 1000 + 300 * count, 300))
+
+
+def test_peaks_are_not_taken_for_sites(run, genome, tmp_path):
+    """The width decides, not the format: 50 bp are sites, one more are peaks."""
+    bed, out = tmp_path / "peaks.bed", tmp_path / "out.fa"
+    bed.write_text(lines(3, 51) + lines(2, 19))
+    outcome = run("windows", "-f", genome, "-o", out, bed)
+    pipeline = f"bertsnr predict -m MATRIX -f {genome} -b {bed} --summit 100 --best | bertsnr windows -f {genome} -"
+    found = f"{bed}: 3 of 5 intervals are longer than 50 bp: peaks, not sites"
+    assert outcome.status == 2 and outcome.err.endswith(
+        f"{found}; call their sites with `{pipeline}`, or add --sites\n"
+    )
+    assert not out.exists() and outcome.out == ""
+    piped = run("windows", "-f", genome, "-", stdin=bed.read_bytes())
+    assert piped.status == 2 and "standard input: 3 of 5" in piped.err and "-b PEAKS --summit" in piped.err
+    insisted = run("windows", "--sites", "-f", genome, bed)
+    assert (insisted.status, insisted.err, insisted.out.count(">")) == (0, "", 5)
+    background = run("windows", "--background", "-f", genome, bed)
+    assert background.status == 0 and background.out.count(">") == 5
+    bed.write_text(lines(3, 51) + lines(3, 50))
+    assert run("windows", "-f", genome, bed).out.count(">") == 6
+
+
+def test_a_narrow_peak_file_is_judged_by_its_widths(run, genome, tmp_path):
+    peaks = tmp_path / "x.narrowPeak"
+    peaks.write_text(lines(3, 200, "\t.\t0\t.\t5.1\t-1\t-1\t90"))
+    assert run("windows", "-f", genome, peaks).status == 2
+    calls = run("predict", "-m", "CTCF", "-f", genome, "-r", "chr1", "--format", "narrowpeak").out
+    assert calls and all(len(line.split("\t")) == 10 for line in calls.splitlines())
+    outcome = run("windows", "-f", genome, "-", stdin=calls.encode())
+    assert outcome.status == 0 and outcome.out.count(">") > 0.9 * len(calls.splitlines())

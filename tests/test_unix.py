@@ -83,7 +83,7 @@ CASES = [
     ("windows -f genome.fa order.bed", 1, "order.bed:1: start 9 is not less than end 5"),
     ("windows -f genome.fa strand.bed", 1, "strand.bed:1: strand is 'x'; expected +, - or ."),
     ("windows -f genome.fa unknown.bed", 1, "unknown.bed:1: no sequence named '1' in the genome (it contains chr1)"),
-    ("windows -f genome.fa --strict long.bed", 1, "long.bed: 1 of 1 sites skipped: 1 longer than the window"),
+    ("windows -f genome.fa --sites --strict long.bed", 1, "long.bed: 1 of 1 sites skipped: 1 longer than the window"),
     ("windows -f genome.fa nothere.bed", 1, "nothere.bed: No such file or directory"),
     ("windows -f nothere.fa sites.bed", 1, "nothere.fa: No such file or directory"),
     ("windows -f plain.fa.gz sites.bed", 1, "plain.fa.gz: is plain gzip"),

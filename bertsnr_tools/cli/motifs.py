@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import options
 
 if TYPE_CHECKING:
+    from ..io.motif_files import Motif
     from ..motifs.instances import InstanceRule
     from ..motifs.sources import InstanceSource
+
+COVERAGE = 0.8
 
 
 @options.command
@@ -32,6 +35,12 @@ if TYPE_CHECKING:
     help="Write the motifs to FILE.  [default: standard output; with --compare, whose table goes there, none]",
 )
 @click.option(
+    "--discover",
+    is_flag=True,
+    help="Discover the motif that tells FASTA, such as sequences around the summits of peaks, from its dinucleotide "
+    "shuffles.",
+)
+@click.option(
     "--width",
     type=click.IntRange(3, 1000),
     metavar="BP",
@@ -41,7 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--coverage",
     type=click.FloatRange(0, 1, min_open=True),
-    default=0.8,
+    default=COVERAGE,
     metavar="FRACTION",
     help="Minimum fraction of an instance that must be called.",
 )
@@ -68,6 +77,7 @@ if TYPE_CHECKING:
     help="Print a table of similar motifs from a MEME or JASPAR file, or from the vertebrate motifs of the latest or "
     "another JASPAR release.",
 )
+@options.seed
 @options.strict
 @options.runtime()
 def motifs(
@@ -75,6 +85,7 @@ def motifs(
     fasta: str | None,
     models: tuple[str, ...],
     output: str | None,
+    discover: bool,
     width: int | None,
     coverage: float,
     every: bool,
@@ -85,19 +96,24 @@ def motifs(
     instances: str | None,
     logo: str | None,
     compare: str | None,
+    seed: int,
     strict: bool,
     runtime: options.RuntimeOptions,
 ) -> None:
-    """Make motifs from called sites.
+    """Make motifs from called sites, or discover one.
 
     Input is BED of called sites with their sequence (-f: a genome, or the scanned FASTA), one motif for each name; or
     FASTA, called by a model (-m) or labelled by `bertsnr windows`. - is standard input. Each sequence gives one
     instance: the first stretch of which at least --coverage is called, trimmed to the motif's width around its middle.
 
+    With --discover, neither sites nor a model is required: the motif of FASTA is the one that best tells its sequences
+    from their dinucleotide shuffles. It is a start for `predict -m`.
+
     \b
     Examples:
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -b promoters.bed | bertsnr motifs -f hg38.fa - > out.meme
       bertsnr motifs -m CTCF --logo ctcf.png --compare jaspar -o ctcf.meme peaks.fa
+      bertsnr motifs --discover --compare jaspar -o found.meme summits.fa
     """
     from ..errors import UsageError
     from ..io.files import check_outputs, open_output
@@ -105,11 +121,14 @@ def motifs(
     from ..io.outputs import Failures
     from ..models.registry import find_model
     from ..motifs import comparison
-    from ..motifs.discovery import discover
+    from ..motifs.discovery import discover as count_motifs
     from ..motifs.instances import InstanceRule, check_instance_file, instance_writer
     from ..plots.logos import plot_logos
     from ..plots.style import check_plot
 
+    if discover:
+        given = {"-f": fasta, "-m": models, "--width": width, "--coverage": coverage != COVERAGE, "--every": every}
+        _check_discover(given | {"--forward": forward, "-t": threshold, "-s": step, "--instances": instances})
     if fasta and models:
         raise UsageError("-f and -m exclude each other: the sites in a BED file are already called")
     output = output or (None if compare else "-")
@@ -124,10 +143,10 @@ def motifs(
     targets = comparison.load_targets(compare) if compare else []
 
     rule = InstanceRule(width, coverage, every)
-    found = _open_source(source, fasta, models, rule, threshold, step, forward, runtime)
+    called = None if discover else _open_source(source, fasta, models, rule, threshold, step, forward, runtime)
     with Failures(output, instances, logo, compare) as failures:
         with instance_writer(instances, failures) as write:
-            made = discover(found, write=write, strict=strict)
+            made = count_motifs(called, write=write, strict=strict) if called else [_discover(source, seed, strict)]
         if output:
             with failures.kept():
                 write_motifs(output, made, form=form)
@@ -138,6 +157,27 @@ def motifs(
         if compare:
             with failures.kept(), open_output("-") as stream:
                 stream.write(comparison.comparison_table(itertools.chain(*matches)).encode())
+
+
+def _check_discover(others: dict[str, Any]) -> None:
+    """Reject the options for called sites."""
+    from ..errors import UsageError
+
+    given = [option for option, value in others.items() if value]
+    if given:
+        raise UsageError(f"--discover reads sequences without called sites; leave out {', '.join(given)}")
+
+
+def _discover(path: str, seed: int, strict: bool) -> Motif:
+    """The motif of sequences against their shuffles, named after the file."""
+    from ..errors import UsageError
+    from ..io.fasta import read_records
+    from ..motifs.denovo import discover_denovo
+    from ..motifs.sources import name_of_file
+
+    if path.removesuffix(".gz").lower().endswith((".bed", ".narrowpeak")):
+        raise UsageError(f"{path}: --discover reads FASTA; extract 100 to 200 bp around each summit")
+    return discover_denovo(read_records(path), name_of_file(path), seed=seed, strict=strict, path=path).motif
 
 
 def _open_source(

@@ -47,6 +47,19 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @options.fasta
 @options.exclude
 @click.option(
+    "--within",
+    multiple=True,
+    metavar="BED",
+    help="With -f: draw background windows from these accessible regions (ATAC-seq or DNase-seq peaks); may be "
+    "repeated.",
+)
+@click.option(
+    "--within-fraction",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="FRACTION",
+    help="With --within: fraction of the background windows from there, the others from elsewhere.  [default: 1]",
+)
+@click.option(
     "--background",
     metavar="FASTA",
     help="Background windows from `windows --background`, instead of windows drawn from -f.",
@@ -165,6 +178,8 @@ def train(
     negatives: tuple[str, ...],
     fasta: str | None,
     exclude: tuple[str, ...],
+    within: tuple[str, ...],
+    within_fraction: float | None,
     background: str | None,
     teachers: tuple[str, ...],
     prefilter: bool,
@@ -194,7 +209,7 @@ def train(
     With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Do this for a model
     that scans a genome. Only such a model reports p-values; half of the background windows are held out for its null
     distribution. From -f, 100,000 windows are drawn that overlap neither a positive window nor an interval of
-    --exclude.
+    --exclude; with --within, from accessible regions only.
 
     \b
     Examples:
@@ -203,11 +218,16 @@ def train(
       bertsnr train -o MYTF.pt -f hg38.fa --exclude peaks.bed pos.fa
       bertsnr train -o my.pt -f hg38.fa SOX2=sox2.fa TP53=tp53.fa MYC=myc.fa
     """
-    from ..training.data import TrainingFiles
+    from ..errors import UsageError
+    from ..training.data import WITHIN_FRACTION, TrainingFiles
     from ..training.factor_files import FactorFiles
 
+    if within_fraction and not within:
+        raise UsageError("--within-fraction requires --within")
     outputs = ModelOutputs(output, report, plot, resume)
-    many = FactorFiles.find(positives, background=background, genome=fasta, exclude=exclude, by_name=by_name)
+    sources: dict[str, Any] = {"background": background, "genome": fasta, "exclude": exclude, "within": within}
+    sources["within_fraction"] = within_fraction or WITHIN_FRACTION
+    many = FactorFiles.find(positives, by_name=by_name, **sources)
     if many:
         for_one = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
         for_one |= {"--plot": plot, "--hard-negatives": recipe.pop("hard_negatives")}
@@ -216,7 +236,7 @@ def train(
         outputs.check()
         _train_many(many, outputs, encoder, kmer, runtime, recipe)
         return
-    files = TrainingFiles(positives[0], negatives, background, fasta, exclude, teachers)
+    files = TrainingFiles(positives[0], negatives, teachers=teachers, **sources)
     _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
     outputs.check()
     _train_one(files, outputs, name, (arch, kmer, encoder), folds or 0, prefilter, runtime, recipe)
@@ -274,6 +294,8 @@ def _check_sources(files: TrainingFiles | FactorFiles) -> None:
         raise UsageError("standard input (-) is given twice, but can be read only once")
     if files.genome and files.background:
         raise UsageError("give -f or --background, not both: each is a source of background windows")
+    if files.within and not files.genome:
+        raise UsageError("--within requires -f")
 
 
 def _check_options(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+from typing import TYPE_CHECKING
 
 import click
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..io.intervals import Interval
 
 _ADVICE = "reduce -c, or draw from more sequence (-b, --exclude)"
 
@@ -22,6 +26,9 @@ _ADVICE = "reduce -c, or draw from more sequence (-b, --exclude)"
     default=0,
     metavar="INT",
     help="Maximum number of letters other than ACGT in a window around a site.",
+)
+@click.option(
+    "--sites", "are_sites", is_flag=True, help="Take the intervals for sites, even if most are as long as peaks."
 )
 @click.option("--background", is_flag=True, help="Write genomic background windows (without a site) instead.")
 @click.option(
@@ -50,6 +57,7 @@ def windows(
     output: str,
     window: int,
     max_n: int,
+    are_sites: bool,
     background: bool,
     copies: int | None,
     within: str | None,
@@ -67,7 +75,8 @@ def windows(
 
     where start and end (0-based, half-open) are the interval of the window, and site= lists the sites inside, its own
     first, counted from the first base of the record. Windows on the reverse strand are reverse-complemented. A site is
-    skipped and counted if no window around it has at most --max-n Ns, or if it is not on the genome.
+    skipped and counted if no window around it has at most --max-n Ns, or if it is not on the genome. Peaks are not
+    sites: call the sites in them first, with `predict --summit 100 --best`.
 
     With --background, windows are drawn at random from the genome. They overlap neither each other, nor a site, nor an
     interval of --exclude, contain no N, and have no site= in their header.
@@ -82,12 +91,9 @@ def windows(
     from ..io.files import check_output, open_output
     from ..log import logger
 
-    if fasta is None:
-        raise UsageError("no genome given; add -f FASTA")
     if not background and (copies or within or exclude or match_gc):
         raise UsageError("-c, -b, --exclude and --gc require --background")
-    if [bed, within, *exclude].count("-") > 1:
-        raise UsageError("standard input (-) is given twice, but can be read only once")
+    fasta = _checked_genome(fasta, [bed, within, *exclude])
     check_output(output, [bed, fasta, within, *exclude])
     gc.disable()  # all sites stay in memory, and garbage collection among them takes a fifth of the time
     click.get_current_context().call_on_close(gc.enable)
@@ -101,6 +107,8 @@ def windows(
     sites = genome.intervals(bed)
     if not sites:
         raise DataError("contains no intervals", bed)
+    if not (background or are_sites):
+        _check_sites(sites, bed, fasta)
     wanted = len(sites) * (copies or 1)
     cutter = WindowCutter(genome, window, max_n=max_n, seed=seed)
     records = cutter.cut(sites)
@@ -118,3 +126,26 @@ def windows(
             raise DataError(problem, fasta if background else bed)
     if missing:
         logger.warning(problem)
+
+
+def _checked_genome(fasta: str | None, beds: list[str | None]) -> str:
+    from ..errors import UsageError
+
+    if fasta is None:
+        raise UsageError("no genome given; add -f FASTA")
+    if beds.count("-") > 1:
+        raise UsageError("standard input (-) is given twice, but can be read only once")
+    return fasta
+
+
+def _check_sites(intervals: list[Interval], bed: str, fasta: str) -> None:
+    """Reject peaks, and name the command that calls the sites in them."""
+    from ..errors import UsageError
+    from ..sequence.windows import LONGEST_SITE, peaks_among
+
+    peaks = peaks_among(intervals)
+    if peaks:
+        found = f"{peaks:,} of {len(intervals):,} intervals are longer than {LONGEST_SITE} bp: peaks, not sites"
+        source, name = ("standard input", "PEAKS") if bed == "-" else (bed, bed)
+        pipeline = f"bertsnr predict -m MATRIX -f {fasta} -b {name} --summit 100 --best | bertsnr windows -f {fasta} -"
+        raise UsageError(f"{source}: {found}; call their sites with `{pipeline}`, or add --sites")

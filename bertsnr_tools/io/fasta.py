@@ -306,7 +306,7 @@ class Genome:
         return found
 
     def exclusions(self, paths: Iterable[str]) -> list[Interval]:
-        """Read BED files of intervals to avoid; those on sequences that are not in the genome are counted in a warning.
+        """Read BED files, of peaks for example; intervals on sequences that the genome lacks cause a warning.
 
         Raises
         ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,11 +21,13 @@ class Motif:
     id : without white space and "="
     counts : PFM, float64, shape (width, 4): number of instances with each base at each position
     name : common name, such as the factor's; may be empty
+    e_value : of de novo discovery, 0 for other motifs
     """
 
     id: str
     counts: np.ndarray
     name: str = ""
+    e_value: float = 0.0
 
     @property
     def label(self) -> str:
@@ -67,7 +69,7 @@ class Motif:
 
     def reverse_complement(self) -> Motif:
         """The same motif, read on the other strand."""
-        return Motif(self.id, self.counts[::-1, ::-1], self.name)
+        return replace(self, counts=self.counts[::-1, ::-1])
 
 
 def unique_id(name: str, taken: Collection[str]) -> str:

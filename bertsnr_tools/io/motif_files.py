@@ -35,7 +35,8 @@ def meme_text(motifs: Sequence[Motif]) -> str:
     ]
     for motif in motifs:
         parts.append(f"MOTIF {name_field(motif.id)} {name_field(motif.name)}".rstrip() + "\n")
-        parts.append(f"letter-probability matrix: alength= 4 w= {motif.width} nsites= {motif.sites} E= 0\n")
+        sites = f"nsites= {motif.sites} E= {motif.e_value:.2g}"
+        parts.append(f"letter-probability matrix: alength= 4 w= {motif.width} {sites}\n")
         for row in motif.probs:
             parts.append("".join(f" {value // 10**6}.{value % 10**6:06d}" for value in _millionths(row)) + "\n")
         parts.append("\n")

@@ -168,8 +168,7 @@ class LabelSource(InstanceSource):
         """
         if fasta.removesuffix(".gz").lower().endswith((".bed", ".narrowpeak")):
             raise UsageError(f"{fasta}: BED input requires the sequence of its sites; add -f FASTA")
-        name = "motif" if fasta == "-" else os.path.basename(fasta).split(".")[0]
-        return cls(read_windows(fasta, True, 1), name, rule, fasta)
+        return cls(read_windows(fasta, True, 1), name_of_file(fasta), rule, fasta)
 
     def instances(self) -> Iterator[Instance]:
         """The instances of each window, in the order of the windows."""
@@ -177,3 +176,8 @@ class LabelSource(InstanceSource):
         for record, labels in zip(self._windows.records(), self._windows.labels):
             sites = called_instances(np.stack([labels, np.zeros_like(labels)]), 0.5, width, self._rule)
             yield from self.locate(record, sites, name)
+
+
+def name_of_file(path: str) -> str:
+    """The name of a motif from the file of its sequences; "motif" for standard input."""
+    return "motif" if path == "-" else os.path.basename(path).split(".")[0]

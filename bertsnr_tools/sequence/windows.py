@@ -30,6 +30,8 @@ SKIP_REASONS = {
     "n": "with too many N around (see --max-n)",
 }
 
+LONGEST_SITE = 50  # bp; longer intervals are rather peaks
+
 Span = tuple[int, int]  # [start, end)
 
 
@@ -76,6 +78,12 @@ class WindowCutter:
     def skip_report(self) -> str:
         """The reasons for skipped sites and their numbers, as text."""
         return ", ".join(f"{self.skipped[key]:,} {text}" for key, text in SKIP_REASONS.items() if self.skipped[key])
+
+
+def peaks_among(intervals: Sequence[Interval]) -> int:
+    """Number of intervals that are too long for a binding site, if most are, else 0; their format does not matter."""
+    long = sum(interval.end - interval.start > LONGEST_SITE for interval in intervals)
+    return long if 2 * long > len(intervals) else 0
 
 
 def _draw_offset(around: bytes, window: int, max_n: int, draw: int) -> int | None:

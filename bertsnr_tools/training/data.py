@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError, UsageError
-from ..io.fasta import Genome
+from ..io.fasta import Genome, Record
 from ..io.intervals import Interval, interval_from_name
+from ..log import logger
 from ..sequence.background import background_windows
 from ..sequence.shuffle import shuffled_records
 from ..sequence.windows import Windows, loci, read_windows, split_by_locus
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # the command reads its options without waiting for torch
     from .config import Recipe
 
 BACKGROUND_WINDOWS = 100_000  # drawn from a genome
+WITHIN_FRACTION = 1.0  # of them from accessible regions, where such regions are given
 
 
 class TrainingFiles(NamedTuple):
@@ -31,6 +33,8 @@ class TrainingFiles(NamedTuple):
     positives, negatives, background : FASTA files of windows
     genome : FASTA file to draw background windows from
     exclude : BED files that no background window overlaps
+    within : BED files of accessible regions to draw background windows from
+    within_fraction : fraction of the background windows that lie there
     teachers : model files or names of shipped models
     """
 
@@ -40,10 +44,13 @@ class TrainingFiles(NamedTuple):
     genome: str | None = None
     exclude: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+    within_fraction: float = WITHIN_FRACTION
 
     def names(self) -> list[str | None]:
         """All of them, None for those not given."""
-        return [self.positives, *self.negatives, self.background, self.genome, *self.exclude, *self.teachers]
+        beds = (*self.exclude, *self.within)
+        return [self.positives, *self.negatives, self.background, self.genome, *beds, *self.teachers]
 
     def sources(self) -> dict[str, Any]:
         """Plain values for the model's metadata."""
@@ -52,6 +59,7 @@ class TrainingFiles(NamedTuple):
             "negative_windows": list(self.negatives),
             "background_windows": self.genome or self.background,
             "excluded": list(self.exclude),
+            **within_sources(self.within, self.within_fraction),
             "teachers": list(self.teachers),
         }
 
@@ -76,7 +84,9 @@ class TrainingFiles(NamedTuple):
         negatives, background = (Windows.joined(some) if some else None for some in list(parts.values())[1:])
         if self.genome:
             genome = Genome(self.genome)
-            background = draw_background(genome, positives, genome.exclusions(self.exclude), seed)
+            exclude, within = genome.exclusions(self.exclude), genome.exclusions(self.within)
+            fraction = self.within_fraction
+            background = draw_background(genome, positives, exclude, seed, within=within, within_fraction=fraction)
         return TrainingInputs(positives, negatives, background, sources=self.sources())
 
 
@@ -166,18 +176,34 @@ class TrainingData(NamedTuple):
         return Windows.joined([*parts, self.hard_negatives] if self.hard_negatives else parts)
 
 
-def draw_background(genome: Genome, positives: Windows, exclude: Iterable[Interval] = (), seed: int = 1) -> Windows:
+def within_sources(within: Sequence[str], fraction: float) -> dict[str, Any]:
+    """Plain values for a model's metadata, empty without accessible regions."""
+    return {"within": list(within), "within_fraction": fraction} if within else {}
+
+
+def draw_background(
+    genome: Genome,
+    positives: Windows,
+    exclude: Iterable[Interval] = (),
+    seed: int = 1,
+    *,
+    within: Sequence[Interval] = (),
+    within_fraction: float = WITHIN_FRACTION,
+) -> Windows:
     """Draw up to 100,000 background windows that overlap neither a positive window nor an excluded interval.
 
     Parameters
     ----------
     positives : windows named name::chrom:start-end(strand)
     exclude : 0-based half-open intervals, such as ChIP-seq peaks
+    within : accessible regions, such as ATAC-seq or DNase-seq peaks; those shorter than a window are extended to it
+    within_fraction : fraction of the windows that lie in them; the others overlap none of them. If they contain too
+        few windows, the number of the others is reduced like theirs.
 
     Raises
     ------
     UsageError : the names of the positives do not give positions on the genome.
-    DataError : the genome contains fewer than two such windows.
+    DataError : the genome, or `within`, contains fewer than two such windows.
     """
     length = positives.codes.shape[1]
     located = [interval_from_name(name, length) for name in positives.names]
@@ -186,13 +212,35 @@ def draw_background(genome: Genome, positives: Windows, exclude: Iterable[Interv
             expected = "expected a name like name::chrom:start-end(strand)"
             raise UsageError(f"-f: positive window {name!r} is not on {genome.path}; {expected}")
     avoid = [*(interval for interval in located if interval), *exclude]
-    records = list(
-        background_windows(genome, genome.chromosomes(), avoid, length, np.array([BACKGROUND_WINDOWS]), seed)
-    )
+
+    def draw(regions: Sequence[Interval], avoid: Sequence[Interval], count: int) -> list[Record]:
+        return list(background_windows(genome, regions, avoid, length, np.array([count]), seed))
+
+    if within:
+        wanted = round(BACKGROUND_WINDOWS * within_fraction)
+        records = draw(_at_least(length, within, genome), avoid, wanted)
+        if 2 <= len(records) < wanted:
+            logger.info("accessible regions (--within) contain only %s background windows", f"{len(records):,}")
+        others = round(len(records) * (1 / within_fraction - 1))
+        records += draw(genome.chromosomes(), [*avoid, *within], others) if others else []
+    else:
+        records = draw(genome.chromosomes(), avoid, BACKGROUND_WINDOWS)
     if len(records) < 2:
-        obstacles = "free of N, positive windows and excluded intervals"
+        obstacles = "free of N, positive windows and excluded intervals" + (" in accessible regions" if within else "")
         raise DataError(f"contains too few windows of {length} bp ({len(records)}) {obstacles}", genome.path)
     return Windows.unlabelled(records)
+
+
+def _at_least(length: int, regions: Iterable[Interval], genome: Genome) -> list[Interval]:
+    """Regions on the genome, the short ones extended to `length` bp around their middle; other chromosomes left out."""
+    found = []
+    for region in regions:
+        missing = max(0, length - (region.end - region.start))
+        start = max(0, region.start - missing // 2)
+        end = min(region.end + missing - missing // 2, genome.lengths.get(region.chrom, 0))
+        if start < end:
+            found.append(region._replace(start=start, end=end))
+    return found
 
 
 def shuffled_negatives(windows: Windows, key: str) -> Windows:

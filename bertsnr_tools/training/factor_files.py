@@ -14,7 +14,7 @@ from ..io.fasta import Genome
 from ..io.files import error_text
 from ..io.intervals import Interval, interval_from_name, read_bed
 from ..sequence.windows import Windows, read_windows
-from .data import draw_background
+from .data import WITHIN_FRACTION, draw_background, within_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,12 +49,16 @@ class FactorFiles:
     background : FASTA file of background windows
     genome : FASTA file to draw background windows from
     exclude : BED files of sites and peaks, see `factors.known_sites`
+    within : BED files of accessible regions to draw background windows from
+    within_fraction : fraction of the background windows that lie there
     """
 
     paths: Mapping[str, str]
     background: str | None = None
     genome: str | None = None
     exclude: tuple[str, ...] = field(default=())
+    within: tuple[str, ...] = field(default=())
+    within_fraction: float = WITHIN_FRACTION
 
     @classmethod
     def find(cls, arguments: Sequence[str], *, by_name: bool = False, **others: Any) -> FactorFiles | None:
@@ -93,7 +97,7 @@ class FactorFiles:
 
     def names(self) -> list[str | None]:
         """All files, None for those not given."""
-        return [*self.paths.values(), self.background, self.genome, *self.exclude]
+        return [*self.paths.values(), self.background, self.genome, *self.exclude, *self.within]
 
     def read(self, k: int, seed: int) -> FactorInputs:
         """Read all windows and draw background windows from the genome.
@@ -108,13 +112,18 @@ class FactorFiles:
 
         sets = self._read_sets(k)
         length = next(iter(sets.values())).codes.shape[1]
-        sources = {"background_windows": self.genome or self.background, "excluded": list(self.exclude)}
+        sources = {
+            "background_windows": self.genome or self.background,
+            "excluded": list(self.exclude),
+            **within_sources(self.within, self.within_fraction),
+        }
         if not (self.genome or self.background):
             return FactorInputs(sets, sources=sources)
         if self.genome:
             genome = Genome(self.genome)
-            intervals = genome.exclusions(self.exclude)
-            background = draw_background(genome, Windows.joined(list(sets.values())), (), seed)
+            intervals, positives = genome.exclusions(self.exclude), Windows.joined(list(sets.values()))
+            within, fraction = genome.exclusions(self.within), self.within_fraction
+            background = draw_background(genome, positives, (), seed, within=within, within_fraction=fraction)
         else:
             background = read_windows(str(self.background), False, k, length)
             intervals = _exclusions(self.exclude, background)
