@@ -1,9 +1,11 @@
 """Every command that takes models takes a model of many factors."""
 
+import dataclasses
 import json
 import random
 import re
 
+import numpy as np
 import pytest
 
 import bertsnr_tools as bt
@@ -116,3 +118,17 @@ def test_one_factor_is_saved_alone(shipped, tmp_path):
     assert again.info == model.info and again.network.shared is None
     sequence = ["ACGTTGCAAC" * 12]
     assert (again.predict_bases(sequence)[0] == model.predict_bases(sequence)[0]).all()
+
+
+def test_factors_are_called_by_p_value_by_default(many_factor_model):
+    """One of several hundred factors at a probability of 0.5 would be called in every kilobase."""
+    from bertsnr_tools.predict.significance import NullDistribution
+    from bertsnr_tools.predict.thresholds import CallingRule
+
+    model = many_factor_model.factor(0)
+    assert CallingRule.for_model(model) == CallingRule(model.info.threshold)
+    levels = np.linspace(0.001, 0.999, 2000)
+    model.info = dataclasses.replace(model.info, null=NullDistribution.fit(levels, 100).as_dict())
+    rule = CallingRule.for_model(model)
+    assert rule == CallingRule.for_model(model, ("p", 0.01)) and rule.min_call_level == pytest.approx(0.989, abs=0.002)
+    assert CallingRule.for_model(model, ("probability", 0.5)) == CallingRule(0.5)

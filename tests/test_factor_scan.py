@@ -73,7 +73,8 @@ def record_chunks(records=RECORDS, size=None):
 
 
 def scan(models, chunks, threshold=None, *, signal=None, batch_size=1024, step=None):
-    rules = [CallingRule.for_model(model, threshold) for model in models]
+    defaults = [("probability", model.info.threshold) for model in models]  # not by p-value
+    rules = [CallingRule.for_model(model, threshold or own) for model, own in zip(models, defaults)]
     scanner = Scanner(models, rules, Runtime(batch_size=batch_size), step=step, signal=signal)
     blocks = scanner.scan_ranked(chunks, with_q=bool(threshold and threshold[0] == "q"))
     return [site for block in blocks for site in block], scanner.stats

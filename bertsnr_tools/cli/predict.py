@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     type=options.Threshold("p", "q", "score"),
     metavar="P|p=P|q=Q|score=BITS",
     help="Call bases with a probability above P, sites with a p-value below P or a q-value of at most Q, or PWM "
-    "matches with a score above BITS.  [default: the model's own]",
+    "matches with a score above BITS.  [default: the model's own; p=0.01 for factors of a many-factor model]",
 )
 @click.option(
     "--best",

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from ..log import logger
 from ..models.interface import Model
+from ..models.many_factor import shared_model
 from ..models.pwm import DEFAULT_P, PwmModel
 from .significance import null_of
 
+FACTOR_P = 0.01  # per background window: one site of a factor in about 10 kb
 Threshold = tuple[str, float]  # kind ("probability", "p", "q" or "score") and value
 
 
@@ -32,6 +34,9 @@ class CallingRule:
     def for_model(cls, model: Model, threshold: Threshold | None = None) -> CallingRule:
         """The rule for a model and a threshold; None is the model's default, `model.info.threshold`.
 
+        By default, a factor of a many-factor model that has a null distribution is called with p below `FACTOR_P`: at
+        the threshold of a single model, hundreds of factors would cover the sequence with sites.
+
         * a probability: call bases above it.
         * p: call sites with a p-value below it. A lower p-value does not make sites narrower: bases are called at the
           default threshold, or at a lower one if p admits more sites.
@@ -46,6 +51,8 @@ class CallingRule:
         ------
         UsageError : see `base_threshold`.
         """
+        if threshold is None and shared_model(model) and model.info.null:
+            threshold = ("p", FACTOR_P)
         kind, value = threshold or ("", 0.0)
         max_q = value if kind == "q" else 1.0
         if isinstance(model, PwmModel):
