@@ -17,7 +17,7 @@ from ..io.motif_files import Motif
 from ..models.batching import probabilities_of_models
 from ..models.device import Runtime
 from ..models.many_factor import shared_model
-from ..predict.scan import assemble_records, window_step
+from ..predict.scan import assemble_records, in_blocks, window_step
 from ..predict.thresholds import Threshold, base_threshold, parse_threshold
 from ..sequence.encoding import bases_from_tokens, reverse_complement_codes
 from .discovery import discover
@@ -92,7 +92,7 @@ class ModelSource(InstanceSource):
 
     def instances(self) -> Iterator[Instance]:
         """The instances of each record, in the order of the records and, within a record, of the models."""
-        for block in _blocks(self._records):
+        for block in in_blocks(self._records, BLOCK_BASES):
             found: list[list[Instance]] = [[] for _ in block]
             for group in self._groups(sum(len(record.sequence) for record in block)):
                 for instances, (record, scores) in zip(found, self._base_scores(group, block)):
@@ -125,20 +125,6 @@ class ModelSource(InstanceSource):
                 yield reverse_scores[:, ::-1]
 
         return assemble_records(first.model, block, first.step, score, 2 * len(group), 0)
-
-
-def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Records in groups of about `BLOCK_BASES`."""
-    block: list[Record] = []
-    size = 0
-    for record in records:
-        block.append(record)
-        size += len(record.sequence)
-        if size >= BLOCK_BASES:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
 
 
 def find_motif(

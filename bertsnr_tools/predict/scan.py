@@ -206,9 +206,9 @@ class Scanner:
             block_bases(model.info, step, fast) for model, step in zip(self.models, self._steps) if shared_model(model)
         ]
         if not sizes:
-            return _blocks(chunks, BLOCK_BASES)
+            return in_blocks(chunks, BLOCK_BASES)
         size = min(BLOCK_BASES, *sizes)
-        return _blocks(itertools.chain.from_iterable(chunk.pieces(size) for chunk in chunks), size)
+        return in_blocks(itertools.chain.from_iterable(chunk.pieces(size) for chunk in chunks), size)
 
     def scan_ranked(self, chunks: Iterable[Chunk], *, with_q: bool) -> Iterator[list[RankedSite]]:
         """`scan` with p-values.
@@ -235,7 +235,7 @@ class Scanner:
             yield ranked
 
 
-def _blocks(items: Iterable[WithSequence], bases: int) -> Iterator[list[WithSequence]]:
+def in_blocks(items: Iterable[WithSequence], bases: int) -> Iterator[list[WithSequence]]:
     """Chunks or records in groups of about this size."""
     block: list[WithSequence] = []
     size = 0
@@ -263,7 +263,7 @@ def assemble_records(
     ------
     record, and its values in the record's direction, float32, shape (rows, n), or (n,) where `rows` is 1
     """
-    for block in _blocks(records, BLOCK_BASES):
+    for block in in_blocks(records, BLOCK_BASES):
         tiles = [Tiler(model.info.window, step, model.info.k).feed(encode(record.sequence), True) for record in block]
         for record, values in zip(block, join_windows(tiles, score, rows, unscored)):
             yield record, values if rows > 1 else values[0]

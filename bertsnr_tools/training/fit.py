@@ -81,23 +81,18 @@ def _log_epoch(row: dict[str, float], epochs: int, best: int) -> None:
     )
 
 
-class Trainer:
+class ModelState:
     """A model in training: its weights, their exponential moving average and the optimizer.
-
-    Parameters
-    ----------
-    teachers : models to distill, see `distillation.teacher_targets`
 
     Attributes
     ----------
     average : exponential moving average of the weights, by name
     """
 
-    def __init__(self, model: BertSNR, recipe: Recipe, teachers: Sequence[BertSNR] = ()):
+    def __init__(self, model: Any, recipe: Recipe):
         self.model, self.recipe = model, recipe
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self._optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay)
-        self._teachers = [teacher.inference_function(recipe.precision) for teacher in teachers]
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values for a checkpoint."""
@@ -112,6 +107,23 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.average = {name: value.to(self.model.device) for name, value in state["average"].items()}
+
+    def average_decay(self, steps: int) -> float:
+        """Decay of the average after this number of steps: low at first, because the first weights are noise."""
+        return min(self.recipe.ema_decay, steps / (steps + 9))
+
+
+class Trainer(ModelState):
+    """`ModelState` of a model of one factor, trained epoch by epoch.
+
+    Parameters
+    ----------
+    teachers : models to distill, see `distillation.teacher_targets`
+    """
+
+    def __init__(self, model: BertSNR, recipe: Recipe, teachers: Sequence[BertSNR] = ()):
+        super().__init__(model, recipe)
+        self._teachers = [teacher.inference_function(recipe.precision) for teacher in teachers]
 
     def train_epoch(self, windows: Windows, number: int) -> float:
         """Pass over the windows once, in random order; update the weights and their average.
@@ -157,8 +169,7 @@ class Trainer:
         return two_task_loss(logits, targets, self.recipe.task_weight)
 
     def _update_average(self, steps: int) -> None:
-        """Update after this number of steps; the decay is low at first, because the first weights are noise."""
-        decay = min(self.recipe.ema_decay, steps / (steps + 9))
+        decay = self.average_decay(steps)
         for name, value in self.model.state_dict().items():
             if value.is_floating_point():
                 self.average[name].lerp_(value, 1 - decay)

@@ -23,29 +23,25 @@ from .checkpoint import Checkpoint
 from .config import ModelDesign, Recipe
 from .data import seed_of
 from .factors import EpochWindows, FactorData, draw_epoch
-from .optimization import adamw, scheduled_rate, set_learning_rate, two_task_loss
+from .fit import ModelState
+from .optimization import scheduled_rate, set_learning_rate, two_task_loss
 
 BACKGROUND_SHARE = 8  # a batch has one background window for this number of labelled windows
 CLIP = 1.0  # greatest norm of the gradient
 EPOCHS_AHEAD = 8  # epochs that other processes draw while a GPU trains
 
 
-class ManyFactorTrainer:
-    """A many-factor model in training: its weights, their exponential moving average and the optimizer.
+class ManyFactorTrainer(ModelState):
+    """`ModelState` of a many-factor model, trained epoch by epoch.
 
     Parameters
     ----------
     compiled : train with torch.compile
-
-    Attributes
-    ----------
-    average : exponential moving average of the weights, by name
     """
 
     def __init__(self, model: ManyFactorModel, recipe: Recipe, data: FactorData, *, compiled: bool = False):
-        self.model, self.recipe, self.k = model, recipe, model.infos[0].k
-        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self._optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay)
+        super().__init__(model, recipe)
+        self.k = model.infos[0].k
         self._loss: Callable[..., torch.Tensor] = self._batch_loss
         if compiled:  # small batches learn more per window, but are bound by launches without CUDA graphs
             self._loss = torch.compile(self._batch_loss, mode="reduce-overhead")
@@ -54,20 +50,6 @@ class ManyFactorTrainer:
             codes = np.concatenate([data.background.codes, reverse_complement_codes(data.background.codes)])
             self._background = torch.from_numpy(codes).to(model.device)
             self._known = torch.from_numpy(np.concatenate([data.known, data.known])).to(model.device)
-
-    def state(self) -> dict[str, Any]:
-        """Tensors and plain values for a checkpoint."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "average": self.average,
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from a `state`."""
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.average = {name: value.to(self.model.device) for name, value in state["average"].items()}
 
     def train_epoch(self, epoch: EpochWindows, number: int) -> float:
         """Pass over the windows once, in random order; windows that do not fill a batch are left out.
@@ -136,10 +118,8 @@ class ManyFactorTrainer:
         return loss + self.recipe.background_ratio * losses.masked_fill(known, 0.0).mean()
 
     def _update_average(self, steps: int) -> None:
-        """Update after this number of steps; the decay is low at first, because the first weights are noise."""
-        decay = min(self.recipe.ema_decay, steps / (steps + 9))
         values = list(self.model.state_dict().values())
-        torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), values, 1 - self.average_decay(steps))
 
 
 def fit_many(
