@@ -33,6 +33,10 @@ def test_motifs_without_a_model_has_no_such_limit(monkeypatch, run_here, genome)
 @pytest.fixture
 def one_thread_less(monkeypatch):
     """A system in which one more thread can be started, but not two."""
+    batching._cpu_workers.cache_clear()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):  # of a pool that is now collected
+            thread.join(10)
     start, before = threading.Thread.start, threading.active_count()
 
     def limited(self):
