@@ -134,6 +134,16 @@ def genome(tmp_path):
     return path
 
 
+def _scale_up(model):
+    """Multiply matrices by 6: random weights then call sites on random sequence."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6)
+
+
 @pytest.fixture(scope="session")
 def toy_model():
     """A model of the default architecture with random weights, scaled up so that it calls sites on random sequence."""
@@ -145,10 +155,7 @@ def toy_model():
 
     torch.manual_seed(5)
     model = BertSNR(ModelInfo("TOY", 3, 100, compact_config(3, 100), 8))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(6)
+    _scale_up(model)
     return model.eval()
 
 
@@ -165,10 +172,8 @@ def toy_factors():
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "global_attn_every_n_layers": 1}
     encoder = compact_config(3, 100) | sizes
     model = ManyFactorModel([ModelInfo(f"F{width}", 3, 100, encoder, width) for width in (5, 8, 9, 12, 21, 30)])
+    _scale_up(model)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(6)
         model.token_head.bias.copy_(-torch.tensor([9.0, 3, 7, 6, 4, 2]))
     return model.eval()
 
@@ -204,10 +209,7 @@ def many_factor_model():
         matrix = f"MA000{number}.1"
         infos.append(ModelInfo(name, 3, 100, compact_config(3, 100), 8 + number, training=training, matrix=matrix))
     model = ManyFactorModel(infos)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(6)
+    _scale_up(model)
     return model.eval()
 
 

@@ -1,9 +1,7 @@
 """The bigWig writer, against two independent readers."""
 
 import os
-import resource
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pybigtools
@@ -12,17 +10,6 @@ import pytest
 
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.io.bigwig import INTERVAL, MAX_LENGTH, read_bigwig, write_bigwig
-
-
-@contextmanager
-def largest_file(size):
-    """Writing beyond `size` bytes fails, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def random_intervals(rng, chrom, count, longest):
@@ -120,14 +107,14 @@ def test_many_contigs_take_linear_time(tmp_path):
             assert one.intervals(name) == tuple(two.records(name)) == ((3, 8, number % 7), (9, 10, 1))
 
 
-def test_a_full_disk_is_an_error_at_every_size(tmp_path):
+def test_a_full_disk_is_an_error_at_every_size(tmp_path, file_limit):
     path = str(tmp_path / "t.bw")
     rows = random_intervals(np.random.default_rng(0), 0, 20_000, 3)
     lengths = {"c": int(rows["end"][-1])}
     write_bigwig(path, lengths, [rows])
     size = os.path.getsize(path)
     for limit in np.linspace(0, size - 1, 50).astype(int).tolist():
-        with pytest.raises(OSError, match="File too large"), largest_file(limit):
+        with pytest.raises(OSError, match="File too large"), file_limit(limit):
             write_bigwig(path, lengths, [rows])
-    with largest_file(size):
+    with file_limit(size):
         write_bigwig(path, lengths, [rows])

@@ -108,6 +108,11 @@ class ModelState:
         self._optimizer.load_state_dict(state["optimizer"])
         self.average = {name: value.to(self.model.device) for name, value in state["average"].items()}
 
+    def schedule(self, epoch: int, step: int, steps: int) -> None:
+        """Set the learning rate for a step of an epoch, both from 0, that has this number of steps."""
+        recipe, done = self.recipe, (epoch + (step + 1) / steps) / self.recipe.epochs
+        set_learning_rate(self._optimizer, scheduled_rate(recipe.learning_rate, recipe.warmup, done))
+
     def average_decay(self, steps: int) -> float:
         """Decay of the average after this number of steps: low at first, because the first weights are noise."""
         return min(self.recipe.ema_decay, steps / (steps + 9))
@@ -144,8 +149,7 @@ class Trainer(ModelState):
         total = torch.zeros((), device=model.device)
         with progress(f"epoch {number + 1}", len(windows), "windows") as bar:
             for step in range(steps):
-                done = (number + (step + 1) / steps) / recipe.epochs
-                set_learning_rate(self._optimizer, scheduled_rate(recipe.learning_rate, recipe.warmup, done))
+                self.schedule(number, step, steps)
                 batch = windows.take(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
                 loss = self._loss(batch)
                 optimizer_step(model, self._optimizer, loss)

@@ -24,7 +24,7 @@ from .config import ModelDesign, Recipe
 from .data import seed_of
 from .factors import EpochWindows, FactorData, draw_epoch
 from .fit import ModelState
-from .optimization import scheduled_rate, set_learning_rate, two_task_loss
+from .optimization import two_task_loss
 
 BACKGROUND_SHARE = 8  # a batch has one background window for this number of labelled windows
 CLIP = 1.0  # greatest norm of the gradient
@@ -73,8 +73,7 @@ class ManyFactorTrainer(ModelState):
         total = torch.zeros((), device=device)
         with progress(f"epoch {number + 1}", len(order), "windows") as bar:
             for step in range(steps):
-                done = (number + (step + 1) / steps) / recipe.epochs
-                set_learning_rate(self._optimizer, scheduled_rate(recipe.learning_rate, recipe.warmup, done))
+                self.schedule(number, step, steps)
                 rows = order[step * size : (step + 1) * size]
                 loss = self._loss(codes[rows], labels[rows], factors[rows], *self._draw_background(size))
                 total += loss.detach()
