@@ -24,6 +24,7 @@ from .sites import Sites, groups
 
 MAX_TABLE = 200_000  # sites in the table
 MAX_DRAWN, MAX_DRAWN_SITES = 100, 300  # regions that are drawn, and sites in each
+MIN_ALIGNED = 0.5  # fraction of the information of both motifs in the aligned positions of a match
 BINS = 25  # of the histograms of scores and p-values
 SKIPPED = SKIP_REASONS | {"short": "shorter than 80 % of the median site"}
 CARD = ("k", "window", "site_width", "positives", "nucleotide_aupr", "sequence_aupr", "matrix", "quality")
@@ -147,7 +148,17 @@ def _best_matches(motifs: Sequence[Motif]) -> tuple[list[Match | None], str]:
     except UsageError as error:
         return [None] * len(motifs), str(error)
     rows = compare(motifs, targets, max_q=MAX_Q) if motifs else []
-    return [row[0] if row else None for row in rows], ""
+    return [next((match for match in row if _is_aligned(match)), None) for row in rows], ""
+
+
+def _is_aligned(match: Match) -> bool:
+    """Whether a match is not only of positions without information, such as the gap in a long motif."""
+    query, target = match.query.information.sum(axis=1), match.target.information.sum(axis=1)
+    if match.orientation == "-":
+        target = target[::-1]
+    first, start = max(0, -match.offset), max(0, match.offset)
+    aligned = (query[first : first + match.overlap], target[start : start + match.overlap])
+    return all(part.sum() >= MIN_ALIGNED * whole.sum() for part, whole in zip(aligned, (query, target)))
 
 
 def _logo(motif: Motif, match: Match | None) -> dict[str, Any]:

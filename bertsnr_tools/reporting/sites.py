@@ -116,9 +116,9 @@ def read_sites(paths: Sequence[str]) -> Sites:
     if not reader.columns["start"]:
         raise DataError("contains no sites", ", ".join("standard input" if path == "-" else path for path in paths))
     columns = {name: np.array(values) for name, values in reader.columns.items()}
-    found = list(reader.chroms)
-    chroms = sorted(found, key=chrom_key)
-    columns["chrom"] = np.array([chroms.index(chrom) for chrom in found])[columns["chrom"]]
+    chroms = sorted(reader.chroms, key=chrom_key)
+    codes = {chrom: code for code, chrom in enumerate(chroms)}
+    columns["chrom"] = np.array([codes[chrom] for chrom in reader.chroms])[columns["chrom"]]
     return Sites(reader.files, list(reader.factors), chroms, columns)
 
 
