@@ -76,6 +76,14 @@ def test_a_header_line_names_the_columns(tmp_path):
     assert np.isnan(both["neg_log10_p"]).all()
 
 
+def test_columns_of_bigbed_as_text_and_of_bed12(tmp_path):
+    line = "chr1\t1\t9\tX\t5\t+\t1\t9\t0,0,0\t2.5\t3.25\t1.5\tX\n"
+    sites = read_sites([write(tmp_path / "a.bed", line)])
+    assert (sites["neg_log10_p"].tolist(), sites["neg_log10_q"].tolist()) == ([3.25], [1.5])
+    blocks = line.replace("2.5\t3.25\t1.5\tX", "2\t3,4,\t0,5,\tgene")
+    assert np.isnan(read_sites([write(tmp_path / "b.bed", blocks)])["neg_log10_p"]).all()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

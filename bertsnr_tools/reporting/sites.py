@@ -17,7 +17,7 @@ from ..motifs.sources import name_of_file
 
 MAX_FACTORS = 2000  # distinct names in column 4; more are names of single sites
 MAX_NOTES = 20  # comment lines of a file that are kept
-NARROWPEAK_COLUMNS = 10
+NARROWPEAK, BIGBED = 10, 13  # columns; the latter of the bigBed files of `bertsnr predict`, as text
 TYPES = {
     "sample": "H",
     "factor": "H",
@@ -100,7 +100,8 @@ def read_sites(paths: Sequence[str]) -> Sites:
     """Read called sites from BED3 to BED12, BED with further columns, and narrowPeak files; "-" is standard input.
 
     Column 4 is the factor; a site without a name has the name of its file. p- and q-values (-log10) are columns 8 and 9
-    of lines of ten columns, or those that a header line (`#chrom …`) names.
+    of narrowPeak, columns 11 and 12 of bigBed files of `bertsnr predict` as text, or those that a header line
+    (`#chrom …`) names.
 
     Raises
     ------
@@ -180,7 +181,7 @@ class _Reader:
             "line": row.line,
         }
         for name in HEADER_NAMES:
-            at = self._column(name, len(row.fields))
+            at = self._column(name, row.fields)
             value = math.nan if at is None else _number(row, at, file.path)
             values[name] = math.nan if value < 0 else value
         for name, value in values.items():
@@ -193,14 +194,16 @@ class _Reader:
         if words[0] in ("chrom", "chr") and len(words) > 2:
             self._header = words
 
-    def _column(self, name: str, columns: int) -> int | None:
+    def _column(self, name: str, fields: list[str]) -> int | None:
         """The index of the column of p- or q-values."""
         for known in HEADER_NAMES[name]:
-            if known in self._header and self._header.index(known) < columns:
+            if known in self._header and self._header.index(known) < len(fields):
                 return self._header.index(known)
-        if columns == NARROWPEAK_COLUMNS and not self._header:
-            return 7 if name == "neg_log10_p" else 8
-        return None
+        if self._header:
+            return None
+        is_bigbed = len(fields) == BIGBED and fields[3] == fields[-1]  # unlike BED12 with a further column
+        first = 7 if len(fields) == NARROWPEAK else 10 if is_bigbed else None
+        return first if first is None or name == "neg_log10_p" else first + 1
 
 
 def _number(row: BedRow, column: int, path: str) -> float:
