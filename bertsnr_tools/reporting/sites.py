@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..io.intervals import BedRow, Interval, bed_rows
-from ..motifs.sources import name_of_file
 
 MAX_FACTORS = 2000  # distinct names in column 4; more are names of single sites
 MAX_NOTES = 20  # comment lines of a file that are kept
@@ -165,7 +164,7 @@ class _Reader:
             return
         file.sites += 1
         file.columns = file.columns or len(row.fields)
-        name = name_of_file(file.path) if row.interval.name == "." else row.interval.name
+        name = file.label if row.interval.name == "." else row.interval.name
         factor = self.factors.setdefault(name, len(self.factors))
         if factor == MAX_FACTORS:
             problem = f"column 4 contains more than {MAX_FACTORS:,} names (such as {name[:40]!r}); expected factors"
