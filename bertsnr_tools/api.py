@@ -21,6 +21,7 @@ from .models.interface import Model, ModelInfo
 from .models.onehot import OneHotModule
 from .models.pwm import PwmModel
 from .motifs import model_source
+from .plots.report_page import write_report
 from .predict.scan import base_scores, scan_sites
 from .predict.significance import RankedSite
 from .sequence.shuffle import shuffled_records
@@ -198,6 +199,11 @@ def find_motif(
     """Make the motif of a model from the bases that it calls; see `motifs.model_source.find_motif`."""
     options: dict[str, Any] = {"every": every, "forward": forward, "threshold": threshold, "runtime": model.runtime}
     return model_source.find_motif(model.network, sequences, width=width, coverage=coverage, **options)
+
+
+def report(output: PathName, sites: Sequence[PathName], genome: PathName | Genome, **options: Any) -> None:
+    """Write an HTML page of called sites; see `plots.report_page.write_report`."""
+    write_report(output, sites, genome, **options)
 
 
 def attention_scores(
