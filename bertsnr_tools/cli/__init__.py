@@ -24,6 +24,7 @@ COMMANDS = {  # in the order of use; each is a module of this package with a fun
     "evaluate": "evaluate models on labelled windows",
     "motifs": "make motifs from called sites and compare them with known motifs",
     "attn": "show which bases a model attends to",
+    "hub": "make a track hub of called sites and base scores",
     "models": "list the shipped models",
 }
 

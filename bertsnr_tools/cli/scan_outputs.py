@@ -60,9 +60,11 @@ class ScanOutputs(NamedTuple):
         for option, path in self.signals.items():
             if path and option != "--bedgraph":
                 check_bigwig(path)
-        to_stdout = [self.sites, self.signals["--bedgraph"], self.report].count("-")
-        if to_stdout > 1:
-            raise UsageError("two outputs both go to standard output; add -o FILE")
+        paths = {"sites": self.sites, "--bedgraph": self.signals["--bedgraph"], "--json": self.report}
+        to_stdout = [name for name, path in paths.items() if path == "-"]
+        if len(to_stdout) > 1:
+            remedy = "add -o FILE" if "sites" in to_stdout else "give file names"
+            raise UsageError(f"{' and '.join(to_stdout)} both go to standard output; {remedy}")
         if self.track is not None and not (self.track.isalnum() and self.track.isascii()):
             raise UsageError(f"--track {self.track!r}: expected the name of a UCSC genome, such as hg38")
 

@@ -189,6 +189,20 @@ def open_bbi(path: str) -> Any:
         raise DataError("is not a bigWig or bigBed file", path) from error
 
 
+def read_summary(path: str) -> Summary:
+    """The summary of a bigWig or bigBed file: pyBigWig rounds it to integers.
+
+    Raises
+    ------
+    DataError : it is neither.
+    """
+    open_bbi(path).close()
+    with open(path, "rb") as stream:
+        *_, offset, _, _ = HEADER.unpack(stream.read(HEADER.size))
+        stream.seek(offset)
+        return Summary(*_SUMMARY.unpack(stream.read(_SUMMARY.size)))
+
+
 def write_chrom_tree(stream: BinaryIO, lengths: Mapping[str, int]) -> None:
     """Names, numbers and sizes as a B+ tree of one or two levels: libBigWig does not read three."""
     names = sorted(lengths)

@@ -45,6 +45,11 @@ def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
     DataError : a line with fewer than three columns, a coordinate that is not an integer, an empty or negative
         interval, a strand other than + - ., or a summit outside of the interval
     """
+    return (interval for interval, _ in read_bed_rows(path, summits=summits))
+
+
+def read_bed_rows(path: str, *, summits: bool = False) -> Iterator[tuple[Interval, list[str]]]:
+    """`read_bed` with all columns of each line."""
     with open_input(path) as stream:
         for number, text in text_lines(stream, path):
             fields = text.split("\t")
@@ -67,7 +72,8 @@ def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
                     raise DataError(f"strand is {strand!r}; expected +, - or .", path, number)
                 strand = "+"
             summit = _summit(fields[9], start, end, path, number) if summits and len(fields) == 10 else None
-            yield Interval(chrom, start, end, (fields[3] if len(fields) > 3 else "") or ".", strand, number, summit)
+            name = (fields[3] if len(fields) > 3 else "") or "."
+            yield Interval(chrom, start, end, name, strand, number, summit), fields
 
 
 def _position(text: str) -> int:

@@ -12,7 +12,7 @@ from ..errors import DataError
 from .files import error_text
 
 RUN_LINES = 50_000  # lines that are sorted in memory
-_MERGE_BYTES, _MOST_BYTES = 1 << 24, 1 << 16  # read ahead in all runs together, and in one at most
+_MERGE_BYTES, _MOST_BYTES = 1 << 22, 1 << 14  # read ahead in all runs together, and in one at most
 
 
 class LineSorter:

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import DataError, UsageError
 from ..log import logger
 from .bbi import INTERVAL, MAX_LENGTH, check_complete
+from .bigbed import Column, autosql
 from .bigwig import ROW, write_bigwig
 from .files import check_regular, error_text, replace_atomically
 
@@ -20,6 +21,20 @@ LIGHTEST_GREY = 220  # of a site with score 0
 MAX_TRACK_NAME, MAX_TRACK_DESCRIPTION = 15, 60  # characters, limits of the UCSC browser
 ROWS_TOGETHER = 100_000  # bigWig intervals that are written together
 INTERVALS_PER_ZOOM_RECORD = 10
+
+
+SITE_COLUMNS = (  # of sites in bigBed, after BED9
+    Column("float", "logOdds", "Natural logarithm of the odds of the site"),
+    Column("float", "negLog10P", "-log10 of the p-value, -1 if unknown"),
+    Column("float", "negLog10Q", "-log10 of the q-value, -1 if unknown"),
+    Column("string", "factor", "Transcription factor"),
+)
+
+
+def site_schema(with_p: bool) -> str:
+    """The autoSql of sites: BED9, log odds, p and q if they are known, and factor."""
+    columns = SITE_COLUMNS if with_p else SITE_COLUMNS[-1:]
+    return autosql("bertsnrSites", "Transcription factor binding sites by bertsnr_tools", columns)
 
 
 class ScoredSite(Protocol):

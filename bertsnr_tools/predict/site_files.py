@@ -6,18 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from ..io.bigbed import BigBed, Column, autosql
+from ..io.bigbed import BigBed
 from ..io.outputs import Failures, KeptStream
 from ..io.parquet import ParquetTable
+from ..io.tracks import site_schema
 from .significance import RankedSite
 from .writers import SiteFormat, SiteWriter
 
-COLUMNS = (
-    Column("float", "logOdds", "Natural logarithm of the odds of the site"),
-    Column("float", "negLog10P", "-log10 of the p-value, -1 if unknown"),
-    Column("float", "negLog10Q", "-log10 of the q-value, -1 if unknown"),
-    Column("string", "factor", "Transcription factor"),
-)
 PARQUET_COLUMNS = {  # an unknown p or q is null
     "chrom": "category",
     "start": "int64",
@@ -29,7 +24,6 @@ PARQUET_COLUMNS = {  # an unknown p or q is null
     "p": "float64",
     "q": "float64",
 }
-SCHEMA = autosql("bertsnrSites", "Transcription factor binding sites by bertsnr_tools", COLUMNS)
 
 
 class SiteSink(Protocol):
@@ -57,7 +51,7 @@ def open_sites(
     failures : receives an error of the file
     """
     if site_format.kind == "bigbed":
-        file = _BigBedSites(BigBed(path, SCHEMA, lengths), site_format, failures)
+        file = _BigBedSites(BigBed(path, site_schema(True), lengths), site_format, failures)
         yield file
         file.close()
     elif site_format.kind == "parquet":

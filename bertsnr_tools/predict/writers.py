@@ -36,7 +36,7 @@ class SiteFormat(NamedTuple):
     scale: str = "probability"
 
     def line(self, ranked: RankedSite) -> str:
-        """One site as a line; for bigBed, the columns of `site_files.SCHEMA`."""
+        """One site as a line; for bigBed, see `io.tracks.site_schema`."""
         score = jaspar_score(ranked.neg_log10_p) if self.scale == "jaspar" else None
         line = bed_line(ranked, self.rgb if self.kind in ("bed9", "bigbed") else None, score)
         if self.kind in ("bed", "bed9"):
