@@ -32,9 +32,10 @@ def write_scan_report(path: str, scanner: Scanner, sites: Mapping[str, int], run
     ------
     DataError : the file cannot be written.
     """
-    report = {**_multiqc(path, [model.info.name for model in scanner.models], sites), **scan_report(scanner, sites)}
+    shown = _multiqc(path, [model.info.name for model in scanner.models], sites)
+    report = {"version": VERSION, **run, **scan_report(scanner, sites), **shown}
     with open_output(path) as stream:
-        stream.write(json.dumps({**report, **run}, indent=2).encode() + b"\n")
+        stream.write(json.dumps(report, indent=2).encode() + b"\n")
 
 
 def scan_report(scanner: Scanner, sites: Mapping[str, int]) -> dict[str, Any]:
@@ -42,7 +43,6 @@ def scan_report(scanner: Scanner, sites: Mapping[str, int]) -> dict[str, Any]:
     stats = scanner.stats
     versions = {"bertsnr_tools": __version__, "python": platform.python_version()}
     return {
-        "version": VERSION,
         "versions": versions | {"numpy": np.__version__, "torch": torch.__version__},
         "regions": stats.regions,
         "unscored_regions": stats.unscored,
