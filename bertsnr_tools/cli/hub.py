@@ -71,9 +71,8 @@ def hub(
     from ..hub.sites import read_lengths
     from ..hub.trackdb import HubText
     from ..log import logger
-    from .models import model_rows
 
-    properties = {row["model"]: row for name in models for row in model_rows(name)}
+    properties = {row["model"]: row for name in models for row in _rows(name)}
     lengths = read_lengths(fasta) if fasta else None
     with contextlib.suppress(FileExistsError):
         os.mkdir(output)
@@ -83,3 +82,13 @@ def hub(
     click.echo(f"ucsc\thttps://genome.ucsc.edu/cgi-bin/hgTracks?db={assembly}&hubUrl={base}/hub.txt")
     for name in names:
         click.echo(f"igv\t{os.path.join(output, name)}")
+
+
+def _rows(model: str) -> list[dict[str, str]]:
+    """The properties of models; PWMs have none."""
+    from ..io.jaspar import is_jaspar_name
+    from ..io.motif_files import is_motif_file
+    from ..models.registry import find_model
+    from .models import model_rows
+
+    return [] if is_jaspar_name(model) or is_motif_file(find_model(model)) else model_rows(model)

@@ -205,8 +205,12 @@ class BigBedContent(NamedTuple):
     lines: Iterator[str]
 
 
-def read_bigbed(path: str) -> BigBedContent:
+def read_bigbed(path: str, chroms: Sequence[str] | None = None) -> BigBedContent:
     """Read a bigBed file in flat memory.
+
+    Parameters
+    ----------
+    chroms : the order of the chromosomes; by default the file's
 
     Raises
     ------
@@ -219,7 +223,9 @@ def read_bigbed(path: str) -> BigBedContent:
     columns = [line.split(";")[0].split()[-1] for line in schema.splitlines() if '; "' in line]
 
     def lines() -> Iterator[str]:
-        for chrom, length in sorted(file.chroms().items()):
+        lengths = file.chroms()
+        for chrom in chroms or sorted(lengths):
+            length = lengths.get(chrom, 0)
             for first in range(0, length, _READ_BASES):
                 for start, end, rest in file.entries(chrom, first, min(first + _READ_BASES, length)) or ():
                     if start >= first:
