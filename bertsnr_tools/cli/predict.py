@@ -175,16 +175,14 @@ def predict(
 
     device_runtime = runtime.build()
     loaded = load_models(models, device_runtime)
-    names = [model.info.name for model in loaded]
-    files = signal_files(signals, names)
+    files = signal_files(signals, [model.info.name for model in loaded])
     check_outputs([output, report, *(file.path for file in files)], inputs)
     rules = [CallingRule.for_model(model, threshold) for model in loaded]
     source = Genome(fasta) if fasta else sequences or "-"
     scan_input = ScanInput(source, bed=bed, regions=regions, shard=shard, summit=summit, whole_regions=best is not None)
-    if shard and shard[0] > 1:
-        outputs = outputs._replace(track=None)  # it is in the first shard
     with Failures(output, report, *(file.path for file in files)) as failures:
-        with outputs.open(files, loaded, scan_input.lengths, failures) as (signal, writer):
+        first = not shard or shard[0] == 1
+        with outputs.open(files, loaded, scan_input.lengths, failures, first=first) as (signal, writer):
             sink = signal if files else None
             scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
             counts = _scan(scanner, scan_input, writer, with_q)

@@ -90,7 +90,13 @@ class ScanOutputs(NamedTuple):
 
     @contextmanager
     def open(
-        self, files: list[SignalFile], models: list[Model], lengths: Mapping[str, int] | None, failures: Failures
+        self,
+        files: list[SignalFile],
+        models: list[Model],
+        lengths: Mapping[str, int] | None,
+        failures: Failures,
+        *,
+        first: bool,
     ) -> Iterator[tuple[SignalWriter, SiteSink]]:
         """Open the files of base scores and of sites, which are complete in the reverse order.
 
@@ -98,6 +104,7 @@ class ScanOutputs(NamedTuple):
         ----------
         files : of base scores
         lengths : of the chromosomes, if known
+        first : of the shards, which alone has a track line
 
         Raises
         ------
@@ -109,10 +116,10 @@ class ScanOutputs(NamedTuple):
 
         for model in models if self.scale == "jaspar" else ():
             null_of(model)
-        names = [model.info.name for model in models]
-        site_format = SiteFormat(self.kind, self.rgb, self.track, self.scale)
+        names, track = [model.info.name for model in models], self.track if first else None
+        site_format = SiteFormat(self.kind, self.rgb, track, self.scale)
         with (
-            SignalWriter(files, names, lengths, self.track, failures) as signal,  # complete after the sites
+            SignalWriter(files, names, lengths, track, failures) as signal,  # complete after the sites
             open_sites(self.sites, site_format, names, lengths, failures) as sites,
         ):
             yield signal, sites

@@ -24,7 +24,7 @@ _PAGE = """<!DOCTYPE html>
 <title>Binding sites by bertsnr_tools</title>
 <style>
 body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }}
-table {{ border-collapse: collapse; }}
+table {{ border-collapse: collapse; margin-bottom: 1em; }}
 th, td {{ border: 1px solid #999; padding: 0.2em 0.6em; text-align: left; }}
 td.number {{ text-align: right; }}
 </style>
@@ -35,10 +35,11 @@ td.number {{ text-align: right; }}
 <h2>Display Conventions and Configuration</h2>
 <p>{display}</p>
 <h2>Methods</h2>
-<p>Sites were called by bertsnr_tools {version} with BertSNR, a DNA language model that is fine-tuned for two tasks:
-whether a sequence contains a binding site, and which of its bases are the site. The score of a site is 1000 times the
-mean probability of its bases, or 100 times -log10 of its p-value, as chosen when the sites were called. The p-value is
-the fraction of genomic background windows with an equally strong or stronger site.</p>
+<p>This hub was made by bertsnr_tools {version}, which calls sites with BertSNR, a DNA language model that is fine-tuned
+for two tasks: whether a sequence contains a binding site, and which of its bases are the site. The score of a site is
+1000 times the mean probability of its bases, or 100 times -log10 of its p-value, as chosen when the sites were called.
+The p-value is the fraction of genomic background windows with an equally strong or stronger site; for a position weight
+matrix, it is the fraction of random words that score as high.</p>
 {tables}
 <h2>References</h2>
 <p>Luo H. <em>et al.</em> BertSNR: an interpretable deep learning framework for single-nucleotide resolution

@@ -15,7 +15,7 @@ from ..io.bigbed import BigBedContent, read_bigbed, write_sorted
 from ..io.fasta import Genome
 from ..io.fields import name_field
 from ..io.files import open_input, text_lines
-from ..io.intervals import Interval, read_bed_rows, unknown_chrom
+from ..io.intervals import Interval, bed_rows, unknown_chrom
 from ..io.sorting import LineSorter
 from ..io.tracks import SITE_COLUMNS, STRAND_COLOURS, site_schema
 
@@ -178,7 +178,9 @@ def _bigbed_rows(path: str, content: BigBedContent) -> Iterator[tuple[str, str]]
 
 
 def _bed_rows(path: str, lengths: Lengths) -> Iterator[tuple[str, str]]:
-    for interval, fields in read_bed_rows(path):
+    for _, fields, interval in bed_rows(path):
+        if interval is None:
+            continue
         if interval.chrom not in lengths:
             raise unknown_chrom(interval, path, lengths)
         if interval.end > lengths[interval.chrom]:
