@@ -13,7 +13,7 @@ import pyBigWig
 
 TYPES = {"bigBed", "bigWig"}  # of those that hubs may contain
 VISIBILITIES = {"hide", "dense", "squish", "pack", "full"}
-FILTER_TYPES = {"single", "multiple", "singleList", "multipleListOr", "multipleListAnd"}
+FILTER_TYPES = {"single", "singleList", "multiple", "multipleListOr", "multipleListAnd", "multipleListOnlyOr"}
 COMMON = {"track", "type", "shortLabel", "longLabel", "parent", "bigDataUrl", "html", "visibility", "priority", "color"}
 GROUPS = {"compositeTrack", "subGroups", "dimensions", "sortOrder"} | {f"subGroup{number}" for number in range(1, 10)}
 OF_TYPE = {"bigBed": {"itemRgb", "mouseOver"}, "bigWig": {"maxHeightPixels", "viewLimits", "autoScale"}}
