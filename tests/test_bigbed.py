@@ -129,7 +129,7 @@ def test_a_full_temporary_directory_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(sorting, "RUN_LINES", 2)
     file = BigBed(str(tmp_path / "t.bb"), SCHEMA)
     file.add("c", 1, 2, "x")
-    with pytest.raises(DataError, match=r"cannot sort in .* \(No space left on device\); set TMPDIR"):
+    with pytest.raises(DataError, match=r"t\.bb: cannot sort in .* \(No space left on device\); set TMPDIR"):
         file.add("c", 1, 2, "x")
 
 
@@ -145,7 +145,7 @@ def test_sorting_takes_flat_memory(monkeypatch):
 
     def peak(count):
         tracemalloc.start()
-        sorter = LineSorter(lambda line: int(line[:9]))
+        sorter = LineSorter(lambda line: int(line[:9]), "x")
         for number in range(count):
             sorter.add(b"%09d %s" % (number * 7_919 % count, b"x" * 90))
         previous = -1

@@ -82,7 +82,7 @@ class ScanOutputs(NamedTuple):
             return
         if self.sites == "-":
             raise UsageError(f"{what} cannot be written to standard output; give a file name with -o")
-        if self.track:
+        if self.track and not self.signals["--bedgraph"]:
             raise UsageError(f"--track {self.track}: {what} has no track line")
         check_regular(self.sites, what)
         if self.kind == "parquet":

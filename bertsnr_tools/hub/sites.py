@@ -116,7 +116,7 @@ def pack_sites(file: SiteFile, directory: str, name: Callable[[str], str]) -> li
         raise UsageError(f"{path}: bigBed needs chromosome sizes; add -f FASTA, or -f with a table of sizes")
     else:
         rows = _bed_rows(path, lengths)
-    sorter = LineSorter(_by_factor)
+    sorter = LineSorter(_by_factor, directory)
     factors: set[str] = set()
     columns: set[int] = set()
     for factor, line in rows:

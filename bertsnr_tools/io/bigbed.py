@@ -67,7 +67,7 @@ class BigBed:
 
     def __init__(self, path: str, schema: str, lengths: Mapping[str, int] | None = None):
         self._path, self._schema, self._lengths = path, schema, lengths
-        self._sorter = LineSorter(_position)
+        self._sorter = LineSorter(_position, path)
         self._ends: dict[str, int] = {}
 
     def add(self, chrom: str, start: int, end: int, rest: str) -> None:

@@ -21,10 +21,11 @@ class LineSorter:
     Parameters
     ----------
     key : what a line is sorted by
+    path : the output, for errors
     """
 
-    def __init__(self, key: Callable[[bytes], Any]):
-        self._key = key
+    def __init__(self, key: Callable[[bytes], Any], path: str):
+        self._key, self._path = key, path
         self._spool = tempfile.TemporaryFile()
         self._runs: list[tuple[int, int]] = []  # first byte and end of each
         self._waiting: list[bytes] = []
@@ -38,7 +39,7 @@ class LineSorter:
         """
         self._waiting.append(line)
         if len(self._waiting) >= RUN_LINES:
-            with _spool_errors():
+            with _spool_errors(self._path):
                 self._end_run()
 
     def _end_run(self) -> None:
@@ -60,7 +61,7 @@ class LineSorter:
         size = min(_MOST_BYTES, _MERGE_BYTES // len(self._runs) + 1)
         rest = b""
         while start < end:
-            with _spool_errors():
+            with _spool_errors(self._path):
                 self._spool.seek(start)
                 data = self._spool.read(min(size, end - start))
             start += len(data)
@@ -69,9 +70,9 @@ class LineSorter:
 
 
 @contextmanager
-def _spool_errors() -> Iterator[None]:
+def _spool_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         problem = f"cannot sort in {tempfile.gettempdir()} ({error_text(error)}); set TMPDIR"
-        raise DataError(problem) from error
+        raise DataError(problem, path) from error
