@@ -1,7 +1,6 @@
 """`bertsnr hub`: UCSC's rules, and values equal to the input."""
 
 import re
-import shutil
 import subprocess
 import sys
 
@@ -163,7 +162,16 @@ def test_input_that_cannot_be(hub, tmp_path, words, status, problem):
     (tmp_path / "s.txt.bb").write_text("text")
     done = hub(*words.split())
     assert done.status == status and problem in done.err.splitlines()[-1] and not done.out
-    assert not (tmp_path / "hub" / "hub.txt").exists() and not list(tmp_path.rglob("*.tmp"))
+    assert not (tmp_path / "hub").exists() and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_after_an_error_an_earlier_hub_is_valid(hub, tmp_path):
+    assert hub("-f", "sizes", "s.bed").status == 0
+    before = sorted((tmp_path / "hub").iterdir())
+    (tmp_path / "bad.bed").write_text("chr1\t990\t1001\n")
+    (tmp_path / "new.bed").write_text("chr1\t1\t9\tN\n")
+    assert hub("-f", "sizes", "s.bed", "new.bed", "bad.bed").status == 1
+    assert sorted((tmp_path / "hub").iterdir()) == before and not faults(tmp_path / "hub")
 
 
 def test_a_genome_gives_the_sizes(hub, tmp_path):
@@ -178,8 +186,7 @@ def test_a_full_disk_leaves_no_hub(hub, tmp_path, file_limit):
         with file_limit(limit):
             done = hub("-f", "sizes", "s.bed")
         assert done.status == 1 and done.err.count("\n") == 1 and "File too large" in done.err
-        assert not (tmp_path / "hub" / "hub.txt").exists() and not list(tmp_path.rglob("*.tmp"))
-        shutil.rmtree(tmp_path / "hub")
+        assert not (tmp_path / "hub").exists()
 
 
 def test_names_of_tracks():

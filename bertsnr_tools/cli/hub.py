@@ -49,7 +49,6 @@ def hub(
       bertsnr hub --assembly hg38 -o hub CTCF.bb CTCF.bw
       bertsnr hub --assembly hg38 -o hub -f hg38.fa -m human --url https://lab.org/hub sites.bed
     """
-    import contextlib
     import os
     import re
 
@@ -74,8 +73,6 @@ def hub(
 
     properties = {row["model"]: row for name in models for row in _rows(name)}
     lengths = read_lengths(fasta) if fasta else None
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(output)
     names = build_hub(output, files, HubText(assembly, email), lengths, properties)
     logger.info("copy %s to a web server that can send parts of files, and paste the first line into a browser", output)
     base = (url or f"https://example.org/{os.path.basename(os.path.abspath(output))}").rstrip("/")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from ..errors import DataError
 from ..io.bbi import open_bbi, read_summary
@@ -29,7 +30,7 @@ def build_hub(
 
     Parameters
     ----------
-    directory : which exists
+    directory : which is made if it does not exist
     files : of sites (bigBed, BED) and of base scores (bigWig)
     lengths : chromosome sizes, for BED
     properties : of the models, see `page.page_html`
@@ -46,25 +47,45 @@ def build_hub(
     sources: dict[bool, set[str]] = {False: set(), True: set()}  # of sites, and of base scores
     sites: list[FactorTrack] = []
     signals: list[SignalTrack] = []
-    for path in files:
-        is_signal = path.lower().endswith(BIGWIG_ENDINGS)
-        source = unique_id(file_stem(path), sources[is_signal])
-        sources[is_signal].add(source)
-        if is_signal:
-            signals.append(_copy_signal(path, directory, names(f"{source}_signal"), source))
-        elif found := pack_sites(SiteFile(path, source, lengths), directory, names):
-            sites += found
-        else:
-            logger.warning("%s: has no sites", path)
-    if not sites and not signals:
-        raise DataError("no sites and no base scores to show", directory)
-    for name, text in (
-        (PAGE, page_html(hub.assembly, sites, signals, properties or {})),
-        ("hub.txt", hub_text(hub, sites, signals)),
-    ):
-        with open_output(os.path.join(directory, name)) as stream:
-            stream.write(text.encode())
+    with _new_files(directory, names):
+        for path in files:
+            is_signal = path.lower().endswith(BIGWIG_ENDINGS)
+            source = unique_id(file_stem(path), sources[is_signal])
+            sources[is_signal].add(source)
+            if is_signal:
+                signals.append(_copy_signal(path, directory, names(f"{source}_signal"), source))
+            elif found := pack_sites(SiteFile(path, source, lengths), directory, names):
+                sites += found
+            else:
+                logger.warning("%s: has no sites", path)
+        if not sites and not signals:
+            raise DataError("no sites and no base scores to show", directory)
+        for name, text in (
+            (PAGE, page_html(hub.assembly, sites, signals, properties or {})),
+            ("hub.txt", hub_text(hub, sites, signals)),
+        ):
+            with open_output(os.path.join(directory, name)) as stream:
+                stream.write(text.encode())
     return [f"{track.name}.bb" for track in sites] + [f"{track.name}.bw" for track in signals]
+
+
+@contextmanager
+def _new_files(directory: str, names: TrackNames) -> Iterator[None]:
+    """Make the directory; after an error, delete it and the files of tracks, except those that were there before."""
+    made = not os.path.isdir(directory)
+    if made:
+        os.mkdir(directory)
+    before = set(os.listdir(directory))
+    try:
+        yield
+    except BaseException:
+        written = {f"{name}{ending}" for name in names.given for ending in (".bb", ".bw")} | {PAGE}
+        for name in written.intersection(os.listdir(directory)) - before:
+            os.unlink(os.path.join(directory, name))
+        if made:
+            with suppress(OSError):
+                os.rmdir(directory)
+        raise
 
 
 def _copy_signal(path: str, directory: str, name: str, source: str) -> SignalTrack:

@@ -44,10 +44,16 @@ class HubText(NamedTuple):
 
 
 class TrackNames:
-    """Gives every track a name that UCSC allows: a letter first, then letters, digits and "_", unique in any case."""
+    """Gives every track a name that UCSC allows: a letter first, then letters, digits and "_", unique in any case.
+
+    Attributes
+    ----------
+    given : all names so far
+    """
 
     def __init__(self) -> None:
         self._taken = {SITES, SIGNAL}
+        self.given: list[str] = []
 
     def __call__(self, text: str) -> str:
         plain = re.sub("[^A-Za-z0-9_]+", "_", text).strip("_")
@@ -57,6 +63,7 @@ class TrackNames:
             number += 1
             chosen = f"{plain}_{number}"
         self._taken.add(chosen.lower())
+        self.given.append(chosen)
         return chosen
 
 
