@@ -18,8 +18,8 @@ round2    the model "peaks" calls the best sites of the same peaks, on which a n
 JASPAR's sites are as wide as one of the versions of the factor's matrix; this version calls the sites in peaks, so that
 the labels of both models are equally wide. Each line of OUT/peaks.tsv is a model: AUPR over bases and windows on
 JASPAR's test windows and their shuffles; error of the borders of called sites (bp); the best match of its motif in
-JASPAR. With --calls, each line of OUT/calls.tsv is a model, too: on held-out chromosomes, the fraction of the accessible
-regions without a peak of the factor that have a site, at the thresholds where a fifth, or half, of its peaks have one.
+JASPAR. With --calls, each line of OUT/calls.tsv is a model, too: on held-out chromosomes, the fraction of accessible
+regions without a peak of the factor that have a site, at thresholds where a fifth, or half, of its peaks have one.
 Lines that exist are kept.
 """
 
@@ -75,7 +75,7 @@ TABLES = {
 }
 COMMON = 30  # bases that a training window may not share with a test window
 REACH = 100  # bp on either side of a summit
-RECALLS = (0.2, 0.5)
+RECALLS = (0.2, 0.5)  # fractions of the bound regions that have a site
 RELEASE = "jaspar2026"
 
 
@@ -144,7 +144,7 @@ class Case:
             self.file(f"{kind}.narrowPeak").write_text("".join(lines))
 
     def windows(self, model: str | Path) -> list[Record]:
-        """Windows around the best sites of the peaks, the strongest first, without those of test windows."""
+        """Windows around the best sites of the peaks, the strongest first; none like a test window."""
         calls = self.file("sites.bed")
         peaks = ("-b", self.file("peaks.narrowPeak"), "--summit", REACH, "--best")
         bertsnr("predict", "-q", "-@", 1, "-m", model, *peaks, "-f", self.genome.path, "-o", calls)
@@ -160,14 +160,20 @@ class Case:
         return list(found.values())[: self.limits.windows]
 
     def background(self, arm: str, count: int) -> Path:
-        """Background windows from everywhere, from accessible regions, or from both, outside of held-out chromosomes."""
+        """Background windows of an arm, outside of held-out chromosomes."""
+        arm = arm if arm in ("within", "half") else "everywhere"
         path = self.file(f"background.{arm}.fa")
+        if path.exists():
+            return path
         allowed = [region for region in self.known_regions() if region.chrom not in HELD]
         accessible = [region for region in self.accessible() if region.chrom not in HELD]
         fraction = {"within": 1.0, "half": 0.5}.get(arm, 0.0)
         excluded = self.data / "chip" / f"{self.name}.hg19.narrowPeak.gz"
         text = b""
-        for part, regions, avoid in ((fraction, accessible, ()), (1 - fraction, allowed, accessible if fraction else ())):
+        for part, regions, avoid in (
+            (fraction, accessible, ()),
+            (1 - fraction, allowed, accessible if fraction else ()),
+        ):
             if part:
                 beds = [self.out / f"{self.name}.{kind}.bed" for kind in ("draw", "avoid")]
                 for bed, intervals in zip(beds, (regions, avoid or [Interval("chr1", 0, 1)])):
@@ -258,7 +264,7 @@ class Case:
         return np.array([float(line.split("\t")[6]) for line in table.splitlines()])
 
     def calls_at_recall(self, arm: str) -> list[str]:
-        """Bound and unbound regions, and the fraction of the unbound that is called where half, or a fifth, of the bound are."""
+        """Numbers of bound and unbound regions; fractions of the unbound with a site, see `RECALLS`."""
         bound, unbound = self.regions()
         levels, others = (self.best_calls(arm, regions) for regions in (bound, unbound))
         fractions = []
@@ -325,9 +331,9 @@ def main() -> None:
     parser.add_argument("--only", default="peaks,sites", help="arms, separated by commas")
     parser.add_argument("--calls", action="store_true", help="also compare calls in accessible regions")
     parser.add_argument("--windows", type=int, default=800)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--ratio", type=int, default=2)
-    parser.add_argument("--tests", type=int, default=500)
+    parser.add_argument("--tests", type=int, default=400)
     parser.add_argument("--unbound", type=int, default=1000)
     parser.add_argument("--bases", type=int, default=120)
     arguments = parser.parse_args()

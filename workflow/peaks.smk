@@ -108,9 +108,9 @@ rule background:
     output:
         f"{OUT}/background.{{part}}.fa",
     params:
-        count=lambda wildcards: BACKGROUND[wildcards.part],
+        windows=lambda wildcards: BACKGROUND[wildcards.part],
     shell:
-        "bertsnr windows --background -c $(({params.count} / $(wc -l < {input.sites:q}) + 1)) -b {input.regions:q}"
+        "bertsnr windows --background -c $(({params.windows} / $(wc -l < {input.sites:q}) + 1)) -b {input.regions:q}"
         " --exclude {input.peaks:q} -f {input.fasta:q} -o {output:q} {input.sites:q}"
 
 

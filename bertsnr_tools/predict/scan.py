@@ -61,7 +61,7 @@ def context_bases(info: ModelInfo) -> int:
     The scores of a network depend on its whole window. The score of a base of a PWM depends on the matches that cover
     it, and only a site of many matches in a row reaches further.
     """
-    return max(MIN_CONTEXT, MATCHES_IN_A_ROW * info.site_width) if info.encoder.get("model_type") == "matrix" else info.window
+    return max(MIN_CONTEXT, MATCHES_IN_A_ROW * info.site_width) if info.is_pwm else info.window
 
 
 @dataclass
