@@ -219,8 +219,8 @@ class Case:
     def motif(self, arm: str) -> list[str]:
         """Best match in JASPAR of the motif that a model calls in the test windows: id, name, p and verdict."""
         test = self.file("test.fa")
-        records = list(read_records(str(self.factors / "test" / f"{self.tf}.fa.gz")))
-        write_windows(test, records[: self.limits.tests])
+        records = {one.name: one for one in read_records(str(self.factors / "test" / f"{self.tf}.fa.gz"))}
+        write_windows(test, list(records.values())[: self.limits.tests])
         options = ("--forward", "-o", self.file(f"{arm}.meme"), "--compare", RELEASE)
         try:
             table = bertsnr("motifs", "-q", "-@", 1, "-m", self.file(f"{arm}.pt"), *options, test).splitlines()[1:]
