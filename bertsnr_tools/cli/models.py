@@ -93,14 +93,15 @@ def model_rows(name: str) -> list[dict[str, str]]:
     choice = find(name)
     rows = [row for row in _with_files(shipped_table()).values() if row["file"] == choice.path]
     if not rows:
-        return [row | {"file": choice.path} for row in _read_properties(choice.path, choice.factors)]
+        return [row | {"file": choice.path} for row in _read_properties(name)]
     return [row for row in rows if choice.factors is None or row["model"] in choice.factors]
 
 
-def _read_properties(file: str, factors: tuple[str, ...] | None) -> list[dict[str, str]]:
-    from ..models.files import load_factors
+def _read_properties(name: str) -> list[dict[str, str]]:
+    from ..models.device import Runtime
+    from ..models.registry import load_models
 
-    return [properties(model.info) for model in load_factors(file, factors)]
+    return [properties(model.info) for model in load_models([name], Runtime())]
 
 
 def properties(info: ModelInfo) -> dict[str, str]:
@@ -116,7 +117,7 @@ def properties(info: ModelInfo) -> dict[str, str]:
         "positives": str(data.get("positives", "-")),
         "natural": str(data.get("background", data.get("natural", "-"))),  # the name in files of 0.1.0
         **{f"{level}_aupr": "-" if value is None else f"{value:.4f}" for level, value in auprs.items()},
-        "p_values": "yes" if info.null else "no",
+        "p_values": "yes" if info.null or info.is_pwm else "no",
         "prefilter": "yes" if info.prefilter else "no",
         "matrix": info.matrix or "-",
         "quality": _quality(auprs["nucleotide"]),
