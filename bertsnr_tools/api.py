@@ -28,10 +28,10 @@ from .sequence.shuffle import shuffled_records
 from .sequence.windows import Windows
 from .training.config import ModelDesign, Recipe
 from .training.run import train_model
-from .variants import run as variants_run
-from .variants.rows import ScoredAllele
-from .variants.saturate import regions_to_saturate, saturation
-from .variants.scoring import DEFAULT_FLANK, VariantScorer
+from .variation import run as variant_run
+from .variation.rows import ScoredAllele
+from .variation.saturate import regions_to_saturate, saturation
+from .variation.scoring import DEFAULT_FLANK, VariantScorer
 
 PathName = str | os.PathLike[str]
 
@@ -219,8 +219,8 @@ def variants(
     """Score the alternative alleles of a VCF or BCF file, streamed in the order of its rows.
 
     Each has `effects`, one for each model: class, scores of both alleles, change of log odds, p-value and bounds; see
-    `variants.scoring.Effect`. The parameters are described in `variants.run.variant_effects` and
-    `variants.scoring.VariantScorer`.
+    `variation.scoring.Effect`. The parameters are described in `variation.run.variant_effects` and
+    `variation.scoring.VariantScorer`.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def variants(
     """
     scorer = _variant_scorer(models, threshold, flank, prefilter)
     found = genome if isinstance(genome, Genome) else Genome(genome)
-    return variants_run.variant_effects(scorer, source, found, regions=regions, haplotypes=haplotypes)
+    return variant_run.variant_effects(scorer, source, found, regions=regions, haplotypes=haplotypes)
 
 
 def saturate(
@@ -253,7 +253,7 @@ def _variant_scorer(
     if not chosen:
         raise UsageError("scoring variants requires at least one model")
     networks, asked = [model.network for model in chosen], parse_threshold(threshold)
-    return variants_run.new_scorer(networks, chosen[0].runtime, threshold=asked, flank=flank, prefilter=prefilter)
+    return variant_run.new_scorer(networks, chosen[0].runtime, threshold=asked, flank=flank, prefilter=prefilter)
 
 
 def attention_scores(

@@ -16,7 +16,7 @@ from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_factors, save_model
 from bertsnr_tools.models.many_factor import shared_model
 from bertsnr_tools.sequence.windows import read_windows
-from bertsnr_tools.variants.substitutions import change_nulls
+from bertsnr_tools.variation.substitutions import change_nulls
 
 WINDOWS = 10_000
 

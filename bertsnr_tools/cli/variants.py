@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..io.outputs import Failures
     from ..io.vcf import VcfReader
     from ..predict.writers import SignalFile
-    from ..variants.scoring import VariantScorer
+    from ..variation.scoring import VariantScorer
 
 
 @options.command
@@ -129,7 +129,7 @@ def variants(
     """
     from ..io.files import check_outputs
     from ..models.registry import find_model, load_models
-    from ..variants.output import format_of
+    from ..variation.output import format_of
 
     kind = kind or format_of(output, "tsv" if saturate else "vcf")
     _check_usage(vcf, fasta, saturate, kind, (("-r", regions), ("-b", bed), ("--haplotypes", haplotypes)))
@@ -141,7 +141,7 @@ def variants(
     from ..io.files import quiet_htslib
     from ..io.outputs import Failures
     from ..predict.writers import signal_files
-    from ..variants.run import chosen_regions, new_scorer
+    from ..variation.run import chosen_regions, new_scorer
 
     device_runtime = runtime.build()
     loaded = load_models(models, device_runtime)
@@ -167,8 +167,8 @@ class Outputs(NamedTuple):
     failures: Failures
 
     def open(self, reader: VcfReader | None = None) -> AbstractContextManager[Any]:
-        """See `variants.output.open_writer`."""
-        from ..variants.output import open_writer
+        """See `variation.output.open_writer`."""
+        from ..variation.output import open_writer
 
         return open_writer(self.path, self.kind, reader, self.failures, changed_only=self.changed_only)
 
@@ -176,7 +176,7 @@ class Outputs(NamedTuple):
 def _annotate(path: str, genome: Genome, scorer: VariantScorer, output: Outputs, chosen: dict[str, Any]) -> None:
     """Score the rows of a file."""
     from ..log import progress
-    from ..variants.run import open_rows
+    from ..variation.run import open_rows
 
     with open_rows(path, genome, scorer, **chosen) as rows, output.open(rows.reader) as writer:
         with progress("variants", None, "rows") as bar:
@@ -191,7 +191,7 @@ def _saturate(
     """Score every substitution of the regions; write tables, tracks and figures."""
     from ..log import progress
     from ..plots.mutagenesis import plot_mutagenesis
-    from ..variants.saturate import SaturationFiles, regions_to_saturate, saturation
+    from ..variation.saturate import SaturationFiles, regions_to_saturate, saturation
 
     regions = regions_to_saturate(text, genome)
     collected = SaturationFiles(files, scorer.names, regions, genome.lengths, output.failures)

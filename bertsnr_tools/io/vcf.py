@@ -12,12 +12,11 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import DataError, UsageError
 from ..log import logger
-from .bgzip import BgzipWriter
 from .fields import decoded_text
 from .files import (
     BGZIP_ENDINGS,
@@ -169,13 +168,13 @@ class VcfReader:
     def _indexed_lines(self, regions: Sequence[Interval]) -> Iterator[tuple[int | None, str]]:
         import pysam
 
-        check_indexed(self.path)
+        index = index_of(self.path)
         with open_input(self.path) as stream:
             is_bcf = stream.peek(3)[:3] == b"BCF"  # type: ignore[attr-defined]
         if is_bcf:
             yield from self._bcf_lines(self.path, regions)
             return
-        with self._htslib_errors(), pysam.TabixFile(self.path, encoding="latin-1") as file:
+        with self._htslib_errors(), pysam.TabixFile(self.path, index=index, encoding="latin-1") as file:
             yield from ((None, _decoded(line)) for line in file.header)
             for region in _in_order(regions, file.contigs):
                 for line in file.fetch(region.chrom, region.start, region.end):
@@ -224,8 +223,8 @@ def is_symbolic(alt: str) -> bool:
     return alt == "*" or alt.startswith("<") and alt.endswith(">") or bool(_BREAKEND.fullmatch(alt))
 
 
-def check_indexed(path: str) -> None:
-    """Check that a VCF or BCF file has an index.
+def index_of(path: str) -> str:
+    """The index of a VCF or BCF file.
 
     Raises
     ------
@@ -233,8 +232,10 @@ def check_indexed(path: str) -> None:
     """
     if path == "-" or not os.path.isfile(path):
         raise UsageError("-r and -b require an indexed file; standard input and pipes have no index")
-    if not any(os.path.exists(path + ending) for ending in (".tbi", ".csi")):
-        raise UsageError(f"-r and -b require an index of {path}; compress it with bgzip and run tabix -p vcf {path}")
+    for ending in (".tbi", ".csi"):
+        if os.path.exists(path + ending):
+            return path + ending
+    raise UsageError(f"-r and -b require an index of {path}; compress it with bgzip and run tabix -p vcf {path}")
 
 
 @contextmanager
@@ -282,7 +283,7 @@ class VcfWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> VcfWriter:
-        target: Any = tempfile.TemporaryFile() if self._is_bcf else KeptStream(self._path, self._failures)
+        target: Any = _Spool() if self._is_bcf else KeptStream(self._path, self._failures)
         self._stream = self._stack.enter_context(target)
         return self
 
@@ -299,52 +300,56 @@ class VcfWriter:
             self._order.add(row.chrom, row.start, row.start + len(row.fields[3]))
             lines.append(text)
         self._write("".join(lines))
-        self._stream.flush()
 
     def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text.encode())
-        except OSError as error:  # of the temporary file
-            raise DataError(error_text(error), tempfile.gettempdir()) from error
+        self._stream.write(text.encode())
+        self._stream.flush()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error or not self._is_bcf:
+        if self._is_bcf and not error:
+            with self._stack, self._failures.kept():
+                _write_bcf(self._stream.path, self._path)
+        else:
             self._stack.__exit__(kind, error, trace)
-            if not error and not getattr(self._stream, "failed", False):
-                index_if_sorted(self._path, self._order, "vcf", self._failures)
-            return
-        with self._stack, self._failures.kept():
-            self._stream.seek(0)
-            _write_bcf(self._stream, self._path)
-            index_if_sorted(self._path, self._order, "bcf", self._failures)
+        if not error and (self._is_bcf or not self._stream.failed):
+            index_if_sorted(self._path, self._order, "bcf" if self._is_bcf else "vcf", self._failures)
 
 
-def _write_bcf(text: BinaryIO, path: str) -> None:
-    """Convert VCF to a BCF file. htslib writes to a pipe, because it reports a full disk on stderr, not as an error."""
-    import pysam
+class _Spool:
+    """A temporary file for text that becomes BCF at the end; a context manager."""
 
-    reader, writer = os.pipe()
-    errors: list[Exception] = []
+    def __enter__(self) -> _Spool:
+        self._file = tempfile.NamedTemporaryFile(suffix=".vcf")
+        self.path = self._file.name
+        return self
 
-    def convert() -> None:
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # what a full disk has refused is refused again
+            self._file.close()
+
+    def write(self, data: bytes) -> None:
         try:
-            with open(writer, "wb") as target, pysam.VariantFile(text) as rows:
-                with pysam.VariantFile(target, "wbu", header=rows.header) as converted:
-                    for row in rows:
-                        converted.write(row)
-        except Exception as error:  # raised below, in the thread of the caller
-            errors.append(error)
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            problem = f"cannot store rows that become BCF ({error_text(error)}); set TMPDIR"
+            raise DataError(problem, tempfile.gettempdir()) from error
 
-    thread = threading.Thread(target=convert, daemon=True)
-    with quiet_htslib(), replace_atomically(path) as temporary, open(reader, "rb") as source:
-        thread.start()
-        compressed = BgzipWriter(open(temporary, "wb"))
-        shutil.copyfileobj(source, compressed)  # type: ignore[misc]
-        compressed.close()
-        thread.join()
-        if errors:
-            problem = f"its rows cannot be written as BCF ({error_text(errors[0])})"
-            raise DataError(f"{problem}; declare all of them in the header, or write VCF", path)
+    def flush(self) -> None:
+        """Do nothing: `write` does."""
+
+
+def _write_bcf(text: str, path: str) -> None:
+    """Convert a VCF file to BCF, with bcftools: pysam's VariantFile adds fields to rows of symbolic alleles."""
+    import pysam
+    import pysam.bcftools
+
+    with quiet_htslib(), replace_atomically(path) as temporary:
+        try:
+            pysam.bcftools.view("--no-version", "-O", "b", "-o", temporary, text, catch_stdout=False)
+        except pysam.SamtoolsError as error:
+            reasons = "the disk is full, or a row has a contig, FILTER, INFO or FORMAT that the header does not declare"
+            raise DataError(f"cannot be written as BCF: {reasons}", path) from error
 
 
 class SortOrder:

@@ -84,13 +84,13 @@ class _Table:
         self._stream.flush()
 
     def _tsv(self, allele: ScoredAllele) -> Iterator[str]:
-        place = [allele.chrom, str(allele.start + 1), allele.name, allele.ref, allele.alt]
+        columns = [allele.chrom, str(allele.start + 1), allele.name, allele.ref, allele.alt]
         for effect in _shown(allele, self._changed_only):
             bounds = [str(bound) for bound in (effect.start, effect.end)]
             sites = [str(bound) for bound in effect[-4:]]
-            yield "\t".join([*place, *_values(effect), *bounds, effect.strand, *sites, "."]) + "\n"
+            yield "\t".join([*columns, *_values(effect), *bounds, effect.strand, *sites, "."]) + "\n"
         if allele.note and not self._changed_only:
-            yield "\t".join([*place, *["."] * (len(COLUMNS) - 6), allele.note]) + "\n"
+            yield "\t".join([*columns, *["."] * (len(COLUMNS) - 6), allele.note]) + "\n"
 
     def _bed(self, allele: ScoredAllele) -> Iterator[str]:
         for effect in _shown(allele, True):

@@ -62,16 +62,16 @@ def saturation(regions: Iterable[Interval], genome: Genome, scorer: VariantScore
 
 
 def _substitutions(genome: Genome, scorer: VariantScorer, chrom: str, start: int, letters: str) -> list[ScoredAllele]:
-    places = [
+    substitutions = [
         (position, own, alt)
         for position, own in enumerate(letters, start)
         if own in BASES
         for alt in BASES
         if alt != own
     ]
-    changes = [Change(chrom, (Edit(at, at + 1, alt.encode()),)) for at, _, alt in places]
+    changes = [Change(chrom, (Edit(at, at + 1, alt.encode()),)) for at, _, alt in substitutions]
     alleles = []
-    for (at, own, alt), effects in zip(places, scorer.score(genome, changes)):
+    for (at, own, alt), effects in zip(substitutions, scorer.score(genome, changes)):
         found = [effect for effect in effects if effect]
         alleles.append(ScoredAllele(chrom, at, ".", own, alt, found, "" if found else "no_sequence"))
     return alleles

@@ -263,5 +263,5 @@ def _passing(model: Model, tiles: list[Tiles], runtime: Runtime) -> np.ndarray:
 def _no_site(name: str, change: Change) -> Effect:
     """The effect of a change that the prefilter rules out."""
     own = change.edits[change.focal]
-    place = own.start, own.end
-    return Effect(name, CLASSES[NONE], math.nan, math.nan, math.nan, None, *place, ".", *place, *place)
+    own_span = own.start, own.end
+    return Effect(name, CLASSES[NONE], math.nan, math.nan, math.nan, None, *own_span, ".", *own_span, *own_span)
