@@ -5,11 +5,11 @@
     benchmarks/variants.py snvs GENOME COUNT > snvs.vcf   # random substitutions of bases with 60 bases of ACGT around
     benchmarks/variants.py speed GENOME snvs.vcf -m CTCF [OPTIONS]
 
-`asb` takes every factor with a model and at least ten rows labelled ASB. Its SNPs are scored by the factor's own shipped
-model, if any, by the factor of `human`, and by the best PWM of JASPAR of its name. AUROC and AUPRC judge the absolute
-change of ASB against other SNPs; "sign" is the fraction of ASB SNPs whose change has the direction of the reads, and
-"sign_changed" the same among the ASB SNPs with a class other than none, whose number follows. The PWM is judged by the
-change of -log10 p of its best match as well; the better of its two AUPRCs counts.
+`asb` takes every factor with a model and at least ten rows labelled ASB. Its SNPs are scored by the factor's own
+shipped model, if any, by the factor of `human`, and by the best PWM of JASPAR of its name. AUROC and AUPRC judge the
+absolute change of ASB against other SNPs; "sign" is the fraction of ASB SNPs whose change has the direction of the
+reads, and "sign_changed" the same among the ASB SNPs with a class other than none, whose number follows. The PWM is
+judged by the change of -log10 p of its best match as well; the better of its two AUPRCs counts.
 """
 
 from __future__ import annotations

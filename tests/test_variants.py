@@ -1,7 +1,6 @@
 """Changes of sites by variants: allele sequences, equality with a slow reference, symmetry, haplotypes, p-values."""
 
 import random
-from itertools import product
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from bertsnr_tools.predict.calling import MAX_GAP, call_levels, call_sites, min_
 from bertsnr_tools.predict.scan import base_scores
 from bertsnr_tools.predict.significance import log_odds
 from bertsnr_tools.predict.thresholds import CallingRule
-from bertsnr_tools.sequence.background import GC_BINS
 from bertsnr_tools.variation.alleles import Change, Edit, Layout, Span, allele_pair, boundaries, minimal_edit
 from bertsnr_tools.variation.effects import CLASSES, MIN_CHANGE
 from bertsnr_tools.variation.haplotypes import Genotype, genotype, plan_haplotypes
@@ -362,14 +360,23 @@ def test_genotypes():
     assert genotype(vcf_row(5, "A", "C", "3|1"), 9).alleles == (None, None)
 
 
-def test_two_phased_substitutions_are_scored_as_one_change(small_model, genome, sequence):
-    both = Change("one", (Edit(2000, 2001, b"A"), Edit(2003, 2004, b"C")), 0)
-    together = Change("one", (Edit(2000, 2004, b"A" + sequence[2001:2003].encode() + b"C"),), 0)
-    scorer = VariantScorer([small_model], RUNTIME)
-    one, other = (allele_pair(genome, change, 49) for change in (both, together))
-    assert one.alt[:52] == other.alt[:52]
-    [[effect]] = scorer.score(genome, [both])
-    assert effect is not None
+def test_alleles_of_a_haplotype_are_scored_together(small_model, genome, sequence):
+    """As a scan of the haplotype's sequence; substitutions change no positions."""
+    rule, scorer = CallingRule.for_model(small_model), VariantScorer([small_model], RUNTIME)
+    differing = 0
+    for at in range(1200, 2400, 60):
+        edits = [Edit(one, one + 1, b"ACGT"["TACG".index(sequence[one]) :][:1]) for one in (at - 9, at, at + 4)]
+        pair = allele_pair(genome, Change("one", tuple(edits), 1), 49)
+        haplotype = bytearray(sequence[at - 49 : at + 50].encode())
+        for edit in edits:
+            haplotype[edit.start - at + 49] = edit.bases[0]
+        assert pair.alt == bytes(haplotype) != pair.ref
+        scores = [np.nan_to_num(one) for one in base_scores(small_model, [pair.ref, pair.alt], runtime=RUNTIME)]
+        expected = reference_effect(small_model, rule, 10, pair.ref[:49], "N", "N", pair.ref[50:], scores)
+        [[effect], [alone]] = scorer.score(genome, [Change("one", tuple(edits), 1), Change("one", (edits[1],))])
+        assert (effect.kind, *effect[2:5]) == expected[:4] and effect.start == expected[4] + at - 49
+        differing += effect.alt_score != alone.alt_score
+    assert differing > 10
 
 
 def test_saturation_equals_single_variants(small_model, genome, sequence):

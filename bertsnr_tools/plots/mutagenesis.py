@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .style import BLUE, LETTER_COLOURS, PALE, escape, new_figure, save_figure
+from .style import BLUE, LETTER_COLOURS, PALE, escape, integer_ticks, new_figure, save_figure
 
 MAX_LETTERS = 200  # beyond, letters of the reference are too small to read
 BASES = "ACGT"
@@ -45,6 +45,7 @@ def plot_mutagenesis(path: str, title: str, reference: str, changes: np.ndarray,
     )
     axes.set(yticks=range(4), xlabel="position (1-based)")
     axes.set_yticklabels(list(BASES))
+    axes.xaxis.set_major_locator(integer_ticks())
     axes.xaxis.get_major_formatter().set_useOffset(False)
     if length <= MAX_LETTERS:
         for position, letter in zip(positions, reference):

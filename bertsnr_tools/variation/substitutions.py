@@ -16,6 +16,7 @@ from .nulls import TAIL, ChangeNull
 from .scoring import DEFAULT_FLANK, VariantScorer, context_of
 
 SUBSTITUTIONS = 5000  # random substitutions, one in each of as many background windows
+SEED = 1
 _LETTER_STREAM, _SEQUENCE_STREAM = 1, 2  # of `random_numbers`
 _LETTERS = np.frombuffer(CODE_LETTERS, dtype=np.uint8)
 
@@ -32,13 +33,19 @@ class _Windows:
 
 
 def change_nulls(
-    models: Sequence[Model], codes: np.ndarray, runtime: Runtime, *, flank: int = DEFAULT_FLANK, seed: int = 1
+    models: Sequence[Model],
+    codes: np.ndarray,
+    runtime: Runtime,
+    *,
+    known: np.ndarray | None = None,
+    flank: int = DEFAULT_FLANK,
 ) -> list[ChangeNull | None]:
     """The null distribution of each model, from one substitution in the middle of each window.
 
     Parameters
     ----------
     codes : background windows without N, uint8, shape (n, L)
+    known : windows to leave out, in which a model's factor has a known site, bool, shape (n, models)
     flank : see `VariantScorer`
 
     Returns
@@ -47,7 +54,7 @@ def change_nulls(
     """
     source, (count, length) = _Windows(codes), codes.shape
     middle = (length - 1) // 2
-    key = np.full(count, seed, dtype=np.uint64)
+    key = np.full(count, SEED, dtype=np.uint64)
     other = 1 + (random_numbers(key, np.arange(count), _LETTER_STREAM) % np.uint64(3)).astype(np.uint8)
     letters = _LETTERS[(codes[:, middle] + other) % 4]
     scorer = VariantScorer(models, runtime, flank=flank)
@@ -59,14 +66,16 @@ def change_nulls(
     for first in range(0, count, size):
         for at, effects in enumerate(scorer.score(source, changes[first : first + size]), first):
             found[:, at] = [effect.change if effect else np.nan for effect in effects]
-    known = [row[np.isfinite(row)] for row in found]
-    return [ChangeNull.fit(row, flank) if len(row) >= 10 * TAIL else None for row in known]
+    if known is not None:
+        found[known.T] = np.nan
+    chosen = [row[np.isfinite(row)] for row in found]
+    return [ChangeNull.fit(row, flank) if len(row) >= 10 * TAIL else None for row in chosen]
 
 
 def pwm_null(model: PwmModel, flank: int) -> ChangeNull | None:
     """The null distribution of a PWM, from random sequence of equally frequent bases, as its p-values are."""
     length = 2 * context_of(model, flank) + 1
     counter = np.arange(SUBSTITUTIONS * length)
-    numbers = random_numbers(np.full(len(counter), 1, dtype=np.uint64), counter, _SEQUENCE_STREAM)
+    numbers = random_numbers(np.full(len(counter), SEED, dtype=np.uint64), counter, _SEQUENCE_STREAM)
     codes = (numbers % np.uint64(4)).astype(np.uint8).reshape(SUBSTITUTIONS, length)
     return change_nulls([model], codes, Runtime((model.device,)), flank=flank)[0]
