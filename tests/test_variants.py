@@ -92,80 +92,83 @@ def random_changes(sequence, count, rng):
 # A slow reference: both alleles' sequences are scanned like FASTA, then compared base by base in plain loops.
 
 
-def reference_effect(model, rule, flank, left, ref, alt, right, scores):
+def reference_site(scores, change, length, flank, base):
+    """The best site near a change in one allele: start, end, strand, level; and the call levels of all stretches."""
+    levels, size = call_levels(scores, length, MAX_GAP), scores.shape[1]
+    starts = [
+        start for start in range(size - length + 1) if start < change[1] + flank and start + length > change[0] - flank
+    ]
+    starts = starts or [min(max(0, change[0] - flank - length + 1), size - length)]
+    top = max(levels[strand, start] for strand in (0, 1) for start in starts)
+    strand, start = next((strand, start) for strand in (0, 1) for start in starts if levels[strand, start] == top)
+    cut = base if top > base else np.nextafter(top, np.float32(0), dtype=np.float32)
+    alone = np.zeros_like(scores)
+    alone[strand] = scores[strand]
+    site = next(one for one in call_sites(alone, cut, length, MAX_GAP) if one.start <= start < one.end)
+    return site.start, site.end, strand, float(top), levels
+
+
+def reference_map(left, ref, alt, right):
+    """The base of the reference sequence that each base of the alternative sequence is, without inserted bases."""
+    size = len(left) + len(alt) + len(right)
+    to_ref = {at: at for at in range(len(left))}
+    to_ref |= {at: at - len(alt) + len(ref) for at in range(len(left) + len(alt), size)}
+    if len(ref) == len(alt):
+        to_ref |= {len(left) + at: len(left) + at for at in range(len(ref))}
+    return to_ref
+
+
+def reference_class(called, change, apart, gone):
+    if called == [False, True]:
+        return "gain"
+    if called == [True, False]:
+        return "loss"
+    if all(called) and apart and gone:
+        return "moved"
+    if all(called) and abs(change) >= MIN_CHANGE:
+        return "stronger" if change > 0 else "weaker"
+    return "none"
+
+
+def reference_effect(model, rule, flank, sequences, scores):
     """Class, levels, bounds, strand and both sites; positions from the first base of the reference sequence.
 
     Parameters
     ----------
-    left, right : flanks that both alleles have
-    ref, alt : what differs between them
-    scores : base scores of both sequences, (2, length) each
+    sequences : left flank, reference bases, alternative bases, right flank
+    scores : base scores of both alleles' sequences, (2, length) each
     """
+    left, ref, alt, right = sequences
     length = min_site_length(model.info.site_width, model.info.k)
-    base, level = np.float32(rule.base_threshold), rule.lowest_call_level
-    sizes = len(left) + len(ref) + len(right), len(left) + len(alt) + len(right)
-    if min(sizes) < length:
+    if len(left) + min(len(ref), len(alt)) + len(right) < length:
         return None
-    best = []
-    for allele, of_allele, size in zip((ref, alt), scores, sizes):
-        change = len(left), len(left) + len(allele)
-        levels = call_levels(of_allele, length, MAX_GAP)
-        starts = [
-            start
-            for start in range(size - length + 1)
-            if start < change[1] + flank and start + length > change[0] - flank
-        ]
-        starts = starts or [min(max(0, change[0] - flank - length + 1), size - length)]
-        top = max(levels[strand, start] for strand in (0, 1) for start in starts)
-        strand, start = next((strand, start) for strand in (0, 1) for start in starts if levels[strand, start] == top)
-        cut = base if top > base else np.nextafter(top, np.float32(0), dtype=np.float32)
-        alone = np.zeros_like(of_allele)
-        alone[strand] = of_allele[strand]
-        site = next(one for one in call_sites(alone, cut, length, MAX_GAP) if one.start <= start < one.end)
-        best.append((site.start, site.end, strand, float(top), levels))
-    columns = list(range(len(left)))
-    to_ref = {
-        at: at if at < len(left) else at - len(alt) + len(ref)
-        for at in [*columns, *range(len(left) + len(alt), sizes[1])]
-    }
-    if len(ref) == len(alt):
-        to_ref |= {len(left) + at: len(left) + at for at in range(len(ref))}
+    changes = [(len(left), len(left) + len(allele)) for allele in (ref, alt)]
+    base, level = np.float32(rule.base_threshold), rule.lowest_call_level
+    in_ref, in_alt = (reference_site(one, at, length, flank, base) for one, at in zip(scores, changes))
+    to_ref = reference_map(left, ref, alt, right)
     to_alt = {there: here for here, there in to_ref.items()}
 
     def mapped(start, end, known, other):
-        first = known.get(start, len(left))
-        last = known[end - 1] + 1 if end - 1 in known else len(left) + len(other)
-        return first, last
-
-    alt_site = mapped(best[1][0], best[1][1], to_ref, ref)
-    ref_site = best[0][:2]
-    in_ref = min(ref_site[0], alt_site[0]), max(ref_site[1], alt_site[1])
-    moved_ref = mapped(*ref_site, to_alt, alt)
-    in_alt = min(best[1][0], moved_ref[0]), max(best[1][1], moved_ref[1])
+        return known.get(start, len(left)), known.get(end - 1, len(left) + len(other) - 1) + 1
 
     def highest(levels, start, end):
         found = [levels[strand, at] for strand in (0, 1) for at in range(start, end - length + 1)]
         return float(max(found, default=0))
 
-    values = highest(best[0][4], *in_ref), highest(best[1][4], *in_alt)
+    alt_site, ref_site = mapped(*in_alt[:2], to_ref, ref), in_ref[:2]
+    moved_ref = mapped(*ref_site, to_alt, alt)
+    bounds = min(ref_site[0], alt_site[0]), max(ref_site[1], alt_site[1])
+    alt_bounds = min(in_alt[0], moved_ref[0]), max(in_alt[1], moved_ref[1])
+    values = highest(in_ref[4], *bounds), highest(in_alt[4], *alt_bounds)
     if min(values) == 0:
         return None
     change = float(log_odds(values[1]) - log_odds(values[0]))
-    called = [value > level for value in values]
     shared = min(ref_site[1], alt_site[1]) - max(ref_site[0], alt_site[0])
     apart = 2 * shared <= min(ref_site[1] - ref_site[0], alt_site[1] - alt_site[0])
-    gone = highest(best[1][4], *moved_ref) <= level and highest(best[0][4], *alt_site) <= level
-    kind = "none"
-    if called == [False, True]:
-        kind = "gain"
-    elif called == [True, False]:
-        kind = "loss"
-    elif all(called) and apart and gone:
-        kind = "moved"
-    elif all(called) and abs(change) >= MIN_CHANGE:
-        kind = "stronger" if change > 0 else "weaker"
-    strand = "+-"[best[1][2] if best[1][3] > best[0][3] else best[0][2]]
-    return kind, *values, change, *in_ref, strand, *ref_site, *alt_site
+    gone = highest(in_alt[4], *moved_ref) <= level and highest(in_ref[4], *alt_site) <= level
+    kind = reference_class([value > level for value in values], change, apart, gone)
+    strand = "+-"[in_alt[2] if in_alt[3] > in_ref[3] else in_ref[2]]
+    return kind, *values, change, *bounds, strand, *ref_site, *alt_site
 
 
 def reference_effects(model, genome, variants, flank, threshold=None):
@@ -184,7 +187,7 @@ def reference_effects(model, genome, variants, flank, threshold=None):
     found = []
     for number, (left, ref, alt, right, offset) in enumerate(pieces):
         pair = scored[2 * number : 2 * number + 2]
-        effect = reference_effect(model, rule, flank, left, ref, alt, right, pair)
+        effect = reference_effect(model, rule, flank, (left, ref, alt, right), pair)
         if effect:
             kind, ref_level, alt_level, change, start, end, strand, *sites = effect
             at = [start + offset, end + offset, strand, *(site + offset for site in sites)]
@@ -372,7 +375,7 @@ def test_alleles_of_a_haplotype_are_scored_together(small_model, genome, sequenc
             haplotype[edit.start - at + 49] = edit.bases[0]
         assert pair.alt == bytes(haplotype) != pair.ref
         scores = [np.nan_to_num(one) for one in base_scores(small_model, [pair.ref, pair.alt], runtime=RUNTIME)]
-        expected = reference_effect(small_model, rule, 10, pair.ref[:49], "N", "N", pair.ref[50:], scores)
+        expected = reference_effect(small_model, rule, 10, (pair.ref[:49], "N", "N", pair.ref[50:]), scores)
         [[effect], [alone]] = scorer.score(genome, [Change("one", tuple(edits), 1), Change("one", (edits[1],))])
         assert (effect.kind, *effect[2:5]) == expected[:4] and effect.start == expected[4] + at - 49
         differing += effect.alt_score != alone.alt_score

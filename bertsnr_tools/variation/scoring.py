@@ -10,19 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..io.intervals import Interval
 from ..models.device import Runtime
 from ..models.interface import Model, ModelInfo
 from ..models.many_factor import ManyFactorModel, shared_model
 from ..models.pwm import PwmModel
-from ..predict.chunks import Chunk
 from ..predict.factor_scan import FactorSignalScan
 from ..predict.model_scan import ModelScan, ScannedModel, ScanPart
 from ..predict.prefilter import check_prefilter, passing_windows
 from ..predict.scan import window_step
 from ..predict.thresholds import CallingRule, Threshold
-from ..predict.tiling import Tiles, window_batches
-from ..sequence.encoding import reverse_complement_codes
+from ..predict.tiling import Tiler, Tiles, window_batches
+from ..sequence.encoding import OTHER, encode, reverse_complement_codes
 from .alleles import AllelePair, Change, Layout, SequenceSource, allele_pair
 from .effects import CLASSES, NONE, Limits, Measures, measure
 from .nulls import stored_null
@@ -161,7 +159,7 @@ class VariantScorer:
         """Fill in the effects on the models of a group."""
         number: dict[bytes, int] = {}  # of each distinct sequence: many changes share their reference
         indices = [tuple(number.setdefault(bases, len(number)) for bases in (pair.ref, pair.alt)) for pair in pairs]
-        tiles = group.part.cut([_chunk(sequence) for sequence in number])
+        tiles = [_windows(sequence, group.models[0].model.info) for sequence in number]
         chosen = list(range(len(pairs)))
         if group.prefilter:
             passing = _passing(group.models[0].model, tiles, self._runtime)
@@ -231,8 +229,14 @@ def _grouped(models: list[ScannedModel]) -> list[list[ScannedModel]]:
     return list(groups.values())
 
 
-def _chunk(sequence: bytes) -> Chunk:
-    return Chunk(Interval("", 0, len(sequence)), 0, sequence, True)
+def _windows(sequence: bytes, info: ModelInfo) -> Tiles:
+    """The windows of a whole sequence, as in a scan; those of most substitutions without the work of a `Tiler`."""
+    codes = encode(sequence)
+    length = len(codes)
+    if info.k <= length <= info.window and codes.max() < OTHER:
+        first = np.zeros(1, dtype=int)
+        return Tiles(0, length, codes, 0, first, first + length, np.array([[0, length]]))
+    return Tiler(info.window, window_step(None, info), info.k).feed(codes, True)
 
 
 def _limits(group: _Group, models: Iterable[int], flank: int, min_length: int, repeats: int) -> Limits:
