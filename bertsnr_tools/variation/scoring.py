@@ -26,7 +26,7 @@ from .effects import CLASSES, NONE, Limits, Measures, measure
 from .nulls import stored_null
 
 DEFAULT_FLANK = 10
-MAX_SCORES = 1 << 25  # base scores in memory, of all factors and both strands; bounds a block
+MAX_SCORES = 1 << 24  # base scores in memory, of all factors and both strands; bounds a block
 MAX_BLOCK = 1 << 18  # bases of sequences in a block
 WIDTHS_OF_CONTEXT = 2  # matches of a PWM do not depend on sequence around them; room for matches that overlap
 
@@ -230,7 +230,7 @@ def _grouped(models: list[ScannedModel]) -> list[list[ScannedModel]]:
 
 
 def _windows(sequence: bytes, info: ModelInfo) -> Tiles:
-    """The windows of a whole sequence, as in a scan; those of most substitutions without the work of a `Tiler`."""
+    """The windows of a whole sequence, as in a scan; a sequence of one window does without a `Tiler`."""
     codes = encode(sequence)
     length = len(codes)
     if info.k <= length <= info.window and codes.max() < OTHER:
