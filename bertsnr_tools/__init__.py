@@ -29,6 +29,7 @@ Training    train, Recipe, ModelDesign, evaluate
 Variants    variants, saturate
 Motifs      find_motif, discover_motifs, discover_denovo, compare, read_motifs, write_motifs, Motif
 Attention   attention_scores
+Pages       report
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = {
-    "api": "SiteModel load_model load_models scan train evaluate shuffle find_motif attention_scores variants saturate",
+    "api": (
+        "SiteModel load_model load_models scan variants saturate train evaluate shuffle find_motif report "
+        "attention_scores"
+    ),
     "errors": "BertsnrError DataError UsageError DeviceError",
     "io.fasta": "Genome Record read_records",
     "io.intervals": "Interval read_bed",

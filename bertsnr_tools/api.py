@@ -21,6 +21,7 @@ from .models.interface import Model, ModelInfo
 from .models.onehot import OneHotModule
 from .models.pwm import PwmModel
 from .motifs import model_source
+from .plots.report_page import write_report
 from .predict.scan import base_scores, scan_sites
 from .predict.significance import RankedSite
 from .predict.thresholds import parse_threshold
@@ -254,6 +255,11 @@ def _variant_scorer(
         raise UsageError("scoring variants requires at least one model")
     networks, asked = [model.network for model in chosen], parse_threshold(threshold)
     return variant_run.new_scorer(networks, chosen[0].runtime, threshold=asked, flank=flank, prefilter=prefilter)
+
+
+def report(output: PathName, sites: Sequence[PathName], genome: PathName | Genome, **options: Any) -> None:
+    """Write an HTML page of called sites; see `plots.report_page.write_report`."""
+    write_report(output, sites, genome, **options)
 
 
 def attention_scores(

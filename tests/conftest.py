@@ -237,6 +237,18 @@ def shipped(many_factor_file, tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def no_jaspar(monkeypatch):
+    """As if memelite were not installed, which takes seconds to start."""
+    from bertsnr_tools.errors import UsageError
+    from bertsnr_tools.reporting import content
+
+    def missing(targets):
+        raise UsageError("comparing motifs requires memelite; pip install x")
+
+    monkeypatch.setattr(content, "load_targets", missing)
+
+
+@pytest.fixture
 def file_limit():
     """A context manager that limits the size of files: writing more fails as on a full disk."""
 

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bertsnr_tools"
 RULE = (
     "errors log metrics <- io <- sequence <- models <- predict <- evaluation <- training motifs attention variation"
-    " <- plots <- api cli"
+    " <- reporting <- plots <- api cli"
 )
 LAYERS = [layer.split() for layer in RULE.split(" <- ")]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

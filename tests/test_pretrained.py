@@ -260,6 +260,24 @@ def test_the_shipped_encoder_is_read_and_used(run_here, tmp_path):
     assert distance["compact"] < 1e-3 < distance["new"]
 
 
+def test_the_size_of_a_new_encoder(run_here, tmp_path):
+    """In a model, in an encoder directory, and in a model that starts from it; the last layer attends to all tokens."""
+    windows = "".join(f">w{i} site=50-60\n{'ACGTTGCA' * 13}\n" for i in range(12))
+    (tmp_path / "p.fa").write_text(windows)
+    short = ["--epochs", 1, "-o", "m.pt", "p.fa"]
+    assert run_here("train", "-q", "--encoder", "new:64x3", *short).status == 0
+    first = load_model(str(tmp_path / "m.pt"))
+    assert run_here("pretrain", "-q", "--encoder", "new:64x3", "--steps", 1, "-o", "enc", "p.fa").status == 0
+    assert run_here("train", "-q", "--encoder", "enc", *short).status == 0
+    for config in (first.encoder.config, load_model(str(tmp_path / "m.pt")).encoder.config):
+        assert (config.hidden_size, config.intermediate_size, config.num_attention_heads) == (64, 128, 2)
+        assert config.layer_types == ("sliding_attention", "sliding_attention", "full_attention")
+    assert run_here("predict", "-q", "-m", "m.pt", "p.fa").status == 0
+    for size in ("new:", "new:64", "new:60x2", "new:0x2", "new:64x0", "new:axb"):
+        outcome = run_here("train", "-q", "--encoder", size, *short)
+        assert outcome.status == 2 and f"--encoder {size}: expected new:HIDDENxLAYERS" in outcome.err
+
+
 def test_byte_order_marks_and_names_that_are_not_utf8(tmp_path):
     directory = write_dnabert(tmp_path / os.fsdecode(b"d\xff"), 3, kind="safetensors")
     expected = read_pretrained(str(directory))

@@ -63,6 +63,7 @@ EXCEPTIONS = {
     ("bertsnr_tools/sequence/background.py", NATURAL): "prefix of record names and part of the random key",
     ("bertsnr_tools/models/baselines.py", PLACE): "name of weights in model files",
     ("bertsnr_tools/plots/attention.html", HEIGHT): "height on the screen",
+    ("bertsnr_tools/plots/report.html", HEIGHT): "height on the screen",
     ("bertsnr_tools/models/kernels/triton_encoder.py", "parameters"): "GPU kernels: pointers and sizes are parameters",
 }
 

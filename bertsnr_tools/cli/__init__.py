@@ -25,6 +25,7 @@ COMMANDS = {  # in the order of use; each is a module of this package with a fun
     "evaluate": "evaluate models on labelled windows",
     "motifs": "make motifs from called sites and compare them with known motifs",
     "attn": "show which bases a model attends to",
+    "report": "show called sites on one page",
     "models": "list the shipped models",
 }
 

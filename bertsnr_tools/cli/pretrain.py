@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 @click.option(
     "--encoder",
     default="new",
-    metavar="new|DIR",
-    help="Encoder: new, the compact one with random weights; or a directory to continue from.",
+    metavar="new|new:HxL|DIR",
+    help="Encoder: new, the compact one with random weights; new:HxL, with hidden states of H units and L layers "
+    "instead of 128x4; or a directory to continue from.",
 )
 @click.option(
     "-k",
@@ -92,7 +93,7 @@ def pretrain(
         raise UsageError("pretrain reads its input several times and writes a directory; - is not supported")
     check_rereadable(*sequences)
     output = output.rstrip("/") or output
-    inputs = [*sequences, *files_in("" if encoder == "new" else encoder)]
+    inputs = [*sequences, *files_in(encoder)]
     check_output(output, inputs, directory=True)
     check_outputs([f"{output}.ckpt", report], [*inputs, output])
     from .. import __version__
@@ -112,6 +113,7 @@ def pretrain(
         mask_fraction=mask_fraction,
         seed=seed,
         precision=built.precision,
+        size=design.size,
     )
     check_window(config, design.pretrained)
     sizes = [(path, os.path.getsize(path) if os.path.exists(path) else 0) for path in sequences]

@@ -103,9 +103,10 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--encoder",
     default="compact",
-    metavar="compact|new|DIR",
-    help="Encoder: compact, from the shipped model of many factors (k = 3); new, the same with random weights; or a "
-    "directory with config.json, vocab.txt and weights, such as DNABERT.",
+    metavar="compact|new|new:HxL|DIR",
+    help="Encoder: compact, from the shipped model of many factors (k = 3); new, the same with random weights; "
+    "new:HxL, with hidden states of H units and L layers instead of 128x4; or a directory with config.json, vocab.txt "
+    "and weights, such as DNABERT.",
 )
 @click.option(
     "-k",

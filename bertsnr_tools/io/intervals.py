@@ -31,6 +31,14 @@ class Interval(NamedTuple):
         return f"{self.chrom}:{self.start}-{self.end}({self.strand})"
 
 
+class BedRow(NamedTuple):
+    """A line of a BED file: its number, its columns, and its interval; a comment or setting has no interval."""
+
+    line: int
+    fields: list[str]
+    interval: Interval | None
+
+
 def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
     """Read a BED3 to BED12 file ("-" is standard input) in its order; strand "." is read as "+".
 
@@ -45,6 +53,11 @@ def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
     DataError : a line with fewer than three columns, a coordinate that is not an integer, an empty or negative
         interval, a strand other than + - ., or a summit outside of the interval
     """
+    return (row.interval for row in bed_rows(path, summits=summits) if row.interval)
+
+
+def bed_rows(path: str, *, summits: bool = False) -> Iterator[BedRow]:
+    """Read as `read_bed` does, with all columns; comments, `track` and `browser` lines are a row of one column."""
     with open_input(path) as stream:
         for number, text in text_lines(stream, path):
             fields = text.split("\t")
@@ -53,6 +66,7 @@ def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
                     continue
                 fields = text.split()
             if fields[0].startswith("#") or _SETTINGS.match(text):
+                yield BedRow(number, [text], None)
                 continue
             try:
                 chrom, first, last = fields[:3]
@@ -67,7 +81,8 @@ def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
                     raise DataError(f"strand is {strand!r}; expected +, - or .", path, number)
                 strand = "+"
             summit = _summit(fields[9], start, end, path, number) if summits and len(fields) == 10 else None
-            yield Interval(chrom, start, end, (fields[3] if len(fields) > 3 else "") or ".", strand, number, summit)
+            name = (fields[3] if len(fields) > 3 else "") or "."
+            yield BedRow(number, fields, Interval(chrom, start, end, name, strand, number, summit))
 
 
 def _position(text: str) -> int:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention, softmax
 
 from ..sequence.encoding import CLS, PAD, SEP, vocabulary
-from .encoder_config import FULL, LOCAL, EncoderConfig, covers
+from .encoder_config import COMPACT_SIZE, FULL, HEAD_SIZE, LOCAL, EncoderConfig, covers
 
 
 class Embeddings(nn.Module):
@@ -211,20 +211,26 @@ def _settings(config: dict[str, Any]) -> Any:
     return transformers_config(config)
 
 
-def compact_config(k: int, window: int) -> dict[str, Any]:
+def compact_config(k: int, window: int, size: tuple[int, int] = COMPACT_SIZE) -> dict[str, Any]:
     """Configuration of the default encoder: a small ModernBERT (Warner et al. 2024) with rotary positions.
 
-    Layers 0 and 3 attend to the whole window, layers 1 and 2 to 8 tokens on either side. The last layer is a full one,
-    so that the attention of [CLS] shows which bases the decision rests on.
+    Every third layer, counted from the last, attends to the whole window, the others to 8 tokens on either side. The
+    last layer is a full one, so that the attention of [CLS] shows which bases the decision rests on.
+
+    Parameters
+    ----------
+    size : units of a hidden state, a multiple of `HEAD_SIZE`, and layers
     """
+    hidden_size, layers = size
+    kinds = [LOCAL if (layers - 1 - number) % 3 else FULL for number in range(layers)]
     return {
         "model_type": "modernbert",
         "vocab_size": len(vocabulary(k)),
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "global_attn_every_n_layers": 3,
+        "hidden_size": hidden_size,
+        "intermediate_size": 2 * hidden_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden_size // HEAD_SIZE,
+        **({"global_attn_every_n_layers": 3} if kinds[0] == FULL else {"layer_types": kinds}),
         "local_attention": 16,
         "max_position_embeddings": window + 2,
         "pad_token_id": PAD,

@@ -7,6 +7,8 @@ from typing import Any
 
 FULL, LOCAL = "full_attention", "sliding_attention"
 MAX_LAYERS = 256
+COMPACT_SIZE = (128, 4)  # units of a hidden state, layers
+HEAD_SIZE = 32  # units of an attention head of a new encoder
 SIZES = (
     "vocab_size",
     "hidden_size",

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from ..io.files import open_output
-
-TEMPLATE = Path(__file__).with_name("attention.html")
+from .pages import write_page
 
 
 def write_attention_page(
@@ -39,8 +35,4 @@ def write_attention_page(
         "sites": [list(site) for site in sites],
         "attention": base64.b64encode(steps.tobytes()).decode(),
     }
-    # no name may end the script element that contains it
-    text = json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    page = TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", text, 1)
-    with open_output(path) as stream:
-        stream.write(page.encode())
+    write_page(path, "attention.html", data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ..models.baselines import baseline_config
 from ..models.bertsnr import BertSNR
 from ..models.device import Runtime
 from ..models.encoder import compact_config
+from ..models.encoder_config import COMPACT_SIZE, HEAD_SIZE
 from ..models.files import new_model
 from ..models.interface import ModelInfo
 from ..models.pretrained import Pretrained, read_pretrained, shipped_encoder
@@ -137,6 +139,7 @@ class PretrainConfig:
     mask_fraction : fraction of the tokens that are masked, in contiguous spans of k
     seed : random seed of weights, order, strands, masks and dropout
     precision : "fp32" or "bf16"
+    size : units of a hidden state and layers of a new encoder
     """
 
     k: int = 3
@@ -149,6 +152,7 @@ class PretrainConfig:
     mask_fraction: float = 0.15
     seed: int = 1
     precision: str = "fp32"
+    size: tuple[int, int] = COMPACT_SIZE
 
 
 @dataclass(frozen=True)
@@ -160,13 +164,16 @@ class ModelDesign:
     arch : "bertsnr", or a name in `baselines.NETWORKS`
     k : bases in a token; 1 for the baselines
     pretrained : the encoder that training starts from; None is the compact one with random weights
-    encoder : where the encoder comes from: "compact" (shipped), "new" (random weights) or a directory
+    encoder : where the encoder comes from: "compact" (shipped), "new" (random weights), "new:192x7" (random weights,
+        hidden states of 192 units, 7 layers) or a directory
+    size : units of a hidden state and layers of a new encoder
     """
 
     arch: str = "bertsnr"
     k: int = 3
     pretrained: Pretrained | None = None
     encoder: str = "new"
+    size: tuple[int, int] = COMPACT_SIZE
 
     @classmethod
     def choose(cls, arch: str = "bertsnr", k: int | None = None, encoder: str = "compact") -> ModelDesign:
@@ -183,8 +190,8 @@ class ModelDesign:
             return cls(arch, 1, None, encoder)
         if encoder == "compact":
             return cls(arch, k or 3, shipped_encoder(k or 3), encoder)
-        if encoder == "new":
-            return cls(arch, k or 3, None, encoder)
+        if is_new(encoder):
+            return cls(arch, k or 3, None, encoder, _size(encoder))
         pretrained = read_pretrained(encoder)
         if k not in (None, pretrained.k):
             raise UsageError(f"-k {k}: the encoder in {encoder} reads {pretrained.k}-mers")
@@ -193,7 +200,7 @@ class ModelDesign:
     @property
     def from_directory(self) -> bool:
         """The encoder was read from a directory."""
-        return self.encoder not in ("compact", "new")
+        return self.encoder != "compact" and not is_new(self.encoder)
 
     def info(self, name: str, positives: Windows) -> ModelInfo:
         """The description of a model for these windows.
@@ -211,7 +218,9 @@ class ModelDesign:
                 raise UsageError(f"windows of {window} bp have {tokens} tokens, the encoder reads at most {most}")
             encoder = self.pretrained.config
         else:
-            encoder = compact_config(self.k, window) if self.arch == "bertsnr" else baseline_config(self.arch)
+            encoder = (
+                compact_config(self.k, window, self.size) if self.arch == "bertsnr" else baseline_config(self.arch)
+            )
         return ModelInfo(name, self.k, window, encoder, site_width(positives))
 
     def model(self, info: ModelInfo) -> BertSNR:
@@ -220,3 +229,21 @@ class ModelDesign:
         if self.pretrained:
             model.encoder.load_state_dict(self.pretrained.weights, strict=False)
         return model
+
+
+def is_new(encoder: str) -> bool:
+    """Whether this value of --encoder asks for random weights."""
+    return encoder.partition(":")[0] == "new"
+
+
+def _size(encoder: str) -> tuple[int, int]:
+    """Hidden size and layers in "new" or "new:192x7"."""
+    if encoder == "new":
+        return COMPACT_SIZE
+    match = re.fullmatch(r"new:(\d{1,4})x(\d{1,2})", encoder)
+    hidden_size, layers = map(int, match.groups()) if match else (0, 0)
+    if not layers or not hidden_size or hidden_size % HEAD_SIZE:
+        raise UsageError(
+            f"--encoder {encoder}: expected new:HIDDENxLAYERS, with a multiple of {HEAD_SIZE}, such as new:192x7"
+        )
+    return hidden_size, layers

@@ -68,7 +68,7 @@ class ManyFactorRun:
             names=list(inputs.sets),
             known=None if inputs.known is None else inputs.known.tobytes(),
             k=design.k,
-            encoder=design.pretrained and design.pretrained.digest(),
+            encoder=design.pretrained.digest() if design.pretrained else design.size,
             recipe=self.recipe,
             version=__version__,
         )

@@ -82,7 +82,9 @@ class PretrainRun:
     ):
         torch.manual_seed(seed_of(config.seed, "weights"))
         self.config, self._device, self._checkpoint = config, device, checkpoint
-        self.model = _masked_language_model(start.config if start else compact_config(config.k, config.window))
+        self.model = _masked_language_model(
+            start.config if start else compact_config(config.k, config.window, config.size)
+        )
         self.model.to(device)
         if start:
             self.model.base_model.load_state_dict(start.weights, strict=False)

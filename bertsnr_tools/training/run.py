@@ -80,7 +80,7 @@ class TrainingRun:
             name=self.name,
             arch=design.arch,
             k=design.k,
-            encoder=design.pretrained and design.pretrained.digest(),
+            encoder=design.pretrained.digest() if design.pretrained else design.size,
             teachers=[weights_digest(teacher.state_dict()) for teacher in inputs.teachers],
             recipe=self.recipe,
             folds=self.folds,
