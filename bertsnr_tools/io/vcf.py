@@ -201,7 +201,7 @@ class VcfReader:
             yield
         except BrokenPipeError:
             raise
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, NotImplementedError) as error:  # the last: plain gzip with an index
             if isinstance(error, DataError):
                 raise
             raise DataError(f"is damaged, or its index does not match ({error})", self.path) from error
