@@ -8,8 +8,9 @@
 `asb` takes every factor with a model and at least ten rows labelled ASB. Its SNPs are scored by the factor's own
 shipped model, if any, by the factor of `human`, and by the best PWM of JASPAR of its name. AUROC and AUPRC judge the
 absolute change of ASB against other SNPs; "sign" is the fraction of ASB SNPs whose change has the direction of the
-reads, and "sign_changed" the same among the ASB SNPs with a class other than none, whose number follows. The PWM is
-judged by the change of -log10 p of its best match as well; the better of its two AUPRCs counts.
+reads, and "sign_p" the same among the ASB SNPs whose change has p <= 0.05; their number and the number of other SNPs
+with such a change follow. The PWM is judged by the change of -log10 p of its best match as well; the better of its two
+AUPRCs counts.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from bertsnr_tools.variation.alleles import Change, minimal_edit
 from bertsnr_tools.variation.run import new_scorer
 from bertsnr_tools.variation.scoring import Effect
 
-MIN_ASB = 10
+MIN_ASB, MAX_P = 10, 0.05
 ACGT_AROUND = 60
 
 
@@ -43,8 +44,9 @@ class Judged(NamedTuple):
     auroc: float
     auprc: float
     sign: float
-    sign_changed: float
-    changed: int
+    sign_p: float
+    asb_p: int
+    other_p: int
 
 
 def judge(rows: list[dict[str, str]], effects: list[Effect | None], changes: np.ndarray) -> Judged:
@@ -52,11 +54,12 @@ def judge(rows: list[dict[str, str]], effects: list[Effect | None], changes: np.
     label = np.array([row["label"] == "ASB" for row in rows])
     reads = np.array([int(row["alt_reads"]) - int(row["ref_reads"]) for row in rows])
     agree = np.sign(changes) == np.sign(reads)
-    changed = label & np.array([bool(effect) and effect.kind != "none" for effect in effects])
-    size = np.abs(changes)
+    significant = np.array([effect is not None and effect.p is not None and effect.p <= MAX_P for effect in effects])
+    size, both = np.abs(changes), label & significant
     ranking = Ranking(label, size, 0.5).six_metrics()
-    signs = agree[changed].mean() if changed.any() else np.nan
-    return Judged(ranking["auc"], ranking["aupr"], agree[label].mean(), signs, int(changed.sum()))
+    signs = agree[both].mean() if both.any() else np.nan
+    counts = int(both.sum()), int((significant & ~label).sum())
+    return Judged(ranking["auc"], ranking["aupr"], agree[label].mean(), signs, *counts)
 
 
 def judge_model(name: str, genome: bt.Genome, rows: list[dict[str, str]]) -> Judged:
@@ -90,7 +93,7 @@ def asb(genome_path: str, table: str) -> None:
         best: Judged | None = None
         for name in model_names(factor):
             judged = judge_model(name, genome, rows)
-            print(factor, len(rows), count, name, *(f"{value:.3f}" for value in judged[:4]), judged.changed, sep="\t")
+            print(factor, len(rows), count, name, *(f"{value:.3f}" for value in judged[:4]), *judged[4:], sep="\t")
             kind = name.partition(":")[0] if ":" in name else "own"
             summary[kind].append(judged)
             if kind != "jaspar":
@@ -98,8 +101,10 @@ def asb(genome_path: str, table: str) -> None:
         if best:
             summary["own, else human"].append(best)
     for kind, found in summary.items():
-        means = np.nanmean([one[:4] for one in found], axis=0)
-        print(f"mean of {len(found)}", "", "", kind, *(f"{mean:.3f}" for mean in means), "", sep="\t")
+        means = np.nanmean([one[:3] for one in found], axis=0)
+        agree, asb_p = sum(one.sign_p * one.asb_p for one in found if one.asb_p), sum(one.asb_p for one in found)
+        counts = f"{agree / asb_p:.3f}", asb_p, sum(one.other_p for one in found)
+        print(f"mean of {len(found)}", "", "", kind, *(f"{mean:.3f}" for mean in means), *counts, sep="\t")
 
 
 def model_names(factor: str) -> list[str]:
