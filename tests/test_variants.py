@@ -67,7 +67,9 @@ def sequence():
 
 @pytest.fixture
 def genome(sequence, tmp_path):
-    return write_genome(tmp_path / "g.fa", one=sequence, short=sequence[:30], lower=sequence[3000:3400].lower())
+    gap = "N" * 80 + "AC" + "N" * 80
+    lower = sequence[3000:3400].lower()
+    return write_genome(tmp_path / "g.fa", one=sequence, short=sequence[:30], lower=lower, gap=gap)
 
 
 def random_changes(sequence, count, rng):
@@ -395,7 +397,7 @@ def test_saturation_equals_single_variants(small_model, genome, sequence):
 
 def test_prefilter_changes_no_scores(genome, sequence):
     model = bt.load_model("CTCF", runtime=RUNTIME)
-    changes = changes_of(random_changes(sequence, 60, random.Random(9)))
+    changes = [*changes_of(random_changes(sequence, 60, random.Random(9))), Change("gap", (Edit(80, 81, b"A"),))]
     every = VariantScorer([model.network], RUNTIME).score(genome, changes)
     passing = VariantScorer([model.network], RUNTIME, prefilter=True).score(genome, changes)
     scored = 0
@@ -405,7 +407,7 @@ def test_prefilter_changes_no_scores(genome, sequence):
         else:
             assert one == other
             scored += 1
-    assert 0 < scored < 60
+    assert 0 < scored < 60 and every[-1] == passing[-1] == [None]
 
 
 def test_null_of_changes(small_model, toy_factors):

@@ -157,39 +157,46 @@ class VariantScorer:
         self, group: _Group, changes: Sequence[Change], pairs: list[AllelePair], effects: list[list[Effect | None]]
     ) -> None:
         """Fill in the effects on the models of a group."""
-        number: dict[bytes, int] = {}  # of each distinct sequence: many changes share their reference
-        indices = [tuple(number.setdefault(bases, len(number)) for bases in (pair.ref, pair.alt)) for pair in pairs]
-        tiles = [_windows(sequence, group.models[0].model.info) for sequence in number]
         chosen = list(range(len(pairs)))
         if group.prefilter:
-            passing = _passing(group.models[0].model, tiles, self._runtime)
-            for at in chosen:
-                if not passing[list(indices[at])].any():
-                    effects[at][group.models[0].index] = _no_site(self.names[group.models[0].index], changes[at])
-            chosen = [at for at in chosen if passing[list(indices[at])].any()]
-            needed = sorted({index for at in chosen for index in indices[at]})
-            tiles = [tiles[index] for index in needed]
-            renumbered = {index: new for new, index in enumerate(needed)}
-            indices = [tuple(renumbered.get(index, -1) for index in of_pair) for of_pair in indices]
+            chosen = self._passing_pairs(group.models[0], changes, pairs, effects)
         if not chosen:
             return
+        tiles, numbers = _distinct_windows([pairs[at] for at in chosen], group.models[0].model.info)
         scores = _base_scores(group, tiles)
         by_layout: dict[Layout, list[int]] = {}
-        for at in chosen:
-            by_layout.setdefault(pairs[at].layout, []).append(at)
-        for layout, members in by_layout.items():
+        for row, at in enumerate(chosen):
+            by_layout.setdefault(pairs[at].layout, []).append(row)
+        for layout, rows in by_layout.items():
+            members = [chosen[row] for row in rows]
+            starts = [pairs[at].start for at in members]
             for min_length, models in group.by_min_length:
                 if min(layout.ref_length, layout.alt_length) < min_length:
                     continue
-                limits = _limits(group, models, self.flank, min_length, len(members))
-                both = [
-                    np.stack([scores[model][indices[at][allele]] for model in models for at in members])
+                ref, alt = (
+                    np.stack([scores[model][numbers[row][allele]] for model in models for row in rows])
                     for allele in (0, 1)
-                ]
-                measures = measure(both[0], both[1], layout, limits)
-                owners = [group.models[model].index for model in models]
-                starts = [pairs[at].start for at in members]
-                self._fill(measures, owners, members, starts, effects)
+                )
+                measures = measure(ref, alt, layout, _limits(group, models, self.flank, min_length, len(rows)))
+                self._fill(measures, [group.models[model].index for model in models], members, starts, effects)
+
+    def _passing_pairs(
+        self,
+        model: ScannedModel,
+        changes: Sequence[Change],
+        pairs: list[AllelePair],
+        effects: list[list[Effect | None]],
+    ) -> list[int]:
+        """The pairs of which an allele passes the prefilter; fill in the effects on the others."""
+        tiles, numbers = _distinct_windows(pairs, model.model.info)
+        passing = _passing(model.model, tiles, self._runtime)
+        chosen = []
+        for at, alleles in enumerate(numbers):
+            if any(passing[number] for number in alleles):
+                chosen.append(at)
+            elif all(len(tiles[number].starts) for number in alleles):
+                effects[at][model.index] = _no_site(model.model.info.name, changes[at])
+        return chosen
 
     def _fill(
         self,
@@ -227,6 +234,13 @@ def _grouped(models: list[ScannedModel]) -> list[list[ScannedModel]]:
     for model in models:
         groups.setdefault(shared_model(model.model) or model.index, []).append(model)
     return list(groups.values())
+
+
+def _distinct_windows(pairs: Sequence[AllelePair], info: ModelInfo) -> tuple[list[Tiles], list[tuple[int, int]]]:
+    """The windows of each distinct sequence, because changes share references; and the two numbers of each pair."""
+    number: dict[bytes, int] = {}
+    numbers = [(number.setdefault(ref, len(number)), number.setdefault(alt, len(number))) for _, ref, alt, _ in pairs]
+    return [_windows(sequence, info) for sequence in number], numbers
 
 
 def _windows(sequence: bytes, info: ModelInfo) -> Tiles:
