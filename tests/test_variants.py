@@ -59,10 +59,20 @@ def write_genome(path, **sequences):
 
 @pytest.fixture
 def sequence():
-    """4,000 bases with runs of N, one of them short."""
+    """4,000 bases with runs of N, some of them short and near each other."""
     rng = random.Random(11)
     text = random_sequence(rng, LENGTH)
-    return text[:1000] + "N" * 30 + text[1030:2500] + "N" + text[2501:]
+    return (
+        text[:1000]
+        + "N" * 30
+        + text[1030:2500]
+        + "N"
+        + text[2501:2600]
+        + "N" * 25
+        + text[2625:2627]
+        + "N" * 25
+        + text[2652:]
+    )
 
 
 @pytest.fixture
@@ -76,7 +86,7 @@ def random_changes(sequence, count, rng):
     """Variants of all kinds, at chromosome ends too: (start, ref, alt), without N in their alleles."""
     found = []
     while len(found) < count:
-        at = rng.choice([0, 1, LENGTH - 1, *[rng.randrange(LENGTH)] * 30])
+        at = rng.choice([0, 1, LENGTH - 1, 2625, 2626, *[rng.randrange(LENGTH)] * 30])
         kind = rng.choice(["snv", "snv", "insertion", "deletion", "mnv", "any"])
         old = {"snv": 1, "insertion": 1, "mnv": rng.randint(2, 5)}.get(kind, rng.randint(1, 30))
         new = {"snv": 1, "deletion": 1, "mnv": old}.get(kind, rng.randint(1, 60))
@@ -102,6 +112,8 @@ def reference_site(scores, change, length, flank, base):
     ]
     starts = starts or [min(max(0, change[0] - flank - length + 1), size - length)]
     top = max(levels[strand, start] for strand in (0, 1) for start in starts)
+    if not top:
+        return None
     strand, start = next((strand, start) for strand in (0, 1) for start in starts if levels[strand, start] == top)
     cut = base if top > base else np.nextafter(top, np.float32(0), dtype=np.float32)
     alone = np.zeros_like(scores)
@@ -147,6 +159,8 @@ def reference_effect(model, rule, flank, sequences, scores):
     changes = [(len(left), len(left) + len(allele)) for allele in (ref, alt)]
     base, level = np.float32(rule.base_threshold), rule.lowest_call_level
     in_ref, in_alt = (reference_site(one, at, length, flank, base) for one, at in zip(scores, changes))
+    if not (in_ref and in_alt):
+        return None
     to_ref = reference_map(left, ref, alt, right)
     to_alt = {there: here for here, there in to_ref.items()}
 
@@ -162,8 +176,6 @@ def reference_effect(model, rule, flank, sequences, scores):
     bounds = min(ref_site[0], alt_site[0]), max(ref_site[1], alt_site[1])
     alt_bounds = min(in_alt[0], moved_ref[0]), max(in_alt[1], moved_ref[1])
     values = highest(in_ref[4], *bounds), highest(in_alt[4], *alt_bounds)
-    if min(values) == 0:
-        return None
     change = float(log_odds(values[1]) - log_odds(values[0]))
     shared = min(ref_site[1], alt_site[1]) - max(ref_site[0], alt_site[0])
     apart = 2 * shared <= min(ref_site[1] - ref_site[0], alt_site[1] - alt_site[0])
@@ -300,18 +312,19 @@ def test_allele_pairs(genome, sequence):
     assert (first.start, len(first.ref)) == (0, 21)
 
 
-def test_no_sequence_around(small_model, genome):
+def test_n_ends_and_lower_case(small_model, genome, sequence):
     scorer = VariantScorer([small_model], RUNTIME)
-    [[inside], [short], [lower]] = scorer.score(
-        genome,
-        [
-            Change("one", (Edit(1010, 1010, b"A"),)),
-            Change("short", (Edit(3, 28, b""),)),
-            Change("lower", (Edit(200, 201, b"C"),)),
-        ],
-    )
-    assert inside is not None  # an insertion into 30 N, which reaches a site on either side
-    assert short is not None or lower is not None
+    base = b"ACGT"["TACG".index(sequence[3200]) :][:1]
+    changes = [
+        Change("one", (Edit(1015, 1015, b"A"),)),  # within 30 N: the flank on either side reaches bases
+        Change("gap", (Edit(80, 81, b"G"),)),
+        Change("short", (Edit(3, 28, b""),)),  # leaves 5 bases
+        Change("lower", (Edit(200, 201, base),)),
+        Change("one", (Edit(3200, 3201, base),)),
+    ]
+    [inside], [gap], [short], [lower], [upper] = scorer.score(genome, changes)
+    assert inside is None and gap is None and short is None
+    assert lower[:6] == upper[:6] and lower.start == upper.start - 3000
 
 
 def planned(genome, rows, sample=9, reach=49):

@@ -72,9 +72,9 @@ class _Best(NamedTuple):
     levels: np.ndarray
 
     def level_within(self, start: np.ndarray, end: np.ndarray, min_length: int) -> np.ndarray:
-        """The highest call level of a site in [start, end)."""
+        """The highest call level of a site in [start, end); 0 if no base near the change has a score."""
         at = np.arange(self.levels.shape[1])
-        inside = (at >= start[:, None]) & (at + min_length <= end[:, None])
+        inside = (at >= start[:, None]) & (at + min_length <= end[:, None]) & (self.level > 0)[:, None]
         return np.where(inside, self.levels, 0).max(axis=1)
 
 
