@@ -34,6 +34,9 @@ CASES = {
     "BED, bgzip": "predict -t p=0.05 -m <one.meme <genome.fa -o >x.bed.gz",
     "BED9": "predict -t p=0.05 -m <one.meme --track hg38 --format bed9 <genome.fa -o >x.bed",
     "narrowPeak": "predict -t p=0.05 -m <one.meme -f <genome.fa -o >x.narrowPeak",
+    "bigBed, JSON": "predict -t p=0.05 -m <one.meme -f <genome.fa -o >x.bb --json >y.json",
+    "Parquet": "predict -t p=0.05 -m <one.meme -f <genome.fa -o >x.parquet",
+    "hub": "hub --assembly hg38 -f <genome.fa -o >x <few.bed",
     "bedGraph": "predict -m <one.meme -f <genome.fa -o >x.bed --bedgraph >x.bg",
     "bigWig": "predict -m <one.meme -f <genome.fa -o >x.bed --bigwig >x.bw",
     "BED, bedGraph, bigWig": "predict -t p=0.05 -m <one.meme -f <genome.fa -o >x.bed.gz --bedgraph >x.bg --bigwig >x.bw"
@@ -74,13 +77,21 @@ class Done(NamedTuple):
 
 def preload() -> None:
     """Import what the commands import, so that `run` is quick."""
-    for name in ("windows", "shuffle", "pretrain", "train", "predict", "evaluate", "motifs", "attn", "models"):
+    for name in ("windows", "shuffle", "pretrain", "train", "predict", "evaluate", "motifs", "attn", "hub", "models"):
         importlib.import_module(f"bertsnr_tools.cli.{name}")
-    modules = "api training.run training.pretrain training.distillation predict.writers motifs.model_source attention "
-    modules += "plots.attention_page plots.curves plots.heatmaps plots.logos plots.profiles models.huggingface"
+    modules = "api hub.build training.run training.pretrain training.distillation predict.scan_report"
+    modules += " predict.site_files motifs.model_source attention plots.attention_page plots.curves plots.heatmaps"
+    modules += " plots.logos plots.profiles models.huggingface"
     for name in modules.split():
         importlib.import_module(f"bertsnr_tools.{name}")
-    for name in ("pysam", "pyBigWig", "logomaker", "matplotlib.backends.backend_svg", "transformers.utils"):
+    for name in (
+        "pysam",
+        "pyBigWig",
+        "pyarrow.parquet",
+        "logomaker",
+        "matplotlib.backends.backend_svg",
+        "transformers.utils",
+    ):
         importlib.import_module(name)
 
 

@@ -6,8 +6,9 @@
 GENOME is an indexed FASTA, by default test_data's. Three shipped models scan it undivided and in 7 shards: the
 concatenated BED files of the shards must equal the undivided file byte for byte, and a shard that was killed
 (SIGKILL) and run again must equal the shard before. Then Snakemake, which must be installed, runs
-workflow/Snakefile with the three models and 4 shards on two cores, is killed and run again: its BED and bigWig
-files must equal the undivided ones. Prints a table; exit status 1 when anything is wrong.
+workflow/Snakefile with the three models and 4 shards on two cores, is killed and run again: its BED, bigBed and bigWig
+files must equal the undivided ones, and its hub must have the tracks of each model. Prints a table; exit status 1 when
+anything is wrong.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def divided(genome: Path, model: str, directory: Path) -> None:
     files = [directory / f"{model}.{number}.bed" for number in range(1, SHARDS + 1)]
     commands = [predict(genome, model, path, "--shard", f"{number}/{SHARDS}") for number, path in enumerate(files, 1)]
     times = [seconds(command) for command in commands]
+    seconds(predict(genome, model, directory / f"{model}.bb"))
     text = (directory / f"{model}.bed").read_bytes()
     sites = text.count(b"\n")
     report(
@@ -90,14 +92,18 @@ def values(path: Path, chrom: str) -> np.ndarray:
         return file.values(chrom, fillna=None) if chrom in file.chroms() else np.zeros(0)
 
 
+def hub_files(model: str) -> list[str]:
+    return [f"{model}.bb", f"{model}_signal.bw"]
+
+
 def workflow(genome: Path, directory: Path) -> None:
     out = directory / "out"
-    settings = [f"fasta={genome}", f"models={','.join(MODELS)}", "shards=4", f"out={out}"]
+    settings = [f"fasta={genome}", f"models={','.join(MODELS)}", "shards=4", f"out={out}", "assembly=test"]
     words = f"{BIN}/snakemake -q all -d {directory} -s {TOP}/workflow/Snakefile --cores 2 --rerun-incomplete --nolock"
     command = [*words.split(), "--config", *settings]
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     running = killed(command, 40)
-    done = len(list(out.glob("shards/*.bed")))
+    done = len(list(out.glob("shards/*.bb")))
     report("Snakemake, killed", running, f"{done} of {4 * len(MODELS)} shards were done")
     taken = seconds(command)
     lines = (out / "summary.tsv").read_text().splitlines()
@@ -108,11 +114,17 @@ def workflow(genome: Path, directory: Path) -> None:
             f"{model}: BED of the workflow",
             gzip.decompress((out / f"{model}.bed.gz").read_bytes()) == (directory / f"{model}.bed").read_bytes(),
         )
+        report(
+            f"{model}: bigBed of the workflow",
+            (out / f"{model}.bb").read_bytes() == (directory / f"{model}.bb").read_bytes(),
+        )
         same = [
             np.array_equal(values(out / f"{model}.bw", chrom), values(directory / f"{model}.bw", chrom), equal_nan=True)
             for chrom in chroms
         ]
         report(f"{model}: bigWig of the workflow", all(same), f"{len(same)} chromosomes")
+    hub = (out / "hub" / "hub.txt").read_text()
+    report("hub of the workflow", all(f"bigDataUrl {name}\n" in hub for model in MODELS for name in hub_files(model)))
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ import pyBigWig
 import pytest
 
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.io.bigwig import INTERVAL, MAX_LENGTH, read_bigwig, write_bigwig
+from bertsnr_tools.io.bbi import INTERVAL, MAX_LENGTH
+from bertsnr_tools.io.bigwig import read_bigwig, write_bigwig
 
 
 def random_intervals(rng, chrom, count, longest):

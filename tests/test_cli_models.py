@@ -1,5 +1,7 @@
 import shutil
 
+import pytest
+
 from bertsnr_tools.cli.models import table_of_models
 from bertsnr_tools.models.files import load_model
 from bertsnr_tools.models.registry import TABLE, WEIGHTS, find_model, shipped_files
@@ -46,6 +48,18 @@ def test_factors_of_a_file(run_here, many_factor_file):
     assert [row["model"] for row in chosen] == ["SOX10", "SOX2"]
     outcome = run_here("models", f"{many_factor_file}:sox2")
     assert outcome.status == 1 and "contains no factor 'sox2'; did you mean SOX2?" in outcome.err
+
+
+def test_pwms(run_here, tmp_path):
+    motif = tmp_path / "m.jaspar"
+    motif.write_text(">MA0037.3 GATA3\nA [1 9 0 9]\nC [1 0 0 0]\nG [0 0 0 0]\nT [0 0 9 0]\n")
+    [row] = table(run_here("models", "m.jaspar"))
+    shown = {name: row[name] for name in ("model", "site_width", "p_values", "positives", "matrix", "file")}
+    assert list(shown.values()) == ["GATA3", "4", "yes", "-", "MA0037.3", "m.jaspar"]
+    pytest.importorskip("pyjaspar")
+    [row] = table(run_here("models", "jaspar2018:CTCF"))
+    assert (row["model"], row["matrix"], row["site_width"]) == ("CTCF", "MA0139.1", "19")
+    assert row["file"] == "jaspar2018:CTCF" and run_here("models", "jaspar:NOSUCH").status == 1
 
 
 def test_search(run_here, shipped):

@@ -7,45 +7,63 @@ import numpy as np
 import pybigtools
 import pysam
 
-from bertsnr_tools.io.tracks import BigWig
+from bertsnr_tools.io.bigbed import BigBed
+from bertsnr_tools.io.tracks import BigWig, site_schema
 from conftest import ROOT
 
 gather = runpy.run_path(str(ROOT / "workflow" / "gather.py"))["main"]
 
 
+LENGTHS = {"c": 600_000_000, "d": 9, "a": 99}  # not in the order of their names
+
+
+def write_bigbed(path, rows):
+    file = BigBed(str(path), site_schema(True), LENGTHS)
+    for chrom, start, end, name, score, strand in rows:
+        columns = f"{name}\t{score}\t{strand}\t{start}\t{end}\t0,0,0\t1.5\t2.5\t-1\t{name}"
+        file.add(chrom, start, end, columns)
+    file.write()
+
+
 def write_shard(directory, name, start, sites):
-    (directory / f"{name}.bed").write_text("".join(f"c\t{at}\t{at + 9}\tA\t500\t+\n" for at in sites))
-    file = BigWig(str(directory / f"{name}.bw"), {"c": 600_000_000, "d": 9})
+    write_bigbed(directory / f"{name}.bb", [("c", at, at + 9, "A", 500, "+") for at in sites])
+    file = BigWig(str(directory / f"{name}.bw"), LENGTHS)
     if sites:
         file.add("c", start, np.full(100, 0.5))
     file.write()
 
 
 def test_shards_of_which_some_are_empty(tmp_path):
-    (tmp_path / "g.fai").write_text("c\t600000000\t3\t60\t61\nd\t9\t3\t60\t61\n")
-    outputs = [str(tmp_path / name) for name in ("o.bed.gz", "o.bw", "o.tsv")]
+    index = str(tmp_path / "g.fai")
+    (tmp_path / "g.fai").write_text("".join(f"{chrom}\t{size}\t3\t60\t61\n" for chrom, size in LENGTHS.items()))
+    outputs = [str(tmp_path / name) for name in ("o.bed.gz", "o.bb", "o.tsv", "o.bw")]
     shards = [("1", 100, [120, 150]), ("2", 0, []), ("3", 599_999_000, [599_999_050])]
-    for used, index, line in ((shards, "csi", "A\t3\t27\t500.0\n"), (shards[1:2], "tbi", "A\t0\t0\tnan\n")):
+    for used, kind, line in ((shards, "csi", "A\t3\t27\t500.0\n"), (shards[1:2], "tbi", "A\t0\t0\tnan\n")):
         for shard in used:
             write_shard(tmp_path, *shard)
-        beds, bigwigs = ([str(tmp_path / f"{name}.{kind}") for name, *_ in used] for kind in ("bed", "bw"))
-        gather("sites", outputs[0], outputs[2], "A", "--", *beds)
-        gather("scores", str(tmp_path / "g.fai"), outputs[1], *bigwigs)
-        text = "".join((tmp_path / f"{name}.bed").read_text() for name, *_ in used)
+        bigbeds, bigwigs = ([str(tmp_path / f"{name}.{end}") for name, *_ in used] for end in ("bb", "bw"))
+        gather("sites", index, *outputs[:3], "A", "--", *bigbeds)
+        gather("scores", index, outputs[3], *bigwigs)
+        text = "".join(f"c\t{at}\t{at + 9}\tA\t500\t+\n" for _, _, sites in used for at in sites)
         assert gzip.open(outputs[0], "rt").read() == text and (tmp_path / "o.tsv").read_text() == line
-        assert {file.name for file in tmp_path.glob("o.bed.gz.*")} == {f"o.bed.gz.{index}"}
-        with pysam.TabixFile(outputs[0], index=f"{outputs[0]}.{index}") as bed:
+        assert {file.name for file in tmp_path.glob("o.bed.gz.*")} == {f"o.bed.gz.{kind}"}
+        with pysam.TabixFile(outputs[0], index=f"{outputs[0]}.{kind}") as bed:
             assert len(list(bed.fetch())) == text.count("\n")
-        with pybigtools.open(outputs[1]) as file:
-            assert file.chroms() == {"c": 600_000_000, "d": 9}
+        with pybigtools.open(outputs[3]) as file:
+            assert file.chroms() == LENGTHS
             records = [(100, 200, 0.5), (599_999_000, 599_999_100, 0.5)] if len(used) > 1 else []
             assert list(file.records("c")) == records
 
 
-def test_the_summary_has_a_line_for_each_factor(tmp_path):
-    bed, out, summary = (str(tmp_path / name) for name in ("1.bed", "o.bed.gz", "o.tsv"))
-    (tmp_path / "1.bed").write_text("c\t1\t9\tA\t500\t+\nc\t2\t9\tB::C\t300\t-\nc\t5\t9\tA\t700\t-\n")
-    gather("sites", out, summary, "all", "A", "D", "B::C", "--", bed)
+def test_the_summary_has_a_line_for_each_factor_and_chromosomes_keep_their_order(tmp_path):
+    (tmp_path / "g.fai").write_text("".join(f"{chrom}\t{size}\n" for chrom, size in LENGTHS.items()))
+    paths = [str(tmp_path / name) for name in ("g.fai", "o.bed.gz", "o.bb", "o.tsv")]
+    rows = [("c", 1, 9, "A", 500, "+"), ("c", 2, 9, "B::C", 300, "-"), ("a", 5, 9, "A", 700, "-")]
+    write_bigbed(tmp_path / "1.bb", rows)
+    gather("sites", *paths, "all", "A", "D", "B::C", "--", str(tmp_path / "1.bb"))
     assert (tmp_path / "o.tsv").read_text() == "all:A\t2\t12\t600.0\nall:D\t0\t0\tnan\nall:B::C\t1\t7\t300.0\n"
-    gather("sites", out, summary, "only", "--", bed)  # a model of one factor goes by the name of its file
+    lines = ["\t".join(map(str, row)) for row in rows]
+    assert gzip.open(paths[1], "rt").read().splitlines() == lines
+    assert (tmp_path / "o.bb").read_bytes() == (tmp_path / "1.bb").read_bytes()
+    gather("sites", *paths, "only", "--", str(tmp_path / "1.bb"))  # a model of one factor goes by the name of its file
     assert (tmp_path / "o.tsv").read_text() == "only\t3\t19\t500.0\n"

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bertsnr_tools"
 RULE = (
     "errors log metrics <- io <- sequence <- models <- predict <- evaluation <- training motifs attention variation"
-    " <- reporting <- plots <- api cli"
+    " <- reporting <- plots hub <- api cli"
 )
 LAYERS = [layer.split() for layer in RULE.split(" <- ")]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -16,7 +16,8 @@ ONLY_IN = {  # packages that are slow to import, or that not every installation 
     "torch": ("models", "predict", "training", "attention", "api", "cli.options"),
     "transformers": ("models.huggingface", "training.pretrain"),
     "pysam": ("io",),
-    "pyBigWig": ("io.tracks",),
+    "pyBigWig": ("io.bbi",),
+    "pyarrow": ("io.parquet",),
     "matplotlib": ("plots",),
     "logomaker": ("plots",),
     "lightmotif": ("models.pwm",),

@@ -135,3 +135,27 @@ def test_predict_summit_and_best(run, genome, tmp_path):
     assert "standard input: 1 of 1 peaks have no summit" in outcome.err
     outcome = run("predict", "-m", "CTCF", "--summit", 150, DATA / "region.fa")
     assert outcome.status == 2 and "--summit requires peaks; add -b BED" in outcome.err
+
+
+@pytest.mark.parametrize("threshold", ["p=1e-3", "0.5"])
+def test_sites_of_a_pwm_do_not_depend_on_the_regions(run_here, tmp_path, threshold):
+    """Peaks of 10 bp to 50 kb have the sites of the whole chromosome whose middle they contain."""
+    rng = random.Random(3)
+    bases = rng.choices("ACGT", k=120_000)
+    for start in range(500, 119_000, 997):  # matches in a row: sites of up to 250 bp
+        row = "TGACGTCA" * rng.choice([1, 3, 31])
+        bases[start : start + len(row)] = row
+    (tmp_path / "g.fa").write_text(f">chr1\n{''.join(bases)}\n")
+    (tmp_path / "m.jaspar").write_text(
+        ">M\nA [1 1 9 0 0 0 1 9]\nC [0 0 0 9 1 1 9 0]\nG [1 9 0 1 9 0 0 0]\nT [9 0 1 0 0 9 0 1]\n"
+    )
+    peaks = [(rng.randrange(60_000), size) for size in (10, 10, 50_000) for _ in range(3)]
+    peaks += [(start + 120, 10) for start in range(500, 40_000, 997)]  # within the longest sites
+    (tmp_path / "p.bed").write_text("".join(f"chr1\t{start}\t{start + size}\n" for start, size in peaks))
+    scan = ("predict", "-q", "-m", "m.jaspar", "-t", threshold, "-f", "g.fa")
+    every = [line.split("\t") for line in run_here(*scan).out.splitlines()]
+    middles = [(int(start) + int(end)) // 2 for _, start, end, *_ in every]
+    expected = [site for start, size in peaks for site, middle in zip(every, middles) if start <= middle < start + size]
+    found = run_here(*scan, "-b", "p.bed").out
+    assert max(int(end) - int(start) for _, start, end, *_ in expected) > 245 and len(expected) > 100
+    assert [line.split("\t") for line in found.splitlines()] == expected

@@ -7,7 +7,15 @@ import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.intervals import Interval
-from bertsnr_tools.io.tracks import BigWig, bed_line, bedgraph_lines, check_bigwig, narrowpeak_line, track_line
+from bertsnr_tools.io.tracks import (
+    BigWig,
+    bed_line,
+    bedgraph_lines,
+    check_bigwig,
+    jaspar_score,
+    narrowpeak_columns,
+    track_line,
+)
 from bertsnr_tools.predict.scan import CalledSite
 
 NAN = np.nan
@@ -114,7 +122,9 @@ def test_lines_of_sites():
     assert bed_line(hit) == "chr1\t10\t29\tCTCF\t1000\t-\n"
     assert bed_line(hit, "strand") == "chr1\t10\t29\tCTCF\t1000\t-\t10\t29\t220,50,32\n"
     assert bed_line(hit._replace(score=0.5, strand="+"), "score") == "chr1\t10\t29\tCTCF\t500\t+\t10\t29\t110,110,110\n"
-    assert narrowpeak_line(hit, 4.6, -1, -1, 5) == "chr1\t10\t29\tCTCF\t1000\t-\t4.6000\t-1.0000\t-1.0000\t5\n"
+    assert bed_line(hit, score=jaspar_score(4.256)) == "chr1\t10\t29\tCTCF\t426\t-\n"
+    assert [jaspar_score(p) for p in (-1, 0, 0.004, 10.004, 60)] == [0, 0, 0, 1000, 1000]
+    assert narrowpeak_columns(4.6, -1, -1) == "4.6000\t-1.0000\t-1.0000"
 
 
 @pytest.mark.parametrize(

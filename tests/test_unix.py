@@ -154,7 +154,7 @@ CASES = [
         "both pos.fa and -f genome.fa given; scan either FASTA or a genome",
     ),
     ("predict -m genome.fa pos.fa", 1, "genome.fa: contains FASTA sequence; expected motifs or a model"),
-    ("predict -m model.pt -o sites.bb pos.fa", 2, "-o sites.bb: sites are written as BED"),
+    ("predict -m model.pt -o sites.bw pos.fa", 2, "-o sites.bw: sites are written as BED"),
     (
         "predict -m model.pt --device cuda:0,cpu pos.fa",
         2,

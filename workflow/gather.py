@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Join the shards of a scan.
 
-gather.py sites OUT.bed.gz OUT.tsv MODEL [FACTOR ...] -- SHARD.bed ...
+gather.py sites GENOME.fai OUT.bed.gz OUT.bb OUT.tsv MODEL [FACTOR ...] -- SHARD.bb ...
 gather.py scores GENOME.fai OUT.bw SHARD.bw ...
 
+Sites are bigBed, as `bertsnr predict -o SHARD.bb` writes it. In OUT.bed.gz, chromosomes have the order of the genome.
 OUT.tsv gets a line for the model, or for each of its factors (MODEL:FACTOR): name, number of sites, the bases in them,
 and their mean score.
 """
@@ -15,18 +16,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bertsnr_tools.io.bigbed import BigBed, read_bigbed
 from bertsnr_tools.io.bigwig import read_bigwig
 from bertsnr_tools.io.files import index_bed, open_output
-from bertsnr_tools.io.tracks import BigWig
+from bertsnr_tools.io.tracks import BigWig, site_schema
 
 
-def main(kind: str, *arguments: str) -> None:
+def main(kind: str, index: str, *arguments: str) -> None:
+    lengths = {row.split("\t")[0]: int(row.split("\t")[1]) for row in Path(index).read_text().splitlines()}
     if kind == "sites":
-        bed, summary, *rest = arguments
-        join_beds(bed, summary, rest[: rest.index("--")], rest[rest.index("--") + 1 :])
+        bed, bigbed, summary, *rest = arguments
+        join_bigbeds(rest[rest.index("--") + 1 :], bigbed, lengths)
+        write_bed(bigbed, bed, list(lengths))
+        summarise(bigbed, summary, rest[: rest.index("--")])
     else:
-        index, bigwig, *shards = arguments
-        lengths = {row.split("\t")[0]: int(row.split("\t")[1]) for row in Path(index).read_text().splitlines()}
+        bigwig, *shards = arguments
         join_bigwigs(shards, bigwig, lengths)
 
 
@@ -43,27 +47,40 @@ class Count:
         return f"{name}\t{self.sites}\t{self.bases}\t{self.total / self.sites if self.sites else math.nan:.1f}\n"
 
 
-def join_beds(output: str, summary: str, names: Sequence[str], shards: Sequence[str]) -> None:
-    """Concatenate the shards, index the result, and write the summary.
+def join_bigbeds(shards: Sequence[str], output: str, lengths: dict[str, int]) -> None:
+    joined = BigBed(output, site_schema(True), lengths)
+    for path in shards:
+        for line in read_bigbed(path).lines:
+            chrom, start, end, rest = line.split("\t", 3)
+            joined.add(chrom, int(start), int(end), rest)
+    joined.write()
+
+
+def write_bed(bigbed: str, output: str, chroms: Sequence[str]) -> None:
+    """Write the sites as BED6 with an index, chromosomes in this order."""
+    reach = 0
+    with open_output(output) as stream:
+        for line in read_bigbed(bigbed, chroms).lines:
+            fields = line.split("\t", 6)[:6]
+            stream.write(("\t".join(fields) + "\n").encode())
+            reach = max(reach, int(fields[2]))
+    index_bed(output, reach)
+
+
+def summarise(bigbed: str, output: str, names: Sequence[str]) -> None:
+    """Count sites.
 
     Parameters
     ----------
     names : of the model, then of its factors; without factors, all sites count for the model
     """
     model, *factors = names
-    counts, reach = {name: Count() for name in factors or names}, 0
-    with open_output(output) as stream:
-        for path in shards:
-            text = Path(path).read_bytes()
-            stream.write(text)
-            for row in text.decode().splitlines():
-                _, start, end, name, score, *_ = row.split("\t")
-                counts[name if factors else model].add(int(end) - int(start), int(score))
-                reach = max(reach, int(end))
-    index_bed(output, reach)
-    Path(summary).write_text(
-        "".join(count.line(f"{model}:{name}" if factors else name) for name, count in counts.items())
-    )
+    counts = {name: Count() for name in factors or names}
+    for line in read_bigbed(bigbed).lines:
+        _, start, end, name, score, *_ = line.split("\t", 5)
+        counts[name if factors else model].add(int(end) - int(start), int(score))
+    lines = (count.line(f"{model}:{name}" if factors else name) for name, count in counts.items())
+    Path(output).write_text("".join(lines))
 
 
 def join_bigwigs(shards: Sequence[str], output: str, lengths: dict[str, int]) -> None:

@@ -38,7 +38,7 @@ def models(names: tuple[str, ...], output: str) -> None:
     from ..models.registry import shipped_table
 
     shipped = _with_files(shipped_table())
-    rows = [row for name in names for row in _described(name, shipped)] if names else list(shipped.values())
+    rows = [row for name in names for row in described(name)] if names else list(shipped.values())
     check_output(output, [row["file"] for row in rows])
     lines = [list(rows[0]), *([*row.values()][:-1] + [path_field(row["file"])] for row in rows)]
     with open_output(output) as stream:
@@ -68,31 +68,40 @@ def _with_files(table: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     return {name: row | {"file": str(WEIGHTS / f"{name.partition(':')[0]}.pt")} for name, row in ordered}
 
 
-def _described(name: str, shipped: dict[str, dict[str, str]]) -> list[dict[str, str]]:
+def described(name: str) -> list[dict[str, str]]:
     """The rows of the shipped models that contain a text, or else of a model file.
 
     Raises
     ------
     DataError : neither; see `registry.find`.
     """
-    from ..models.registry import find, shipped_files
+    from ..models.registry import shipped_files, shipped_table
 
+    shipped = _with_files(shipped_table())
     if ":" not in name and not (os.path.isfile(name) and name not in shipped_files()):
         text = name.casefold()
         found = [row for row in shipped.values() if text in row["model"].casefold() or text in row["matrix"].casefold()]
         if found:
             return found
+    return model_rows(name)
+
+
+def model_rows(name: str) -> list[dict[str, str]]:
+    """The rows of the models that a name stands for; errors: see `registry.find`."""
+    from ..models.registry import find, shipped_table
+
     choice = find(name)
-    rows = [row for row in shipped.values() if row["file"] == choice.path]
+    rows = [row for row in _with_files(shipped_table()).values() if row["file"] == choice.path]
     if not rows:
-        return [row | {"file": choice.path} for row in _read_properties(choice.path, choice.factors)]
+        return [row | {"file": choice.path} for row in _read_properties(name)]
     return [row for row in rows if choice.factors is None or row["model"] in choice.factors]
 
 
-def _read_properties(file: str, factors: tuple[str, ...] | None) -> list[dict[str, str]]:
-    from ..models.files import load_factors
+def _read_properties(name: str) -> list[dict[str, str]]:
+    from ..models.device import Runtime
+    from ..models.registry import load_models
 
-    return [properties(model.info) for model in load_factors(file, factors)]
+    return [properties(model.info) for model in load_models([name], Runtime())]
 
 
 def properties(info: ModelInfo) -> dict[str, str]:
@@ -108,7 +117,7 @@ def properties(info: ModelInfo) -> dict[str, str]:
         "positives": str(data.get("positives", "-")),
         "natural": str(data.get("background", data.get("natural", "-"))),  # the name in files of 0.1.0
         **{f"{level}_aupr": "-" if value is None else f"{value:.4f}" for level, value in auprs.items()},
-        "p_values": "yes" if info.null else "no",
+        "p_values": "yes" if info.null or info.is_pwm else "no",
         "prefilter": "yes" if info.prefilter else "no",
         "matrix": info.matrix or "-",
         "quality": _quality(auprs["nucleotide"]),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
 
 from . import options
+from .scan_outputs import ScanOutputs, format_of
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
-    from ..predict.writers import SiteWriter
+    from ..predict.site_files import SiteSink
 
 
 @options.command
@@ -45,10 +49,19 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["bed", "bed9", "narrowpeak"], case_sensitive=False),
-    help="Output format.  [default: narrowpeak if the name of -o ends in .narrowPeak, else bed]",
+    type=click.Choice(["bed", "bed9", "narrowpeak", "bigbed", "parquet"], case_sensitive=False),
+    help="Output format.  [default: by the name of -o: .narrowPeak, .bb, .parquet, else bed]",
 )
-@click.option("--rgb", type=click.Choice(["strand", "score"]), default="strand", help="Colour of sites in bed9.")
+@click.option(
+    "--rgb", type=click.Choice(["strand", "score"]), default="strand", help="Colour of sites in bed9 and bigbed."
+)
+@click.option(
+    "--score-scale",
+    "scale",
+    type=click.Choice(["probability", "jaspar"]),
+    default="probability",
+    help="Column 5: 1000 times the mean base probability, or -100 times log10 p, at most 1000, as in JASPAR's tracks.",
+)
 @click.option("--track", metavar="GENOME", help="Start with a track line for this UCSC genome, such as hg38.")
 @click.option(
     "-t",
@@ -76,6 +89,12 @@ if TYPE_CHECKING:
 @click.option("--bigwig-minus", metavar="FILE", help="Write base probabilities of the reverse strand as bigWig.")
 @click.option("--bedgraph", metavar="FILE", help="Like --bigwig, but as bedGraph, in the order of the input.")
 @click.option(
+    "--json",
+    "report",
+    metavar="FILE",
+    help="Write counts, thresholds and versions to FILE as JSON; MultiQC shows it if its name ends in _mqc.json.",
+)
+@click.option(
     "--shard",
     type=options.Shard(),
     metavar="I/N",
@@ -100,6 +119,7 @@ def predict(
     output: str,
     kind: str | None,
     rgb: str,
+    scale: str,
     track: str | None,
     threshold: tuple[str, float] | None,
     best: int | None,
@@ -107,6 +127,7 @@ def predict(
     bigwig_plus: str | None,
     bigwig_minus: str | None,
     bedgraph: str | None,
+    report: str | None,
     shard: tuple[int, int] | None,
     prefilter: bool,
     step: int | None,
@@ -136,58 +157,57 @@ def predict(
     from ..io.files import check_outputs
     from ..models.registry import find_model, load_models
 
+    began = time.perf_counter()
     signals = {"--bigwig": bigwig, "--bigwig-plus": bigwig_plus, "--bigwig-minus": bigwig_minus, "--bedgraph": bedgraph}
-    kind = kind or _format_of(output)
-    with_q = kind == "narrowpeak" or threshold is not None and threshold[0] == "q"
+    outputs = ScanOutputs(output, kind or format_of(output), rgb, track, scale, signals, report)
+    with_q = outputs.kind == "narrowpeak" or threshold is not None and threshold[0] == "q"
     _check_input(models, sequences, fasta, bool(bed or regions), shard, with_q)
-    _check_output(output, signals, track)
+    outputs.check()
     inputs = [sequences, fasta, bed, *map(find_model, models)]
-    check_outputs([output], inputs)
+    check_outputs([output, report], inputs)
 
     from ..io.fasta import Genome
     from ..io.outputs import Failures
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
     from ..predict.thresholds import CallingRule
-    from ..predict.writers import SignalWriter, SiteFormat, SiteWriter, signal_files
+    from ..predict.writers import signal_files
 
     device_runtime = runtime.build()
     loaded = load_models(models, device_runtime)
-    names = [model.info.name for model in loaded]
-    files = signal_files(signals, names)
-    check_outputs([output, *(file.path for file in files)], inputs)
+    files = signal_files(signals, [model.info.name for model in loaded])
+    check_outputs([output, report, *(file.path for file in files)], inputs)
     rules = [CallingRule.for_model(model, threshold) for model in loaded]
     source = Genome(fasta) if fasta else sequences or "-"
     scan_input = ScanInput(source, bed=bed, regions=regions, shard=shard, summit=summit, whole_regions=best is not None)
-    track = track if not shard or shard[0] == 1 else None
-    with (
-        Failures(output, *(file.path for file in files)) as failures,
-        SignalWriter(files, names, scan_input.lengths, track, failures) as signal,  # complete after the sites
-        SiteWriter.open(output, SiteFormat(kind, rgb, track), names, failures) as writer,
-    ):
-        sink = signal if files else None
-        scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
-        _scan(scanner, scan_input, writer, with_q)
-        scanner.stats.check_unscored(fasta or sequences or "-", strict)
-        if best:
-            scanner.stats.report_empty()
+    with Failures(output, report, *(file.path for file in files)) as failures:
+        first = not shard or shard[0] == 1
+        with outputs.open(files, loaded, scan_input.lengths, failures, first=first) as (signal, writer):
+            sink = signal if files else None
+            scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
+            counts = _scan(scanner, scan_input, writer, with_q)
+            scanner.stats.check_unscored(fasta or sequences or "-", strict)
+            if best:
+                scanner.stats.report_empty()
+        outputs.write_report(scanner, counts, began, failures)
 
 
-def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteWriter, with_q: bool) -> None:
-    """Write all sites."""
+def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteSink, with_q: bool) -> Counter[str]:
+    """Write all sites and count them by model."""
+    from collections import Counter
+
     from ..log import logger, progress
 
     stats, shown = scanner.stats, 0
+    counts = Counter[str]()
     with progress("scanning", scan_input.bases, "bp") as bar:
         for sites in scanner.scan_ranked(scan_input.chunks(scanner.context, scanner.stride), with_q=with_q):
             writer.write(sites)
+            counts.update(site.name for site in sites)
             bar.advance(stats.bases - shown)
             shown = stats.bases
-    logger.debug("%s sites in %s bp of %s regions", f"{writer.sites:,}", f"{shown:,}", f"{stats.regions:,}")
-
-
-def _format_of(output: str) -> str:
-    return "narrowpeak" if output.removesuffix(".gz").lower().endswith(".narrowpeak") else "bed"
+    logger.debug("%s sites in %s bp of %s regions", f"{counts.total():,}", f"{shown:,}", f"{stats.regions:,}")
+    return counts
 
 
 def _check_input(
@@ -212,18 +232,3 @@ def _check_input(
         raise UsageError("--shard requires a genome; add -f FASTA")
     if shard and with_q:
         raise UsageError("--shard: q-values and narrowPeak require a complete scan; write BED, without -t q=")
-
-
-def _check_output(output: str, signals: dict[str, str | None], track: str | None) -> None:
-    from ..errors import UsageError
-    from ..io.tracks import check_bigwig
-
-    if output.lower().endswith((".bw", ".bigwig", ".bb", ".bigbed")):
-        raise UsageError(f"-o {output}: sites are written as BED; for base probabilities use --bigwig")
-    for option, path in signals.items():
-        if path and option != "--bedgraph":
-            check_bigwig(path)
-    if signals["--bedgraph"] == "-" == output:
-        raise UsageError("sites and --bedgraph both go to standard output; add -o FILE")
-    if track is not None and not (track.isalnum() and track.isascii()):
-        raise UsageError(f"--track {track!r}: expected the name of a UCSC genome, such as hg38")

@@ -11,7 +11,9 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..log import logger
-from .bigwig import INTERVAL, MAX_LENGTH, ROW, write_bigwig
+from .bbi import INTERVAL, MAX_LENGTH, check_complete
+from .bigbed import Column, autosql
+from .bigwig import ROW, write_bigwig
 from .files import check_regular, error_text, replace_atomically
 
 STRAND_COLOURS = {"+": "0,90,181", "-": "220,50,32"}
@@ -19,6 +21,20 @@ LIGHTEST_GREY = 220  # of a site with score 0
 MAX_TRACK_NAME, MAX_TRACK_DESCRIPTION = 15, 60  # characters, limits of the UCSC browser
 ROWS_TOGETHER = 100_000  # bigWig intervals that are written together
 INTERVALS_PER_ZOOM_RECORD = 10
+
+
+SITE_COLUMNS = (  # of sites in bigBed, after BED9
+    Column("float", "logOdds", "Natural logarithm of the odds of the site"),
+    Column("float", "negLog10P", "-log10 of the p-value, -1 if unknown"),
+    Column("float", "negLog10Q", "-log10 of the q-value, -1 if unknown"),
+    Column("string", "factor", "Transcription factor"),
+)
+
+
+def site_schema(with_p: bool) -> str:
+    """The autoSql of sites: BED9, log odds, p and q if they are known, and factor."""
+    columns = SITE_COLUMNS if with_p else SITE_COLUMNS[-1:]
+    return autosql("bertsnrSites", "Transcription factor binding sites by bertsnr_tools", columns)
 
 
 class ScoredSite(Protocol):
@@ -38,9 +54,15 @@ class ScoredSite(Protocol):
     def strand(self) -> str: ...
 
 
-def bed_line(site: ScoredSite, colour: str | None = None) -> str:
-    """BED6, or BED9 with a colour: "strand", or "score" for a grey that darkens with the score."""
-    line = f"{site.chrom}\t{site.start}\t{site.end}\t{site.name}\t{round(1000 * site.score)}\t{site.strand}"
+def bed_line(site: ScoredSite, colour: str | None = None, score: int | None = None) -> str:
+    """BED6, or BED9 with a colour: "strand", or "score" for a grey that darkens with the score.
+
+    Parameters
+    ----------
+    score : column 5, from 0 to 1000; by default 1000 times the site's score
+    """
+    column = round(1000 * site.score) if score is None else score
+    line = f"{site.chrom}\t{site.start}\t{site.end}\t{site.name}\t{column}\t{site.strand}"
     if not colour:
         return f"{line}\n"
     grey = round(LIGHTEST_GREY * (1 - site.score))
@@ -48,9 +70,14 @@ def bed_line(site: ScoredSite, colour: str | None = None) -> str:
     return f"{line}\t{site.start}\t{site.end}\t{rgb}\n"
 
 
-def narrowpeak_line(site: ScoredSite, signal: float, neg_log10_p: float, neg_log10_q: float, summit: int) -> str:
-    """narrowPeak; an unknown p-value or q-value is -1, `summit` counts from the start of the site."""
-    return f"{bed_line(site)[:-1]}\t{signal:.4f}\t{neg_log10_p:.4f}\t{neg_log10_q:.4f}\t{summit}\n"
+def jaspar_score(neg_log10_p: float) -> int:
+    """Column 5 as in JASPAR's tracks: 100 times -log10 p, at most 1000; 0 where p is unknown (-1)."""
+    return min(1000, max(0, round(100 * neg_log10_p)))
+
+
+def narrowpeak_columns(signal: float, neg_log10_p: float, neg_log10_q: float) -> str:
+    """Columns 7 to 9 of narrowPeak; an unknown p-value or q-value is -1."""
+    return f"{signal:.4f}\t{neg_log10_p:.4f}\t{neg_log10_q:.4f}"
 
 
 def track_line(kind: str, name: str, description: str, genome: str) -> str:
@@ -203,17 +230,7 @@ class BigWig:
             first_zoom = INTERVALS_PER_ZOOM_RECORD * max(1, round(self._bases / max(1, self._rows)))
             with replace_atomically(self._path) as temporary:
                 summary = write_bigwig(temporary, lengths, self._intervals(lengths), first_zoom)
-                self._check_written(temporary, len(lengths), summary.bases)
-
-    def _check_written(self, path: str, chroms: int, bases: int) -> None:
-        """Check with an independent reader that the file is complete."""
-        import pyBigWig
-
-        with open(path, "rb") as stream:  # its number instead of its name: pyBigWig crashes on names that are not UTF-8
-            file = pyBigWig.open(f"/dev/fd/{stream.fileno()}")
-            if len(file.chroms()) != chroms or file.header()["nBasesCovered"] != bases:
-                raise DataError("could not be read back; write it to another disk", self._path)
-            file.close()
+                check_complete(temporary, self._path, len(lengths), summary.bases)
 
     def _intervals(self, lengths: Mapping[str, int]) -> Iterator[np.ndarray]:
         for number, chrom in enumerate(sorted(lengths)):

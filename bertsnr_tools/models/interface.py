@@ -53,6 +53,11 @@ class ModelInfo:
     def __post_init__(self) -> None:
         self.name = name_field(self.name)
 
+    @property
+    def is_pwm(self) -> bool:
+        """The model is a `PwmModel`."""
+        return self.encoder.get("model_type") == "matrix"
+
 
 class Model(Protocol):
     """A model that scores windows on the strand given: `BertSNR`, `BaselineModel` or `PwmModel`.

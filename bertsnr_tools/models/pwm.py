@@ -64,7 +64,7 @@ class PwmModel(nn.Module):
         # the core interval lies a quarter of the window or more from its ends: matches that cover its bases are inside
         window = max(1000, 4 * motif.width)
         encoder = {"model_type": "matrix", "vocab_size": len(_LETTER)}
-        self.info = ModelInfo(motif.label, 1, window, encoder, motif.width)
+        self.info = ModelInfo(motif.label, 1, window, encoder, motif.width, matrix=motif.id)
         self.prefilter: PrefilterNetwork | None = None
         self.replicas: list[Model] = []
         self.info.threshold = self.threshold("p", DEFAULT_P)

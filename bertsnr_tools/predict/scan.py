@@ -37,6 +37,7 @@ from .thresholds import CallingRule, parse_threshold
 from .tiling import ScoreWindows, Tiler, Tiles, join_windows
 
 BLOCK_BASES = 1 << 20  # bases that are scored together
+MIN_CONTEXT, MATCHES_IN_A_ROW = 200, 10  # of a PWM, see `context_bases`
 BLOCKS_AHEAD = 2  # blocks that a GPU scores while the CPU calls sites in the block before
 OUTPUT_ORDER = attrgetter("start", "end", "name", "strand", "model")  # of sites in a region
 WithSequence = TypeVar("WithSequence", Chunk, Record)
@@ -52,6 +53,15 @@ def window_step(step: int | None, info: ModelInfo) -> int:
     if step and step > info.window:
         raise UsageError(f"-s {step} is longer than the window of {info.name} ({info.window} bp)")
     return step or max(1, info.window // 2)
+
+
+def context_bases(info: ModelInfo) -> int:
+    """Bases to read on either side of a region, whose calls depend on them.
+
+    The scores of a network depend on its whole window. The score of a base of a PWM depends on the matches that cover
+    it, and only a site of many matches in a row reaches further.
+    """
+    return max(MIN_CONTEXT, MATCHES_IN_A_ROW * info.site_width) if info.is_pwm else info.window
 
 
 @dataclass
@@ -140,7 +150,7 @@ class Scanner:
         if prefilter:
             for model, rule in zip(models, rules):
                 check_prefilter(model, rule)
-        self.context = max(model.info.window for model in models)
+        self.context = max(context_bases(model.info) for model in models)
         self.stride = math.lcm(*self._steps)
         self._on_gpu = any(model.device.type != "cpu" for model in models)
         many_factors = any(shared_model(model) for model in models)  # calling takes long, in one thread

@@ -1,4 +1,4 @@
-"""Write the results of a scan: sites as BED6, BED9 or narrowPeak (`SiteWriter`), base scores as bedGraph or bigWig."""
+"""Write the results of a scan as text (`SiteWriter`: sites as BED6, BED9 or narrowPeak) and base scores as bigWig."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import UsageError
 from ..io.files import BGZIP_ENDINGS, OutputStream, index_bed
 from ..io.outputs import Failures, KeptStream
-from ..io.tracks import BigWig, bed_line, bedgraph_lines, narrowpeak_line, track_line
+from ..io.tracks import BigWig, bed_line, bedgraph_lines, jaspar_score, narrowpeak_columns, track_line
 from ..log import logger
 from .significance import RankedSite
 
@@ -24,20 +24,26 @@ class SiteFormat(NamedTuple):
 
     Attributes
     ----------
-    kind : "bed" (BED6), "bed9" or "narrowpeak"
-    rgb : colour of sites in BED9: "strand" or "score"
+    kind : "bed" (BED6), "bed9", "narrowpeak", "bigbed" or "parquet"
+    rgb : colour of sites in BED9 and bigBed: "strand" or "score"
     track : start with a track line for this UCSC genome, such as "hg38"; None for no track line
+    scale : column 5: "probability", 1000 times the mean of the bases, or "jaspar", see `io.tracks.jaspar_score`
     """
 
     kind: str = "bed"
     rgb: str = "strand"
     track: str | None = None
+    scale: str = "probability"
 
     def line(self, ranked: RankedSite) -> str:
-        """One site as a line."""
-        if self.kind == "narrowpeak":
-            return narrowpeak_line(*ranked)
-        return bed_line(ranked, self.rgb if self.kind == "bed9" else None)
+        """One site as a line; for bigBed, see `io.tracks.site_schema`."""
+        score = jaspar_score(ranked.neg_log10_p) if self.scale == "jaspar" else None
+        line = bed_line(ranked, self.rgb if self.kind in ("bed9", "bigbed") else None, score)
+        if self.kind in ("bed", "bed9"):
+            return line
+        last = ranked.summit if self.kind == "narrowpeak" else ranked.name
+        columns = narrowpeak_columns(ranked.log_odds, ranked.neg_log10_p, ranked.neg_log10_q)
+        return f"{line[:-1]}\t{columns}\t{last}\n"
 
 
 class SiteWriter:

@@ -1,0 +1,1 @@
+"""Track hubs for genome browsers."""
