@@ -26,6 +26,7 @@ Models      load_model, load_models, shipped_models, SiteModel, Runtime
 Scanning    scan, Genome, Interval, read_bed, Record, read_records
 Windows     WindowCutter, read_windows, Windows, draw_background, shuffle
 Training    train, Recipe, ModelDesign, evaluate
+Variants    variants, saturate
 Motifs      find_motif, discover_motifs, discover_denovo, compare, read_motifs, write_motifs, Motif
 Attention   attention_scores
 Pages       report
@@ -39,7 +40,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = {
-    "api": "SiteModel load_model load_models scan train evaluate shuffle find_motif report attention_scores",
+    "api": (
+        "SiteModel load_model load_models scan variants saturate train evaluate shuffle find_motif report "
+        "attention_scores"
+    ),
     "errors": "BertsnrError DataError UsageError DeviceError",
     "io.fasta": "Genome Record read_records",
     "io.intervals": "Interval read_bed",

@@ -24,10 +24,15 @@ from .motifs import model_source
 from .plots.report_page import write_report
 from .predict.scan import base_scores, scan_sites
 from .predict.significance import RankedSite
+from .predict.thresholds import parse_threshold
 from .sequence.shuffle import shuffled_records
 from .sequence.windows import Windows
 from .training.config import ModelDesign, Recipe
 from .training.run import train_model
+from .variation import run as variant_run
+from .variation.rows import ScoredAllele
+from .variation.saturate import regions_to_saturate, saturation
+from .variation.scoring import DEFAULT_FLANK, VariantScorer
 
 PathName = str | os.PathLike[str]
 
@@ -199,6 +204,57 @@ def find_motif(
     """Make the motif of a model from the bases that it calls; see `motifs.model_source.find_motif`."""
     options: dict[str, Any] = {"every": every, "forward": forward, "threshold": threshold, "runtime": model.runtime}
     return model_source.find_motif(model.network, sequences, width=width, coverage=coverage, **options)
+
+
+def variants(
+    models: SiteModel | Sequence[SiteModel],
+    source: PathName,
+    genome: PathName | Genome,
+    *,
+    regions: PathName | Sequence[str | Interval] | None = None,
+    threshold: str | float | None = None,
+    flank: int = DEFAULT_FLANK,
+    haplotypes: str | None = None,
+    prefilter: bool = False,
+) -> Iterator[ScoredAllele]:
+    """Score the alternative alleles of a VCF or BCF file, streamed in the order of its rows.
+
+    Each has `effects`, one for each model: class, scores of both alleles, change of log odds, p-value and bounds; see
+    `variation.scoring.Effect`. The parameters are described in `variation.run.variant_effects` and
+    `variation.scoring.VariantScorer`.
+
+    Examples
+    --------
+    >>> alleles = variants(load_model("CTCF"), "snps.vcf.gz", "hg38.fa")  # doctest: +SKIP
+    """
+    scorer = _variant_scorer(models, threshold, flank, prefilter)
+    found = genome if isinstance(genome, Genome) else Genome(genome)
+    return variant_run.variant_effects(scorer, source, found, regions=regions, haplotypes=haplotypes)
+
+
+def saturate(
+    models: SiteModel | Sequence[SiteModel],
+    region: PathName,
+    genome: PathName | Genome,
+    *,
+    threshold: str | float | None = None,
+    flank: int = DEFAULT_FLANK,
+) -> Iterator[ScoredAllele]:
+    """Score every substitution in a region `chrom:from-to` (1-based, inclusive) or a BED file, as `variants`."""
+    scorer = _variant_scorer(models, threshold, flank, False)
+    found = genome if isinstance(genome, Genome) else Genome(genome)
+    blocks = saturation(regions_to_saturate(os.fspath(region), found), found, scorer)
+    return (allele for block in blocks for allele in block.alleles)
+
+
+def _variant_scorer(
+    models: SiteModel | Sequence[SiteModel], threshold: str | float | None, flank: int, prefilter: bool
+) -> VariantScorer:
+    chosen = [models] if isinstance(models, SiteModel) else list(models)
+    if not chosen:
+        raise UsageError("scoring variants requires at least one model")
+    networks, asked = [model.network for model in chosen], parse_threshold(threshold)
+    return variant_run.new_scorer(networks, chosen[0].runtime, threshold=asked, flank=flank, prefilter=prefilter)
 
 
 def report(output: PathName, sites: Sequence[PathName], genome: PathName | Genome, **options: Any) -> None:

@@ -34,6 +34,22 @@ DINUCLEOTIDES = {
 }
 
 
+VARIANTS = [  # position from 1, length of REF, ID, ALT
+    (82, 1, "snv", "G"),
+    (87, 1, "two", "A,T"),
+    (95, 1, "edge", "C"),
+    (368, 4, "del", "C"),
+    (372, 1, "ins", "TGC"),
+    (480, 1, "far", "<DEL>,C"),
+]
+VCF_HEADER = """##fileformat=VCFv4.3
+##contig=<ID=chr1,length=40000>
+##INFO=<ID=DP,Number=1,Type=Integer,Description="Depth">
+##FILTER=<ID=PASS,Description="All filters passed">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO
+"""
+
+
 def background(rng: random.Random, length: int) -> list[str]:
     """Bases of a Markov chain, shape (length,)."""
     letters = [rng.choice("ACGT")]
@@ -72,9 +88,18 @@ def bed(chrom: str, offset: int, placed: list[tuple[int, str]], name: str) -> st
     )
 
 
+def variants(letters: list[str]) -> str:
+    """Rows of a VCF file on chr1: changes of its first two sites, a change outside, and alleles that are not scored."""
+    found = ""
+    for pos, length, name, alts in VARIANTS:
+        ref = "".join(letters[pos - 1 : pos - 1 + length]).upper()
+        found += f"chr1\t{pos}\t{name}\t{ref}\t{alts}\t.\tPASS\tDP=30\n"
+    return found + "chr1\t610\twrong\tTTTT\tT\t.\tPASS\tDP=30\n"
+
+
 def main() -> None:
     rng = random.Random(139)
-    genome, sites = "", ""
+    genome, sites, rows = "", "", ""
     for chrom, length in (("chr1", 40_000), ("chr2", 25_000), ("chr3", 15_000)):
         letters = background(rng, length)
         placed = put_sites(rng, letters, 250)
@@ -83,10 +108,12 @@ def main() -> None:
         letters[middle : middle + 500] = "N" * 500  # over some sites, which `windows` has to skip
         for start in range(1000, length, 4000):
             letters[start : start + 700] = [letter.lower() for letter in letters[start : start + 700]]
+        rows += variants(letters) if chrom == "chr1" else ""
         genome += wrapped(chrom, letters)
         sites += bed(chrom, 0, placed, "CTCF")
     (DIRECTORY / "genome.fa").write_text(genome)
     (DIRECTORY / "sites.bed").write_text(sites)
+    (DIRECTORY / "variants.vcf").write_text(VCF_HEADER + rows)
     letters = background(rng, 5000)
     placed = put_sites(rng, letters, 1000)
     (DIRECTORY / "region.fa").write_text(wrapped("chr20:1000001-1005000", letters))

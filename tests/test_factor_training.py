@@ -377,6 +377,7 @@ def test_the_command_writes_a_model_of_many_factors(here, run_here, monkeypatch)
     models = load_factors(str(here / "m.pt"))
     assert [(model.info.name, model.info.site_width) for model in models] == [("AAA1", 9), ("X", 9), ("BBB2", 8)]
     assert [bool(model.info.null) for model in models] == [True, True, False]
+    assert [bool(model.info.variant_null) for model in models] == [True, True, False]
     report = json.loads((here / "m.json").read_text())
     assert report["version"] == 2 and [row["epoch"] for row in report["epochs"]] == [1]
     assert report["recipe"]["background_ratio"] == 0.5 and report["recipe"]["batch_size"] == 96

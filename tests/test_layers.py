@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bertsnr_tools"
 RULE = (
-    "errors log metrics <- io <- sequence <- models <- predict <- evaluation <- training motifs attention"
+    "errors log metrics <- io <- sequence <- models <- predict <- evaluation <- training motifs attention variation"
     " <- reporting <- plots hub <- api cli"
 )
 LAYERS = [layer.split() for layer in RULE.split(" <- ")]

@@ -335,8 +335,10 @@ def test_enough_background_windows_give_p_values(caplog):
     run = training_run(toy_windows(60), background=background_windows(2400), epochs=1)
     info = run.train(Checkpoint()).model.info
     assert info.null["windows"] == len(run.data.null_windows) > 1000 and info.null["width"] == 40
+    assert info.variant_null["substitutions"] == info.null["windows"]
     run.data = run.data._replace(null_windows=background_windows(999))
-    assert not run.train(Checkpoint()).model.info.null
+    without = run.train(Checkpoint()).model.info
+    assert not without.null and not without.variant_null
     assert "999 background windows are left for p-values (at least 1000 required)" in caplog.text
 
 

@@ -26,3 +26,5 @@ for info in model.infos:
     info.matrix = matrices[info.name]
 save_model("human.pt", model)
 END
+# more substitutions than training takes, in background windows that no training has seen
+python3 "$here"/variant_nulls.py factors/background_held.fa.gz human.pt

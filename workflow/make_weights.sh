@@ -88,3 +88,5 @@ for tf in CDX2 GATA3 SRF YY1; do
         bertsnr windows --background -c 100 -b allowed.bed --exclude $tf.every.bed -f "$genome" > $tf.background.fa
     bertsnr train -o $tf.pt --background $tf.background.fa --prefilter --json $tf.json --resume $tf.windows.fa
 done
+# more substitutions than training takes, in background windows of make_human.sh that no training has seen
+python3 "$(dirname "$0")"/variant_nulls.py factors/background_held.fa.gz CTCF.pt CDX2.pt GATA3.pt SRF.pt YY1.pt

@@ -295,10 +295,16 @@ def quiet_htslib() -> Iterator[None]:
 
 
 def index_bed(path: str, reach: int = 0) -> None:
-    """Write the tabix index of a sorted BED file in bgzip: .tbi, or .csi where positions exceed what .tbi covers.
+    """Write the tabix index of a sorted BED file in bgzip, see `index_file`."""
+    index_file(path, "bed", reach)
+
+
+def index_file(path: str, preset: str, reach: int = 0) -> None:
+    """Write the index of a sorted file in bgzip: .tbi, or .csi for BCF and where positions exceed what .tbi covers.
 
     Parameters
     ----------
+    preset : "bed", "vcf" or "bcf"
     reach : the greatest end of an interval
 
     Raises
@@ -307,10 +313,11 @@ def index_bed(path: str, reach: int = 0) -> None:
     """
     import pysam
 
-    csi = reach > MAX_TBI_POSITION
+    csi = preset == "bcf" or reach > MAX_TBI_POSITION
     _delete_indexes(path)
     with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, quiet_htslib():
-        pysam.tabix_index(path, preset="bed", force=True, keep_original=True, csi=csi, index=temporary)
+        kind: Any = preset
+        pysam.tabix_index(path, preset=kind, force=True, keep_original=True, csi=csi, index=temporary)
 
 
 @contextmanager

@@ -36,10 +36,12 @@ FIELDS = {
     "background": dict,
     "prefilter": dict,
     "matrix": str,
+    "variant_null": dict,
     "package_version": str,
     "weights": dict,
 }
-LATER_FIELDS: dict[str, Any] = {"background": {}, "prefilter": {}, "matrix": ""}  # files of earlier releases lack them
+# files of earlier releases lack them
+LATER_FIELDS: dict[str, Any] = {"background": {}, "prefilter": {}, "matrix": "", "variant_null": {}}
 SHARED_FIELDS = ("k", "window", "encoder", "package_version")  # in a many-factor file: once for all factors
 # what building a model from a damaged configuration, or filling it with foreign weights, may raise
 BUILD_ERRORS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError)

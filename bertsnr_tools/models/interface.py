@@ -33,6 +33,7 @@ class ModelInfo:
     null : null distribution of scores, see `predict.significance.NullDistribution`; empty when unknown
     prefilter : arguments of the model's `PrefilterNetwork`; empty when it has none
     matrix : id of the factor's JASPAR matrix; empty when unknown
+    variant_null : null distribution of changes by substitutions, see `variation.nulls.ChangeNull`; empty when unknown
     package_version : version of bertsnr_tools that wrote the file
     """
 
@@ -46,6 +47,7 @@ class ModelInfo:
     null: dict[str, Any] = field(default_factory=dict)
     prefilter: dict[str, Any] = field(default_factory=dict)
     matrix: str = ""
+    variant_null: dict[str, Any] = field(default_factory=dict)
     package_version: str = __version__
 
     def __post_init__(self) -> None:

@@ -121,12 +121,16 @@ def call_levels(scores: np.ndarray, min_length: int, max_gap: int) -> np.ndarray
     -------
     array, shape (..., n - min_length + 1)
     """
+    return np.lib.stride_tricks.sliding_window_view(bridged(scores, max_gap), min_length, axis=-1).min(axis=-1)
+
+
+def bridged(scores: np.ndarray, max_gap: int) -> np.ndarray:
+    """For each base, the threshold up to which it is called or lies in a bridged gap; same shape as `scores`."""
     sliding = np.lib.stride_tricks.sliding_window_view
     padding = [(0, 0)] * (scores.ndim - 1) + [(max_gap, max_gap)]
     # a gap is bridged where bases on both sides are called: a morphological closing with max_gap + 1 bases
     dilated = sliding(np.pad(scores, padding), max_gap + 1, axis=-1).max(axis=-1)
-    closed = sliding(dilated, max_gap + 1, axis=-1).min(axis=-1)
-    return sliding(closed, min_length, axis=-1).min(axis=-1)
+    return sliding(dilated, max_gap + 1, axis=-1).min(axis=-1)
 
 
 def resolve_strands(plus: list[Site], minus: list[Site]) -> list[Site]:

@@ -17,6 +17,7 @@ from ..models.many_factor import ManyFactorModel
 from ..predict.significance import MIN_BACKGROUND, NullDistribution, factor_call_levels
 from ..sequence.encoding import bases_from_tokens
 from ..sequence.windows import Windows
+from ..variation.substitutions import SUBSTITUTIONS, change_nulls
 from .checkpoint import Checkpoint, digest
 from .config import ModelDesign, Recipe
 from .factor_files import FactorInputs
@@ -126,7 +127,7 @@ def factor_metrics(model: ManyFactorModel, sets: list[Windows], precision: str) 
 
 
 def fit_nulls(model: ManyFactorModel, windows: Windows, known: np.ndarray, recipe: Recipe) -> None:
-    """Set the null distribution of every factor that has enough background windows without a known site.
+    """Set the null distributions of every factor that has enough background windows without a known site.
 
     Parameters
     ----------
@@ -141,6 +142,11 @@ def fit_nulls(model: ManyFactorModel, windows: Windows, known: np.ndarray, recip
             without.append(info.name)
         else:
             info.null = NullDistribution.fit(free, windows.codes.shape[1]).as_dict()
+    rows = slice(0, SUBSTITUTIONS)
+    factors = [model.factor(number) for number in range(len(model.infos))]
+    runtime = recipe.runtime(model.device)
+    for info, null in zip(model.infos, change_nulls(factors, windows.codes[rows], runtime, known=known[rows])):
+        info.variant_null = null.as_dict() if null and info.null else {}
     if without:
         logger.warning(
             "%d factors have fewer than %d background windows for p-values and report none: %s",

@@ -18,6 +18,7 @@ from ..models.interface import check_name
 from ..models.pretrained import weights_digest
 from ..predict.significance import MIN_BACKGROUND, NullDistribution, window_call_levels
 from ..sequence.windows import Windows, loci
+from ..variation.substitutions import SUBSTITUTIONS, change_nulls
 from .checkpoint import Checkpoint, digest
 from .config import ModelDesign, Recipe
 from .cross_validation import cross_validate
@@ -102,6 +103,8 @@ class TrainingRun:
             info = result.model.info
             info.training = self._summary(result, checkpoint.hard_negatives)
             info.null = self._null_distribution(result.model)
+            if info.null:
+                info.variant_null = self._change_null(result.model)
             self._train_prefilter(result.model)
         if tested:
             info.training["folds"] = tested
@@ -157,6 +160,13 @@ class TrainingRun:
             return {}
         levels = window_call_levels(model, windows, self.recipe.runtime(self.device))
         return NullDistribution.fit(levels, windows.codes.shape[1]).as_dict()
+
+    def _change_null(self, model: BertSNR) -> dict[str, Any]:
+        """The null distribution of changes by substitutions as plain values."""
+        assert self.data.null_windows
+        codes = self.data.null_windows.codes[:SUBSTITUTIONS]
+        [null] = change_nulls([model], codes, self.recipe.runtime(self.device))
+        return null.as_dict() if null else {}
 
     def _train_prefilter(self, model: BertSNR) -> None:
         data = self.data

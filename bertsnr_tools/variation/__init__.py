@@ -1,0 +1,5 @@
+"""Variants: which binding sites a change of the sequence makes or breaks.
+
+VCF rows -> changes (`rows`, `haplotypes`) or every substitution of a region (`saturate`) -> sequences of both alleles
+(`alleles`) -> base scores (`scoring`) -> sites and their change (`effects`) -> p-values (`nulls`) -> files (`output`).
+"""

@@ -1,0 +1,144 @@
+"""Compare the sites of two alleles (`measure`): best sites, change of log odds over fixed bounds, class.
+
+Arrays have a row for each pair of alleles and factor. Positions are 0-based, half-open, from the first base of a
+sequence.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..predict.calling import MAX_GAP, bridged
+from ..predict.significance import log_odds
+from .alleles import Layout, boundaries
+
+CLASSES = ("none", "gain", "loss", "stronger", "weaker", "moved")
+NONE, GAIN, LOSS, STRONGER, WEAKER, MOVED = range(len(CLASSES))
+MIN_CHANGE = float(np.log(2))  # of the log odds of a site that both alleles have; smaller changes are "none"
+
+
+class Limits(NamedTuple):
+    """What the rows are measured with.
+
+    Attributes
+    ----------
+    flank : sites up to this far from the change are considered (bp)
+    min_length : of a site (bp), see `calling.min_site_length`
+    base_threshold, call_level : bases and sites with more are called, shape (n,)
+    """
+
+    flank: int
+    min_length: int
+    base_threshold: np.ndarray
+    call_level: np.ndarray
+
+
+class Measures(NamedTuple):
+    """Results, arrays of shape (n,).
+
+    Attributes
+    ----------
+    kind : number in `CLASSES`
+    ref_level, alt_level : call level of each allele over the fixed bounds, in [0, 1]; 0 where it has no scores
+    change : of the log odds, alternative minus reference
+    start, end : fixed bounds in the reference sequence
+    strand : 0 forward, 1 reverse, of the site in the allele where it is stronger
+    ref_start, ref_end : best site of the reference allele
+    alt_start, alt_end : best site of the alternative allele, in the reference sequence
+    """
+
+    kind: np.ndarray
+    ref_level: np.ndarray
+    alt_level: np.ndarray
+    change: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    strand: np.ndarray
+    ref_start: np.ndarray
+    ref_end: np.ndarray
+    alt_start: np.ndarray
+    alt_end: np.ndarray
+
+
+class _Best(NamedTuple):
+    """The best site of one allele, arrays of shape (n,); and the call levels from each base on, shape (n, any)."""
+
+    start: np.ndarray
+    end: np.ndarray
+    strand: np.ndarray
+    level: np.ndarray
+    levels: np.ndarray
+
+    def level_within(self, start: np.ndarray, end: np.ndarray, min_length: int) -> np.ndarray:
+        """The highest call level of a site in [start, end); 0 if no base near the change has a score."""
+        at = np.arange(self.levels.shape[1])
+        inside = (at >= start[:, None]) & (at + min_length <= end[:, None]) & (self.level > 0)[:, None]
+        return np.where(inside, self.levels, 0).max(axis=1)
+
+
+def measure(ref: np.ndarray, alt: np.ndarray, layout: Layout, limits: Limits) -> Measures:
+    """Compare pairs of alleles of one layout.
+
+    The best site of an allele is the stretch of `min_length` bases, on either strand, with the highest call level of
+    those that overlap the change or lie within `flank` bases of it. It extends to all called bases around, or, where
+    it is not called, to all bases with at least its call level. The fixed bounds are the union of both alleles' best
+    sites; the level of an allele is its highest call level on either strand within these bounds.
+
+    Parameters
+    ----------
+    ref, alt : base scores, shape (n, 2, length of the sequence), 0 where there are none
+    """
+    there, back = boundaries(layout), boundaries(layout.swapped())
+    change = layout.change
+    one = _best_site(ref, change.ref_start, change.ref_end, limits)
+    other = _best_site(alt, change.alt_start, change.alt_end, limits)
+    alt_start, alt_end = back.starts[other.start], back.ends[other.end]
+    start, end = np.minimum(one.start, alt_start), np.maximum(one.end, alt_end)
+    in_alt = np.minimum(other.start, there.starts[one.start]), np.maximum(other.end, there.ends[one.end])
+    ref_level = one.level_within(start, end, limits.min_length)
+    alt_level = other.level_within(*in_alt, limits.min_length)
+    difference = log_odds(alt_level) - log_odds(ref_level)
+    overlap = np.minimum(one.end, alt_end) - np.maximum(one.start, alt_start)
+    apart = 2 * overlap <= np.minimum(one.end - one.start, alt_end - alt_start)
+    lost = other.level_within(there.starts[one.start], there.ends[one.end], limits.min_length) <= limits.call_level
+    gained = one.level_within(alt_start, alt_end, limits.min_length) <= limits.call_level
+    called = ref_level > limits.call_level, alt_level > limits.call_level
+    kind = _classes(*called, apart & lost & gained, difference)
+    strand = np.where(other.level > one.level, other.strand, one.strand)
+    sites = one.start, one.end, alt_start, alt_end
+    return Measures(kind, ref_level, alt_level, difference, start, end, strand, *sites)
+
+
+def _classes(ref_called: np.ndarray, alt_called: np.ndarray, moved: np.ndarray, change: np.ndarray) -> np.ndarray:
+    both = ref_called & alt_called
+    conditions = [
+        ~ref_called & alt_called,
+        ref_called & ~alt_called,
+        both & moved,
+        both & (change >= MIN_CHANGE),
+        both & (change <= -MIN_CHANGE),
+    ]
+    return np.select(conditions, [GAIN, LOSS, MOVED, STRONGER, WEAKER], NONE)
+
+
+def _best_site(scores: np.ndarray, start: int, end: int, limits: Limits) -> _Best:
+    """The best site near the change [start, end); scores of shape (n, 2, length), length at least `min_length`."""
+    rows, length = np.arange(len(scores)), limits.min_length
+    closed = bridged(scores, MAX_GAP)
+    levels = np.lib.stride_tricks.sliding_window_view(closed, length, axis=-1).min(axis=-1)
+    last = levels.shape[2] - 1
+    low = min(max(0, start - limits.flank - length + 1), last)
+    high = max(low, min(end + limits.flank - 1, last))
+    near = levels[:, :, low : high + 1].reshape(len(scores), -1)
+    best = near.argmax(axis=1)
+    strand, begin = best // (high + 1 - low), best % (high + 1 - low) + low
+    level = near[rows, best]
+    on_strand = closed[rows, strand]
+    threshold = limits.base_threshold[:, None]
+    outside = np.where(level[:, None] > threshold, on_strand <= threshold, on_strand < level[:, None])
+    at = np.arange(closed.shape[2])
+    first = np.where(outside & (at < begin[:, None]), at + 1, 0).max(axis=1)
+    beyond = np.where(outside & (at >= begin[:, None] + length), at, len(at)).min(axis=1)
+    return _Best(first, beyond, strand, level, levels.max(axis=1))
