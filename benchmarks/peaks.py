@@ -57,7 +57,7 @@ PEAKS = (  # the version of the matrix that is as wide as JASPAR's sites
     ("GATA3.A549.no_chr1_8_21", "MA0037.3"),
     ("SRF.GM12878", "MA0083.2"),
     ("YY1.GM12878", "MA0095.2"),
-    ("MAX.K562", "MA0058.3"),
+    ("MAX.K562", "MA0058.2"),
     ("EBF1.GM12878", "MA0154.2"),
     ("JUND.K562", "MA0491.1"),
     ("NRF1.GM12878", "MA0506.1"),

@@ -17,7 +17,7 @@
 #     val_chroms   chromosomes that choose the epoch (default chr8,chr10)
 #     reach        bases on either side of a summit where its site is sought (default 100)
 #     rounds       2: train again on the sites that the first model calls (default 1)
-#     train        options of `bertsnr train` (default "--epochs 3 --background-ratio 2")
+#     train        more options of `bertsnr train`, such as "--epochs 10" (default about 1,500 steps)
 #     out          output directory (default "out")
 # The encoder that training starts from has seen sites of 202 human factors, but none on the default chromosomes.
 
@@ -29,7 +29,7 @@ NAME = str(config.get("name", Path(MATRIX.rpartition(":")[2]).stem))
 ROUNDS = int(config.get("rounds", 1))
 TEST = config.get("test_chroms", "chr6,chr17,chr20,chr22")
 VALIDATION = config.get("val_chroms", "chr8,chr10")
-TRAIN = config.get("train", "--epochs 3 --background-ratio 2")
+TRAIN = config.get("train", "")
 BACKGROUND = {"train": 20_000, "test": 2_000}  # background windows; half of those for training are for p-values
 PAGE = Path(workflow.basedir) / "peaks_page.py"
 MODEL = f"{OUT}/{NAME}.pt"
@@ -123,7 +123,8 @@ rule train:
     threads: 2
     shell:
         "bertsnr train -@ {threads} -o {output:q} --name {NAME:q} --background {input.background:q}"
-        " --val-chroms {VALIDATION:q} {TRAIN} {input.windows:q}"
+        " --val-chroms {VALIDATION:q} --background-ratio 2 --epochs $((12000 / $(grep -c '^>' {input.windows:q}) + 1))"
+        " {TRAIN} {input.windows:q}"
 
 
 rule model:
