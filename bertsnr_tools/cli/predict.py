@@ -9,8 +9,12 @@ import click
 from . import options
 
 if TYPE_CHECKING:
+    from ..io.fasta import Genome
+    from ..models.interface import Model
+    from ..predict.accessible import AccessibleSites
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
+    from ..predict.thresholds import CallingRule
     from ..predict.writers import SiteWriter
 
 
@@ -27,6 +31,12 @@ if TYPE_CHECKING:
 )
 @options.fasta
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
+@click.option(
+    "--accessible",
+    metavar="BED",
+    help="Accessible regions (ATAC-seq or DNase-seq peaks): call only sites in them that are likely to be bound, by "
+    "motif and surroundings; without -b and -r, scan only these regions.",
+)
 @click.option(
     "--summit",
     type=click.IntRange(0, 1_000_000_000),
@@ -95,6 +105,7 @@ def predict(
     models: tuple[str, ...],
     fasta: str | None,
     bed: str | None,
+    accessible: str | None,
     summit: int | None,
     regions: tuple[str, ...],
     output: str,
@@ -131,6 +142,7 @@ def predict(
       bertsnr predict -m CTCF region.fa > sites.bed
       bertsnr predict -m CTCF -t q=0.05 -o sites.narrowPeak -f hg38.fa -b promoters.bed
       bertsnr predict -m jaspar:GATA3 -f hg38.fa -b peaks.narrowPeak --summit 100 --best > sites.bed
+      bertsnr predict -m human --accessible atac.bed -f hg38.fa > bound.bed
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -r chr20:1,000,000-2,000,000 | head
     """
     from ..io.files import check_outputs
@@ -139,26 +151,26 @@ def predict(
     signals = {"--bigwig": bigwig, "--bigwig-plus": bigwig_plus, "--bigwig-minus": bigwig_minus, "--bedgraph": bedgraph}
     kind = kind or _format_of(output)
     with_q = kind == "narrowpeak" or threshold is not None and threshold[0] == "q"
-    _check_input(models, sequences, fasta, bool(bed or regions), shard, with_q)
+    _check_input(models, sequences, fasta, bool(bed or regions or accessible), shard, with_q)
     _check_output(output, signals, track)
-    inputs = [sequences, fasta, bed, *map(find_model, models)]
+    inputs = [sequences, fasta, bed, accessible, *map(find_model, models)]
     check_outputs([output], inputs)
 
     from ..io.fasta import Genome
     from ..io.outputs import Failures
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
-    from ..predict.thresholds import CallingRule
     from ..predict.writers import SignalWriter, SiteFormat, SiteWriter, signal_files
 
     device_runtime = runtime.build()
+    source = Genome(fasta) if fasta else sequences or "-"
     loaded = load_models(models, device_runtime)
+    loaded, rules, in_accessible = _calling(loaded, threshold, accessible, source, device_runtime.precision)
     names = [model.info.name for model in loaded]
     files = signal_files(signals, names)
     check_outputs([output, *(file.path for file in files)], inputs)
-    rules = [CallingRule.for_model(model, threshold) for model in loaded]
-    source = Genome(fasta) if fasta else sequences or "-"
-    scan_input = ScanInput(source, bed=bed, regions=regions, shard=shard, summit=summit, whole_regions=best is not None)
+    chosen = in_accessible.regions if in_accessible and not (bed or regions) else regions
+    scan_input = ScanInput(source, bed=bed, regions=chosen, shard=shard, summit=summit, whole_regions=best is not None)
     track = track if not shard or shard[0] == 1 else None
     with (
         Failures(output, *(file.path for file in files)) as failures,
@@ -167,10 +179,29 @@ def predict(
     ):
         sink = signal if files else None
         scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
+        scanner.accessible = in_accessible
         _scan(scanner, scan_input, writer, with_q)
         scanner.stats.check_unscored(fasta or sequences or "-", strict)
         if best:
             scanner.stats.report_empty()
+
+
+def _calling(
+    models: list[Model],
+    threshold: tuple[str, float] | None,
+    accessible: str | None,
+    source: str | Genome,
+    precision: str,
+) -> tuple[list[Model], list[CallingRule], AccessibleSites | None]:
+    """The models to scan with, what to call with each, and with --accessible what scores their sites."""
+    from ..predict.thresholds import CallingRule
+
+    if accessible is None or isinstance(source, str):
+        return models, [CallingRule.for_model(model, threshold) for model in models], None
+    from ..predict.accessible import AccessibleSites
+
+    scored = AccessibleSites(models, threshold, source, source.regions(accessible), precision)
+    return scored.models, scored.rules, scored
 
 
 def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteWriter, with_q: bool) -> None:
@@ -183,6 +214,8 @@ def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteWriter, with_q: b
             writer.write(sites)
             bar.advance(stats.bases - shown)
             shown = stats.bases
+    if scanner.accessible:
+        scanner.accessible.report()
     logger.debug("%s sites in %s bp of %s regions", f"{writer.sites:,}", f"{shown:,}", f"{stats.regions:,}")
 
 
@@ -207,7 +240,7 @@ def _check_input(
     if not (sequences or fasta):
         raise UsageError("no sequence given; add FASTA (- is standard input), or a genome with -f FASTA")
     if fasta is None and regions:
-        raise UsageError("-b and -r require a genome; add -f FASTA")
+        raise UsageError("-b, -r and --accessible require a genome; add -f FASTA")
     if shard and fasta is None:
         raise UsageError("--shard requires a genome; add -f FASTA")
     if shard and with_q:
