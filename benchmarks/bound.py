@@ -51,7 +51,7 @@ import factor_motifs  # noqa: E402
 
 LEAST = 30
 BLOCK = 1_000_000  # bp
-REPLICATES = 200
+REPLICATES = 100
 FALSE = 0.1  # false discoveries at which recall is measured
 NEVER = -1e6  # score of a region that has none
 OURS, RIVALS = "binding head", ("best site", "single model", "network", "PWM", "matches", "GC", "width")
@@ -130,7 +130,7 @@ def best_of_model(name: str, codes: np.ndarray) -> np.ndarray:
     """Log odds of the best site of a model of one factor in each row of codes."""
     [model] = load_models([name], Runtime())
     parts = [known_windows(model, row) for row in codes]
-    owner, windows = np.repeat(np.arange(len(parts)), list(map(len, parts))), np.concatenate(parts).astype(np.uint8)
+    owner, windows = np.repeat(np.arange(len(parts)), list(map(len, parts))), np.concatenate(parts)
     levels = window_call_levels(model, Windows(["."] * len(windows), windows, np.zeros_like(windows)), Runtime())
     best = np.full(len(codes), NEVER)
     np.maximum.at(best, owner, log_odds(levels))
@@ -178,6 +178,7 @@ def lines(data: Path, model: ManyFactorModel, networks: Path | None) -> Iterator
     motifs, names = profiles(data, model), [info.name for info in model.infos]
     for cell in accessible.cell_lines(data):
         regions = every.take(every.cells == cell)
+        print(cell, len(regions.intervals), "regions", flush=True)
         one = read_set(data, cell, regions, model)
         for factor, cell_of_file, path in accessible.chip_files(data):
             if cell_of_file != cell or factor not in names or factor not in motifs:

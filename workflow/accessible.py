@@ -160,7 +160,7 @@ def best_sites(model: ManyFactorModel, codes: np.ndarray) -> np.ndarray:
     """
     parts = [known_windows(model, row) for row in codes]
     owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    windows = np.concatenate(parts).astype(np.uint8)
+    windows = np.concatenate(parts)
     unlabelled = Windows(["."] * len(windows), windows, np.zeros_like(windows))
     levels = clipped(log_odds(factor_call_levels(model, unlabelled, Runtime())))
     best = np.full((len(codes), levels.shape[1]), -np.inf)

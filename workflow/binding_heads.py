@@ -9,8 +9,9 @@ The heads learn which DNase peaks contain the summit of a ChIP-seq peak, from pe
 which the model can read a window; peaks of several cell lines are pooled. Factors with fewer than `FEWEST` bound peaks
 get no head. Null distributions and thresholds are of scores in folds of chromosomes that a network was not trained on.
 `--ablation` prints, instead of training the shipped heads, what each part contributes in the first of these folds.
-Features take two hours on a CPU core; --cache FILE (.npz) keeps them. Needs the extra jaspar: the heads contain
-JASPAR's matrices.
+Features take hours on a CPU core; --cache FILE (.npz) keeps them. Needs the extra jaspar: the heads contain JASPAR's
+matrices. The heads of the shipped model were trained on windows from a grid common to all regions, which differ from
+the windows of `Surroundings` at the borders of known sequence (log odds by 0.03 in the median).
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Surroundings:
     """The features of surroundings, for `BindingHeads`.
 
     * for each factor of the model, the logit of its sequence head, the mean over windows of the `READ` bp and strands
-    * for each motif of the heads, the bits of its best match in them
+    * for each motif of the heads, the bits of its best match in these windows
     * for each of `COMPOSITION`, the fraction of G and C, and of CpG
     * for each of `REACHES`, the fraction of accessible bases, the last as log(1 + 10 x)
 
@@ -120,7 +120,7 @@ class Surroundings:
             return np.full(len(self._model.infos), np.nan), np.full(len(self._motifs), np.nan)
         both = np.concatenate([windows, reverse_complement_codes(windows)])
         logits = self._scorer(both, len(both), lambda _, sequences, __: sequences.cpu().numpy())
-        return np.concatenate(logits).mean(axis=0, dtype=np.float64), motif_scores(self._motifs, codes[None])[0]
+        return np.concatenate(logits).mean(axis=0, dtype=np.float64), motif_scores(self._motifs, windows).max(axis=0)
 
     def _scalars(self, center: Center) -> np.ndarray:
         values = []
@@ -140,7 +140,11 @@ def known_windows(model: ManyFactorModel, codes: np.ndarray) -> np.ndarray:
     """Windows of A, C, G and T as a scan cuts them, but only whole ones, shape (n, window)."""
     window = model.info.window
     tiles = Tiler(window, window // 2, window).feed(codes, True)
-    return tiles.codes[tiles.starts[:, None] + np.arange(window)] if len(tiles.starts) else np.empty((0, window))
+    return (
+        tiles.codes[tiles.starts[:, None] + np.arange(window)]
+        if len(tiles.starts)
+        else np.empty((0, window), dtype=np.uint8)
+    )
 
 
 def clipped(logits: np.ndarray) -> np.ndarray:
