@@ -26,7 +26,9 @@ def data():
     bound = np.stack([sites[:, 0] / 2 + features[:, 3] / 3 > 0, features[:, 0] < 0], axis=1).astype(np.int8)
     bound[rng.random((3000, 2)) < 0.2] = -1
     chroms = np.array(["chr1", "chr2", "chr3"])[rng.integers(0, 3, 3000)]
-    return binding_heads.Data(chroms, features, sites, bound, ["A", "B"], np.array([3, -1]))
+    return binding_heads.Data(
+        chroms, features, sites, bound, ["A", "B"], np.array([3, -1]), rng.random(3000) < 0.7, np.array([0.2, 0.1])
+    )
 
 
 def test_heads_learn_and_are_the_mean_of_their_networks(data, monkeypatch):
@@ -37,14 +39,27 @@ def test_heads_learn_and_are_the_mean_of_their_networks(data, monkeypatch):
     found = binding_heads.scores(data, held, fitted)
     auprc, auroc = binding_heads.accuracy(data, held, found)
     assert auprc > 0.9 and auroc > 0.9
-    heads = binding_heads.joined(fitted, data, torch.zeros(1, 4, 3), [0.5, 0.5], [{}, {}])
+    heads = binding_heads.joined(fitted, data, torch.zeros(1, 4, 3))
     odds = heads.surroundings_log_odds(data.features[held]) + heads.slope.numpy() * data.sites[held]
     assert np.allclose(odds, found, atol=1e-3)
 
 
 def test_the_best_threshold_has_the_highest_f1():
     labels, odds = np.array([1, 1, 0, 1, 0, 0]), np.array([3.0, 2, 1, 0.5, -1, -2])
-    assert binding_heads.best_threshold(labels, odds) == pytest.approx(1 / (1 + np.exp(-0.5)))
+    assert binding_heads.best_threshold(labels, odds, np.ones(6)) == pytest.approx(1 / (1 + np.exp(-0.5)))
+    rare = np.where(labels == 1, 1, 20)
+    assert binding_heads.best_threshold(labels, odds, rare) == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+def test_heads_are_calibrated_to_the_rate_of_all_peaks(data, monkeypatch):
+    monkeypatch.setattr(binding_heads, "EPOCHS", 20)
+    monkeypatch.setattr(binding_heads, "FOLDS", (("chr1",), ("chr2",)))
+    heads = binding_heads.heads(data, torch.zeros(1, 4, 3))
+    assert len(heads.thresholds) == len(heads.nulls) == 2 and all(0 < level < 1 for level in heads.thresholds)
+    odds = heads.surroundings_log_odds(data.features) + heads.slope.numpy() * data.sites
+    for of_factor, labels, rate in zip(1 / (1 + np.exp(-odds.T)), data.bound.T, data.rates):
+        mean = rate * of_factor[labels == 1].mean() + (1 - rate) * of_factor[labels == 0].mean()
+        assert mean == pytest.approx(rate, abs=0.03)
 
 
 def test_motifs_keep_their_scores():

@@ -7,7 +7,9 @@ model file, whose encoder and heads stay as they are.
 
 The heads learn which DNase peaks contain the summit of a ChIP-seq peak, from peaks outside of the held-out regions of
 which the model can read a window; peaks of several cell lines are pooled. Factors with fewer than `FEWEST` bound peaks
-get no head. Null distributions and thresholds are of scores in folds of chromosomes that a network was not trained on.
+get no head. Null distributions, thresholds and calibration are of scores in folds of chromosomes that a network was not
+trained on, and of regions whose sequence is mostly known. Known sequence is rich in sites: these regions are weighted
+as if the fraction of bound ones were the fraction of all DNase peaks of the same cell lines.
 `--ablation` prints, instead of training the shipped heads, what each part contributes in the first of these folds.
 Features take hours on a CPU core; --cache FILE (.npz) keeps them. Needs the extra jaspar: the heads contain JASPAR's
 matrices. The heads of the shipped model were trained on windows from a grid common to all regions, which differ from
@@ -19,12 +21,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from accessible import (
     CHROMS,
+    KNOWN,
     KnownSequence,
     best_sites,
     bound,
@@ -46,12 +49,15 @@ from bertsnr_tools.models.files import load_factors, save_model
 from bertsnr_tools.models.many_factor import ManyFactorModel
 from bertsnr_tools.predict.accessible import CENTER_DISTANCE, COMPOSITION, REACHES, AccessibleBases, Surroundings
 from bertsnr_tools.predict.significance import NullDistribution
+from bertsnr_tools.sequence.encoding import OTHER
 from factor_motifs import ACGT_COLUMNS
 
 LOWEST = -8.0  # bits of a base in a matrix
 FEWEST = 100
 MOST = 15_000  # peaks of each cell line but `MAIN`, which have the most ChIP-seq files
 MAIN = ("GM12878", "K562")
+MOSTLY = 0.9  # known fraction of the bases around the middle of a region that is used for calibration
+COUNTED = 5000  # peaks of a cell line, known or not, of which the bound ones are counted
 FOLDS = (("chr1", "chr8", "chr15", "chrX"), ("chr2", "chr9", "chr12", "chr19"))
 NETWORKS, UNITS, DROPOUT = 2, 128, 0.2  # networks that differ in their seed; the heads are their mean
 EPOCHS, BATCH, RATE, DECAY = 12, 256, 2e-3, 1e-2
@@ -68,6 +74,8 @@ class Data(NamedTuple):
     bound : of each factor, 1, 0, or -1 where unknown, int8, shape (n, P)
     factors : names of the P factors
     own : for each factor, the column of its matrix in `features`; -1 if it has none; shape (P,)
+    known : whether most bases around the middle are known, bool, shape (n,)
+    rates : fraction of all DNase peaks that each factor binds, shape (P,)
     """
 
     chroms: np.ndarray
@@ -76,6 +84,8 @@ class Data(NamedTuple):
     bound: np.ndarray
     factors: list[str]
     own: np.ndarray
+    known: np.ndarray
+    rates: np.ndarray
 
     @property
     def matches(self) -> np.ndarray:
@@ -120,9 +130,13 @@ def collect(data: Path, model: ManyFactorModel, motifs: torch.Tensor) -> dict[st
             for first in range(0, len(peaks), 1000)
         ]
         spans = np.array([(CHROMS.index(peak.chrom), peak.start, peak.end) for peak in peaks])
-        parts.append((np.full(len(peaks), cell), spans, features[kept], np.concatenate(sites)))
+        around = codes_around(sequence, peaks, KNOWN)
+        whole = (around < OTHER).mean(axis=1) >= MOSTLY
+        parts.append((np.full(len(peaks), cell), spans, features[kept], np.concatenate(sites), whole))
         print(cell, len(peaks), flush=True)
-    return dict(zip(("cells", "spans", "features", "sites"), (np.concatenate(column) for column in zip(*parts))))
+    return dict(
+        zip(("cells", "spans", "features", "sites", "known"), (np.concatenate(column) for column in zip(*parts)))
+    )
 
 
 def known(sequence: KnownSequence, chrom: str, start: int, end: int) -> bool:
@@ -151,7 +165,24 @@ def labelled(data: Path, model: ManyFactorModel, motifs: Sequence[Motif], arrays
             max(columns, key=lambda column: aupr(of_factor[used] == 1, arrays["features"][used, column]), default=-1)
         )
     chroms = np.array([interval.chrom for interval in intervals])
-    return Data(chroms, arrays["features"], arrays["sites"][:, chosen], labels, factors, np.array(own))
+    rates = bound_rates(data, factors)
+    sites = arrays["sites"][:, chosen]
+    return Data(chroms, arrays["features"], sites, labels, factors, np.array(own), arrays["known"], rates)
+
+
+def bound_rates(data: Path, factors: Sequence[str]) -> np.ndarray:
+    """Fraction of DNase peaks, outside of the held-out regions, that contain a summit of each factor."""
+    counts = np.zeros((len(factors), 2))
+    sampled: dict[str, list[Interval]] = {}
+    for cell in cell_lines(data):
+        peaks = [peak for peak in dnase_peaks(data, cell) if not held_out(peak)]
+        rows = np.random.default_rng(0).permutation(len(peaks))[:COUNTED].tolist()
+        sampled[cell] = [peaks[row] for row in rows]
+    for factor, cell, path in chip_files(data):
+        if factor in factors and cell in sampled:
+            found = bound(path, sampled[cell])
+            counts[factors.index(factor)] += (found == 1).sum(), (found >= 0).sum()
+    return counts[:, 0] / counts[:, 1]
 
 
 class Network(nn.Module):
@@ -262,31 +293,44 @@ def accuracy(data: Data, rows: np.ndarray, found: np.ndarray) -> tuple[float, fl
     return low, high
 
 
-def best_threshold(labels: np.ndarray, odds: np.ndarray) -> float:
+def best_threshold(labels: np.ndarray, odds: np.ndarray, weights: np.ndarray) -> float:
     """The probability of being bound with the highest F1 score."""
     order = np.argsort(-odds, kind="stable")
-    true = np.cumsum(labels[order] == 1)
-    f1 = 2 * true / (np.arange(1, len(true) + 1) + true[-1])
+    true, called = np.cumsum(((labels == 1) * weights)[order]), np.cumsum(weights[order])
+    f1 = 2 * true / (called + true[-1])
     return float(1 / (1 + np.exp(-odds[order][f1.argmax()])))
 
 
+def calibrating_shift(odds: np.ndarray, weights: np.ndarray, rate: float) -> float:
+    """What to add to log odds so that the mean probability is `rate`, by bisection."""
+    low, high = -20.0, 20.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        mean = np.average(1 / (1 + np.exp(-odds - middle)), weights=weights)
+        low, high = (middle, high) if mean < rate else (low, middle)
+    return low
+
+
 def heads(data: Data, motifs: torch.Tensor) -> BindingHeads:
-    """The heads trained on all regions, with null distributions and thresholds of `out_of_fold`."""
+    """The heads trained on all regions, calibrated by `out_of_fold`."""
     rows, found = out_of_fold(data)
     print("cross-validation: AUPRC {:.4f}, AUROC {:.4f}".format(*accuracy(data, rows, found)), flush=True)
-    thresholds, nulls = [], []
-    for labels, odds in zip(data.bound[rows].T, found.T):
-        thresholds.append(best_threshold(labels[labels >= 0], odds[labels >= 0]))
-        unbound = 1 / (1 + np.exp(-odds[labels == 0].astype(np.float64)))
-        nulls.append(NullDistribution.fit(unbound, CENTER_DISTANCE).as_dict())
-    return joined(fit(data, np.arange(len(data.chroms))), data, motifs, thresholds, nulls)
+    result = joined(fit(data, np.arange(len(data.chroms))), data, motifs)
+    rows, found = rows[data.known[rows]], found[data.known[rows]].astype(np.float64)
+    for number, (labels, odds, rate) in enumerate(zip(data.bound[rows].T, found.T, data.rates)):
+        labels, odds = labels[labels >= 0], odds[labels >= 0]
+        weights = np.where(labels == 1, rate / (labels == 1).mean(), (1 - rate) / (labels == 0).mean())
+        shift = calibrating_shift(odds, weights, rate)
+        result.bias[number] += shift
+        result.thresholds.append(best_threshold(labels, odds + shift, weights))
+        unbound = 1 / (1 + np.exp(-odds[labels == 0] - shift))
+        result.nulls.append(NullDistribution.fit(unbound, CENTER_DISTANCE).as_dict())
+    return result
 
 
 @torch.no_grad()
-def joined(
-    fitted: Fitted, data: Data, motifs: torch.Tensor, thresholds: list[float], nulls: list[dict[str, Any]]
-) -> BindingHeads:
-    """The networks as one, whose hidden units are the units of all."""
+def joined(fitted: Fitted, data: Data, motifs: torch.Tensor) -> BindingHeads:
+    """The networks as one, whose hidden units are the units of all; without thresholds and null distributions."""
     networks = fitted.networks
     match_slopes, site_slopes = torch.stack([network.slopes for network in networks]).mean(0)
     sites_mean, sites_deviation = (torch.from_numpy(values) for values in fitted.sites)
@@ -298,8 +342,8 @@ def joined(
     mean, scale = (torch.from_numpy(values.astype(np.float32)) for values in fitted.features)
     return BindingHeads(
         factors=data.factors,
-        thresholds=thresholds,
-        nulls=nulls,
+        thresholds=[],
+        nulls=[],
         motifs=motifs,
         mean=mean,
         scale=scale,
