@@ -12,7 +12,7 @@ score for a region, from the same `READ` bp around its middle:
 * best site: the log odds of the best site of the factor's head in the many-factor model
 * single model: the same of the shipped model of one factor, where there is one
 * network: the same of a model in DIR, <TF>.pt, such as `bertsnr train --arch deepsnr` makes from the same windows
-* PWM: the best match of the newest JASPAR matrix; of several, the best on training chromosomes (`--profiles`)
+* PWM: the best match of the newest JASPAR matrix; of several, the best on training chromosomes
 * matches: number of matches of this matrix with p < 1e-4
 * GC: fraction of G and C; width: accessible bp within 500 bp of the middle, DNase peaks having 150 bp each
 
@@ -102,27 +102,26 @@ def match_scores(motif: Motif, codes: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return best, count
 
 
-def profiles(data: Path, model: ManyFactorModel, most: int = 3000) -> dict[str, Motif]:
-    """The JASPAR matrix of each factor: of several, the one with the highest AUPRC in training regions of one cell."""
+def profiles(data: Path, most: int = 3000) -> dict[tuple[str, str], Motif]:
+    """The JASPAR matrix of each factor and cell line: of several, the best by AUPRC in training regions."""
     choices = factor_motifs.motifs_by_factor("jaspar")
     chosen, sequence, drawn = {}, accessible.KnownSequence(data), {}
+    cells = accessible.cell_lines(data)
     for factor, cell, path in accessible.chip_files(data):
         motifs = choices.get(factor, [])
-        if len(motifs) < 2:
-            if motifs:
-                chosen[factor] = motifs[0]
+        if not motifs or cell not in cells:
             continue
-        if factor in chosen or cell not in accessible.cell_lines(data):
-            continue
-        if cell not in drawn:
+        if len(motifs) > 1 and cell not in drawn:
             peaks = [peak for peak in accessible.dnase_peaks(data, cell) if not accessible.held_out(peak)]
             order = np.random.default_rng(1).permutation(len(peaks))[: 10 * most].tolist()
             codes = accessible.codes_around(sequence, [peaks[row] for row in order])
             known = np.flatnonzero((codes < OTHER).sum(axis=1) >= 150)[:most].tolist()
             drawn[cell] = [peaks[order[row]] for row in known], codes[known]
-        intervals, codes = drawn[cell]
-        labels = accessible.bound(path, intervals) == 1
-        chosen[factor] = max(motifs, key=lambda motif: Ranking(labels, match_scores(motif, codes)[0]).aupr())
+        if len(motifs) > 1:
+            intervals, codes = drawn[cell]
+            bound = accessible.bound(path, intervals) == 1
+            motifs = sorted(motifs, key=lambda motif: -Ranking(bound, match_scores(motif, codes)[0]).aupr())
+        chosen[factor, cell] = motifs[0]
     return chosen
 
 
@@ -175,19 +174,19 @@ def methods(
 def lines(data: Path, model: ManyFactorModel, networks: Path | None) -> Iterator[Line]:
     """The lines of the table."""
     every = accessible.judged_regions(data, accessible.KnownSequence(data))
-    motifs, names = profiles(data, model), [info.name for info in model.infos]
+    motifs, names = profiles(data), [info.name for info in model.infos]
     for cell in accessible.cell_lines(data):
         regions = every.take(every.cells == cell)
         print(cell, len(regions.intervals), "regions", flush=True)
         one = read_set(data, cell, regions, model)
         for factor, cell_of_file, path in accessible.chip_files(data):
-            if cell_of_file != cell or factor not in names or factor not in motifs:
+            if cell_of_file != cell or factor not in names or (factor, cell) not in motifs:
                 continue
             found = accessible.bound(path, regions.intervals)
             used, labels = found >= 0, found == 1
             if labels[used].sum() < LEAST:
                 continue
-            for method, values in methods(one, factor, model, motifs[factor], networks).items():
+            for method, values in methods(one, factor, model, motifs[factor, cell], networks).items():
                 head = {"factor": factor, "cell": cell, "regions": str(used.sum()), "bound": str(labels[used].sum())}
                 yield head | {"method": method} | judged(labels[used], values[used], one.blocks[used])
 
@@ -228,7 +227,7 @@ def draw(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     axes.set_yticks(range(len(ours)), [f"{row['factor']} {row['cell']}" for row in ours], fontsize=6)
     axes.set_ylim(-1, len(ours))
     axes.set_xlim(0, 1)
-    axes.set_xlabel("AUPRC, bound against unbound accessible regions (grey: 95 % interval of the binding head)")
+    axes.set_xlabel("AUPRC (grey: 95 % interval of the binding head)")
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=100)
 
