@@ -210,7 +210,7 @@ def test_scores_of_many_factors_do_not_depend_on_the_batch():
     for precision in ("fp32", "bf16"):
         scorer = FactorScorer(model, precision)
         every, *others = (
-            np.concatenate(scorer(codes, size, lambda _, logits: logits.numpy().copy())) for size in (32, 1, 7, 40)
+            np.concatenate(scorer(codes, size, lambda _, __, logits: logits.numpy().copy())) for size in (32, 1, 7, 40)
         )
         assert every.shape == (40, 98, 188) and all(np.array_equal(every, other) for other in others)
 

@@ -26,7 +26,7 @@ DIMERS = {
     "MAFNFE2": ("MAF", "NFE2"),
     "STAT1STAT2": ("STAT1", "STAT2"),
 }
-_ACGT_COLUMNS = ["ACGT".index(letter) for letter in CODE_LETTERS.decode()]
+ACGT_COLUMNS = ["ACGT".index(letter) for letter in CODE_LETTERS.decode()]
 
 
 def parts_of(name: str) -> tuple[str, ...]:
@@ -34,11 +34,11 @@ def parts_of(name: str) -> tuple[str, ...]:
     return DIMERS.get(name, (name,))
 
 
-def motifs_by_factor() -> dict[str, list[Motif]]:
-    """Matrices in the order of their ids, by upper-case name; a dimer's name is written as in the data."""
+def motifs_by_factor(release: str = RELEASE) -> dict[str, list[Motif]]:
+    """Matrices of a release in the order of their ids, by upper-case name; a dimer's name is written as in the data."""
     dimers = {"::".join(parts): name for name, parts in DIMERS.items()}
     motifs: dict[str, list[Motif]] = {}
-    for motif in jaspar_motifs(RELEASE):
+    for motif in jaspar_motifs(release):
         name = motif.name.upper()
         motifs.setdefault(dimers.get(name, name), []).append(motif)
     return motifs
@@ -65,7 +65,7 @@ def best_matches(motif: Motif, codes: np.ndarray) -> Matches:
     padded = np.pad(codes, ((0, 0), (0, max(0, motif.width - codes.shape[1]))), constant_values=OTHER)
     strands = []
     for oriented in (motif, motif.reverse_complement()):
-        table = np.insert(oriented.log_odds[:, _ACGT_COLUMNS], OTHER, -np.inf, axis=1)
+        table = np.insert(oriented.log_odds[:, ACGT_COLUMNS], OTHER, -np.inf, axis=1)
         strands.append(sum(row[padded[:, position : position + count]] for position, row in enumerate(table)))
     scores = np.concatenate(strands, axis=1)
     best = scores.argmax(axis=1)

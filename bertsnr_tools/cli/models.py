@@ -10,7 +10,7 @@ import click
 from . import options
 
 if TYPE_CHECKING:
-    from ..models.interface import ModelInfo
+    from ..models.interface import Model
 
 WEAK, GOOD = 0.8, 0.9  # AUPR over bases of the validation data: below the first weak, from the second on good
 
@@ -25,7 +25,8 @@ def models(names: tuple[str, ...], output: str) -> None:
     factor, k (bases per token), window length, median width of the training sites, base probability above which bases
     are called, number of positive and of background windows in training, AUPR over bases and over windows of the
     validation data, whether the model reports p-values, whether it has a prefilter, JASPAR matrix, quality (weak, fair
-    or good, by the AUPR over bases), and file. Unknown values are -.
+    or good, by the AUPR over bases), whether it has a binding head, which `predict --accessible` requires, and file.
+    Unknown values are -.
 
     \b
     Examples:
@@ -56,7 +57,7 @@ def table_of_models() -> str:
     for file in shipped_files():
         for model in load_factors(find(file).path):
             name = f"{file}:{model.info.name}" if getattr(model, "shared", None) else file
-            table[name] = properties(model.info)
+            table[name] = properties(model)
     return json.dumps(table, indent=2) + "\n"
 
 
@@ -101,11 +102,15 @@ def _read_properties(name: str) -> list[dict[str, str]]:
     from ..models.device import Runtime
     from ..models.registry import load_models
 
-    return [properties(model.info) for model in load_models([name], Runtime())]
+    return [properties(model) for model in load_models([name], Runtime())]
 
 
-def properties(info: ModelInfo) -> dict[str, str]:
+def properties(model: Model) -> dict[str, str]:
     """The columns of a model except its file, as text."""
+    from ..models.many_factor import shared_model
+
+    info, many = model.info, shared_model(model)
+    binding = many is not None and many.binding is not None and info.name in many.binding.factors
     data, metrics = info.training.get("data", {}), info.training.get("validation", {})
     auprs = {level: metrics.get(level, {}).get("aupr") for level in ("nucleotide", "sequence")}
     return {
@@ -121,6 +126,7 @@ def properties(info: ModelInfo) -> dict[str, str]:
         "prefilter": "yes" if info.prefilter else "no",
         "matrix": info.matrix or "-",
         "quality": _quality(auprs["nucleotide"]),
+        "binding": "yes" if binding else "no",
     }
 
 

@@ -13,9 +13,13 @@ from .scan_outputs import ScanOutputs, format_of
 if TYPE_CHECKING:
     from collections import Counter
 
+    from ..io.fasta import Genome
+    from ..models.interface import Model
+    from ..predict.accessible import AccessibleSites
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
     from ..predict.site_files import SiteSink
+    from ..predict.thresholds import CallingRule
 
 
 @options.command
@@ -31,6 +35,12 @@ if TYPE_CHECKING:
 )
 @options.fasta
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
+@click.option(
+    "--accessible",
+    metavar="BED",
+    help="Accessible regions (ATAC-seq or DNase-seq peaks): call only sites in them that are likely to be bound, by "
+    "motif and surroundings; without -b and -r, scan only these regions.",
+)
 @click.option(
     "--summit",
     type=click.IntRange(0, 1_000_000_000),
@@ -114,6 +124,7 @@ def predict(
     models: tuple[str, ...],
     fasta: str | None,
     bed: str | None,
+    accessible: str | None,
     summit: int | None,
     regions: tuple[str, ...],
     output: str,
@@ -152,6 +163,7 @@ def predict(
       bertsnr predict -m CTCF region.fa > sites.bed
       bertsnr predict -m CTCF -t q=0.05 -o sites.narrowPeak -f hg38.fa -b promoters.bed
       bertsnr predict -m jaspar:GATA3 -f hg38.fa -b peaks.narrowPeak --summit 100 --best > sites.bed
+      bertsnr predict -m human --accessible atac.bed -f hg38.fa > bound.bed
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -r chr20:1,000,000-2,000,000 | head
     """
     from ..io.files import check_outputs
@@ -161,35 +173,54 @@ def predict(
     signals = {"--bigwig": bigwig, "--bigwig-plus": bigwig_plus, "--bigwig-minus": bigwig_minus, "--bedgraph": bedgraph}
     outputs = ScanOutputs(output, kind or format_of(output), rgb, track, scale, signals, report)
     with_q = outputs.kind == "narrowpeak" or threshold is not None and threshold[0] == "q"
-    _check_input(models, sequences, fasta, bool(bed or regions), shard, with_q)
+    _check_input(models, sequences, fasta, bool(bed or regions or accessible), shard, with_q)
     outputs.check()
-    inputs = [sequences, fasta, bed, *map(find_model, models)]
+    inputs = [sequences, fasta, bed, accessible, *map(find_model, models)]
     check_outputs([output, report], inputs)
 
     from ..io.fasta import Genome
     from ..io.outputs import Failures
     from ..predict.chunks import ScanInput
     from ..predict.scan import Scanner
-    from ..predict.thresholds import CallingRule
     from ..predict.writers import signal_files
 
     device_runtime = runtime.build()
+    source = Genome(fasta) if fasta else sequences or "-"
     loaded = load_models(models, device_runtime)
+    loaded, rules, in_accessible = _calling(loaded, threshold, accessible, source, device_runtime.precision)
     files = signal_files(signals, [model.info.name for model in loaded])
     check_outputs([output, report, *(file.path for file in files)], inputs)
-    rules = [CallingRule.for_model(model, threshold) for model in loaded]
-    source = Genome(fasta) if fasta else sequences or "-"
-    scan_input = ScanInput(source, bed=bed, regions=regions, shard=shard, summit=summit, whole_regions=best is not None)
+    chosen = in_accessible.regions if in_accessible and not (bed or regions) else regions
+    scan_input = ScanInput(source, bed=bed, regions=chosen, shard=shard, summit=summit, whole_regions=best is not None)
     with Failures(output, report, *(file.path for file in files)) as failures:
         first = not shard or shard[0] == 1
         with outputs.open(files, loaded, scan_input.lengths, failures, first=first) as (signal, writer):
             sink = signal if files else None
             scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
+            scanner.accessible = in_accessible
             counts = _scan(scanner, scan_input, writer, with_q)
             scanner.stats.check_unscored(fasta or sequences or "-", strict)
             if best:
                 scanner.stats.report_empty()
         outputs.write_report(scanner, counts, began, failures)
+
+
+def _calling(
+    models: list[Model],
+    threshold: tuple[str, float] | None,
+    accessible: str | None,
+    source: str | Genome,
+    precision: str,
+) -> tuple[list[Model], list[CallingRule], AccessibleSites | None]:
+    """The models to scan with, what to call with each, and with --accessible what scores their sites."""
+    from ..predict.thresholds import CallingRule
+
+    if accessible is None or isinstance(source, str):
+        return models, [CallingRule.for_model(model, threshold) for model in models], None
+    from ..predict.accessible import AccessibleSites
+
+    scored = AccessibleSites(models, threshold, source, source.regions(accessible), precision)
+    return scored.models, scored.rules, scored
 
 
 def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteSink, with_q: bool) -> Counter[str]:
@@ -206,6 +237,8 @@ def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteSink, with_q: boo
             counts.update(site.name for site in sites)
             bar.advance(stats.bases - shown)
             shown = stats.bases
+    if scanner.accessible:
+        scanner.accessible.report()
     logger.debug("%s sites in %s bp of %s regions", f"{counts.total():,}", f"{shown:,}", f"{stats.regions:,}")
     return counts
 
@@ -227,7 +260,7 @@ def _check_input(
     if not (sequences or fasta):
         raise UsageError("no sequence given; add FASTA (- is standard input), or a genome with -f FASTA")
     if fasta is None and regions:
-        raise UsageError("-b and -r require a genome; add -f FASTA")
+        raise UsageError("-b, -r and --accessible require a genome; add -f FASTA")
     if shard and fasta is None:
         raise UsageError("--shard requires a genome; add -f FASTA")
     if shard and with_q:

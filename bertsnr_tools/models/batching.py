@@ -210,7 +210,7 @@ def batches(model: Any, codes: np.ndarray, batch_size: int, min_tokens: int = MI
 
 
 class FactorScorer:
-    """Token logits of all factors of a model, for windows of one length: one pass of the encoder serves all factors.
+    """Logits of all factors of a model, for windows of one length: one pass of the encoder serves all factors.
 
     The logits of many windows and factors exceed any memory, so each batch is reduced at once, on the model's device.
 
@@ -225,7 +225,7 @@ class FactorScorer:
         self._functions = [(replica.device, replica.inference_function(precision)) for replica in replicas]
 
     def __call__(
-        self, codes: np.ndarray, batch_size: int, reduce: Callable[[slice, torch.Tensor], Result]
+        self, codes: np.ndarray, batch_size: int, reduce: Callable[[slice, torch.Tensor, torch.Tensor], Result]
     ) -> list[Result]:
         """What `reduce` makes of each batch, in order.
 
@@ -233,8 +233,8 @@ class FactorScorer:
         ----------
         codes : base codes, shape (n, L)
         batch_size : windows in a batch, at most
-        reduce : takes the rows of `codes` and their logits, float32, shape (B, L - k + 1, F); on a CPU, it runs in
-            several threads
+        reduce : takes the rows of `codes`, their sequence logits (B, F) and token logits (B, L - k + 1, F), float32;
+            on a CPU, it runs in several threads
         """
         on_gpu = self._model.device.type == "cuda"
         size = min(batch_size, max(1, cuda.MAX_TOKENS // codes.shape[1]))
@@ -245,9 +245,9 @@ class FactorScorer:
             number, batch = item
             device, function = self._functions[number % len(self._functions)]
             with torch.inference_mode(), autocast(device, self._precision):
-                logits = function(batch.ids.to(device))[1][: batch.size]
+                sequences, tokens = function(batch.ids.to(device))
             with torch.inference_mode():
-                results[number] = reduce(batch.rows, logits)
+                results[number] = reduce(batch.rows, sequences[: batch.size], tokens[: batch.size])
 
         def score_all(batch_size: int) -> None:
             results.clear()

@@ -15,6 +15,7 @@ from ..io.files import error_text, replace_atomically
 from ..sequence.encoding import vocabulary
 from .baselines import NETWORKS, BaselineModel
 from .bertsnr import BertSNR
+from .binding import BindingHeads
 from .encoder import least_parameters
 from .interface import Model, ModelInfo, check_name
 from .many_factor import ManyFactorModel
@@ -62,6 +63,8 @@ def save_model(path: str, model: Model | ManyFactorModel) -> None:
         content |= {"format_version": MANY_FACTOR_VERSION, **{name: factors[0][name] for name in SHARED_FIELDS}}
         content["factors"] = [_without(fields, SHARED_FIELDS) for fields in factors]
         weights = {name: weight.half() for name, weight in weights.items()}
+        if model.binding:
+            content["binding"] = model.binding.as_dict()
     else:
         content |= {"format_version": FORMAT_VERSION, **_fields(model.info)}
     # a stream, because torch would put a path into the file
@@ -156,6 +159,8 @@ def _load_many(
             raise ValueError("weights do not match it")
         model = ManyFactorModel(infos)
         model.load_state_dict(weights)
+        if content.get("binding"):
+            model.binding = BindingHeads.from_dict(content["binding"], list(known))
     except BUILD_ERRORS as error:
         raise DataError(f"model configuration cannot be used: {first_line(error)}", path) from error
     _check_finite(weights, path)

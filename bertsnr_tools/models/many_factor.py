@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .bertsnr import DROPOUT, BertSNR, inference_encoder
+from .binding import BindingHeads
 from .encoder import new_encoder
 from .interface import InferenceFunction, Model, ModelInfo
 from .kernels.inference import Unsupported
@@ -45,6 +46,7 @@ class ManyFactorModel(nn.Module):
     ----------
     info : of the first factor, for what all factors have in common: k, window and encoder
     replicas : copies on other devices, which share the work
+    binding : heads for sites in accessible regions, if any
     """
 
     def __init__(self, infos: Sequence[ModelInfo]):
@@ -55,6 +57,7 @@ class ManyFactorModel(nn.Module):
         self.sequence_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
         self.token_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
         self.replicas: list[ManyFactorModel] = []
+        self.binding: BindingHeads | None = None
 
     def forward(self, ids: torch.Tensor, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of both tasks.

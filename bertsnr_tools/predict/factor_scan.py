@@ -59,7 +59,7 @@ class _Factors:
         mirrored = codes.shape[1] - cores[:, ::-1]
         lows, highs = np.concatenate([cores, mirrored]).T
 
-        def reduce_cores(rows: slice, logits: torch.Tensor) -> Result:
+        def reduce_cores(rows: slice, _: torch.Tensor, logits: torch.Tensor) -> Result:
             first = max(0, int(lows[rows].min()) - self.k + 1)
             logits = logits[:, first : int(highs[rows].max())]
             # all factors are computed, so that scores do not depend on which of them are scanned

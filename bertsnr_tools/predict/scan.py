@@ -25,6 +25,7 @@ from ..models.device import Runtime, choose_precision
 from ..models.interface import Model, ModelInfo
 from ..models.many_factor import ManyFactorModel, shared_model
 from ..sequence.encoding import encode, reverse_complement_codes
+from .accessible import AccessibleSites
 from .best_sites import BestSites
 from .calling import CalledSite
 from .chunks import EVERYWHERE, Chunk, ScanInput
@@ -126,6 +127,7 @@ class Scanner:
     stats : counts of everything scanned so far
     context : bases to read on either side of a region
     stride : common multiple of the models' steps
+    accessible : scores the sites, if set, and leaves out those outside of its regions
 
     Raises
     ------
@@ -146,6 +148,7 @@ class Scanner:
         self.models, self.rules, self.stats = models, rules, ScanStats()
         self._runtime, self._prefilter, self._signal = runtime, prefilter, signal
         self._best = BestSites(best) if best else None
+        self.accessible: AccessibleSites | None = None
         self._steps = [window_step(step, model.info) for model in models]
         if prefilter:
             for model, rule in zip(models, rules):
@@ -173,6 +176,8 @@ class Scanner:
         offset, any_window, any_site = 0, False, False  # bases of the region before the chunk; of the region so far
         for (block, _), scores in prefetch(score, jobs, self._blocks_ahead):
             called = [part.call(block, scored, self._signal) for part, scored in zip(parts, scores)]
+            if self.accessible:
+                called = [self.accessible.rescored(of_part) for of_part in called]
             sites: list[CalledSite] = []
             for chunk, *of_parts in zip(block, *called):
                 pending += itertools.chain.from_iterable(result.sites for result in of_parts)
@@ -228,7 +233,7 @@ class Scanner:
         with_q : keep the sites until everything is scanned, then yield those with a q-value of at most the rules'
             `max_q`; the lists of all blocks are empty
         """
-        nulls = [known_null(model) for model in self.models]
+        nulls = self.accessible.nulls if self.accessible else [known_null(model) for model in self.models]
         kept: list[CalledSite] = []
         others: Sequence[CalledSite] = ()
         if self._best:

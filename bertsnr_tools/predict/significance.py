@@ -159,7 +159,7 @@ def factor_call_levels(model: ManyFactorModel, windows: Windows, runtime: Runtim
     by_length = [(length, np.nonzero(lengths == length)[0]) for length in sorted(set(lengths.tolist()))]
     in_order = np.argsort(np.concatenate([columns for _, columns in by_length]))
 
-    def reduce(_: slice, logits: torch.Tensor) -> np.ndarray:
+    def reduce(_: slice, __: torch.Tensor, logits: torch.Tensor) -> np.ndarray:
         """Call levels as logits, (B, F): they are minima and maxima, which the sigmoid preserves."""
         bases = _sliding(torch.maximum, _padded(logits, k - 1), k)
         closed = _sliding(torch.minimum, _sliding(torch.maximum, _padded(bases, MAX_GAP), MAX_GAP + 1), MAX_GAP + 1)
@@ -272,9 +272,14 @@ class NullDistribution:
                 reason = f"it was trained with fewer than {MIN_BACKGROUND:,} held-out background windows"
                 remedy = "train it with a larger genome or --background"
             raise UsageError(f"{info.name} does not report p-values: {reason}; {remedy}")
+        return cls.from_dict(info.null, info.name, path)
+
+    @classmethod
+    def from_dict(cls, null: dict[str, Any], name: str, path: str | None = None) -> NullDistribution:
+        """From `as_dict`, of the model `name` in the file `path`. Errors: see `from_info`."""
         try:
-            scores, neg_log10_ps = (np.array(info.null[key], dtype=float) for key in ("scores", "logs"))
-            windows, width = int(info.null["windows"]), int(info.null["width"])
+            scores, neg_log10_ps = (np.array(null[key], dtype=float) for key in ("scores", "logs"))
+            windows, width = int(null["windows"]), int(null["width"])
             if scores.ndim != 1 or scores.shape != neg_log10_ps.shape or len(scores) < 2 or width < 1:
                 raise ValueError("wrong shape")
             if not (np.isfinite(scores).all() and np.isfinite(neg_log10_ps).all()):
@@ -282,7 +287,7 @@ class NullDistribution:
             if np.any(np.diff(scores) <= 0) or np.any(np.diff(neg_log10_ps) < 0):
                 raise ValueError("not in ascending order")
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"the null distribution of model {info.name} is invalid ({error})", path) from error
+            raise DataError(f"the null distribution of model {name} is invalid ({error})", path) from error
         return cls(windows, width, scores, neg_log10_ps)
 
 
