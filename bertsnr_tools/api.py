@@ -103,7 +103,7 @@ def load_models(names: Iterable[PathName], *, runtime: Runtime | None = None) ->
 
     Parameters
     ----------
-    names : names of shipped models ("CTCF", "human:CTCF,SOX2", "human"), model files ("my.pt", "my.pt:CTCF"), names in
+    names : names of shipped models ("CTCF", "human:CTCF,SOX10", "human"), model files ("my.pt", "my.pt:CTCF"), names in
         JASPAR ("jaspar:REST"), or MEME and JASPAR files, each matrix of which is a model
     runtime : device, precision and batch size; by default a GPU if there is one, and bf16 where it is native
 

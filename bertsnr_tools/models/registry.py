@@ -35,7 +35,7 @@ class ModelChoice(NamedTuple):
 
 
 def shipped_table() -> dict[str, dict[str, str]]:
-    """Properties of the shipped models by name, known without torch; `human:SOX2` is a factor of `human.pt`."""
+    """Properties of the shipped models by name, known without torch; `human:SOX10` is a factor of `human.pt`."""
     return json.loads((WEIGHTS / TABLE).read_text())
 
 
@@ -66,7 +66,7 @@ def find(name: str) -> ModelChoice:
 
     * `CTCF`: the shipped model of this factor, or else the factor of a shipped many-factor model;
     * `human`: all factors of a shipped many-factor model;
-    * `human:CTCF,SOX2`, `my.pt:CTCF`: some factors;
+    * `human:CTCF,SOX10`, `my.pt:CTCF`: some factors;
     * `jaspar:GATA3`, `jaspar2022:MA0037`: motifs of a JASPAR release, see `io.jaspar.named_motifs`;
     * otherwise a path. `./CTCF` and `CTCF.pt` are always paths, and so is the name of a file that contains a colon.
 
