@@ -10,6 +10,11 @@ from bertsnr_tools import __version__
 from conftest import DATA
 
 SITE = "chr1\t77\t96\tCTCF\t955\t+\t3.0754\t3.8343\t3.1337\t5\n"
+SHORT = "chr1\t360\t365\tCTCF\n"
+
+
+def moved(by):
+    return SITE.replace("77", f"{77 + by}").replace("96", f"{96 + by}")
 
 
 @pytest.fixture
@@ -75,7 +80,13 @@ def test_parts_of_chromosomes_are_the_regions(run_here, no_jaspar, tmp_path):
         ({"s.bed": SITE}, ["s.bed"], 2, "s.bed is given twice"),
         ({"s.bed": SITE}, ["--assembly", "hg 38"], 2, "--assembly 'hg 38': expected a name of the UCSC browser"),
         ({"s.bed": SITE}, ["-o", "s.bed"], 2, "s.bed: is also an input"),
-        ({"s.bed": SITE + "chr1\t360\t365\tCTCF\n" * 2 + SITE * 3}, ["--strict"], 1, "s.bed: sites skipped: 2 shorter"),
+        ({"s.bed": SITE + SHORT + moved(1) + moved(2)}, ["--strict"], 1, "s.bed: sites skipped: 1 shorter"),
+        (
+            {"s.bed": SITE, "r.bed": "1\t1\t100\n"},
+            ["-b", "r.bed"],
+            1,
+            "r.bed:1: no sequence named '1' in the genome (it",
+        ),
     ],
 )
 def test_errors(run_here, no_jaspar, genome, tmp_path, files, options, status, message):
@@ -89,10 +100,12 @@ def test_errors(run_here, no_jaspar, genome, tmp_path, files, options, status, m
 
 
 def test_skipped_sites_and_empty_regions_are_warnings(run_here, no_jaspar, genome, tmp_path):
-    (tmp_path / "s.bed").write_text(SITE * 3 + "chr1\t360\t365\tCTCF\n")
-    (tmp_path / "r.bed").write_text("chr1\t5000\t5100\n")
+    (tmp_path / "s.bed").write_text(SITE + moved(1) + SITE + SHORT)
+    (tmp_path / "r.bed").write_text("chr1\t5000\t5100\nchr1\t5000\t5100\tagain\n")
     outcome = run_here("report", "-f", genome.name, "-b", "r.bed", "-o", "r.html", "s.bed")
     assert outcome.status == 0 and outcome.err.splitlines() == [
+        "bertsnr-report: r.bed: 1 regions occur again and count once",
+        "bertsnr-report: s.bed: 1 sites occur again and count once",
         "bertsnr-report: sites that are not in the logos: 1 shorter than 80 % of the median site",
         "bertsnr-report: r.bed: no site lies inside a region",
     ]

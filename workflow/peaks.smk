@@ -74,6 +74,7 @@ rule sites:
     shell:
         "bertsnr predict -@ {threads} -m {params.model:q} -f {input.fasta:q} -b {input.peaks:q} --summit {REACH} --best"
         " | sort -u -k1,1 -k2,2n -k3,3n -k6,6 > {output:q}"
+        "; test -s {output:q} || {{ echo 'no peak has a site: choose another matrix' >&2; exit 1; }}"
 
 
 rule windows:
@@ -96,7 +97,8 @@ rule regions:
         columns=lambda wildcards: "{print}" if ATAC else "{print $1, 0, $2}",
     shell:
         "gzip -dcf {input:q} | {OTHERS} | awk -v OFS='\\t' {params.columns:q} > {output.train:q};"
-        " gzip -dcf {input:q} | {TESTED} | awk -v OFS='\\t' {params.columns:q} > {output.test:q}"
+        " gzip -dcf {input:q} | {TESTED} | awk -v OFS='\\t' {params.columns:q} > {output.test:q};"
+        " test -s {output.test:q} || {{ echo 'no region on test_chroms, {TEST}: choose others' >&2; exit 1; }}"
 
 
 rule background:

@@ -63,7 +63,7 @@ def page_html(
     """
     total = sum(track.sites for track in sites)
     description = f"{total:,} transcription factor binding sites of {len({track.factor for track in sites})} factors"
-    description += f" on {escape(assembly)}" + (f", and base scores in {len(signals)} files." if signals else ".")
+    description += f" on {escape(assembly)}" + (f", and base scores ({len(signals)} bigWig)." if signals else ".")
     display = "Each factor has a track. Sites are coloured by strand: blue on +, red on -, unless they were called with"
     display += " other colours. They can be filtered by score, by -log10 of the p-value if it is known, and by factor."
     tables = [_factor_table(sites, properties)] if sites else []

@@ -46,7 +46,7 @@ def plot_mutagenesis(path: str, title: str, reference: str, changes: np.ndarray,
     axes.set(yticks=range(4), xlabel="position (1-based)")
     axes.set_yticklabels(list(BASES))
     axes.xaxis.set_major_locator(integer_ticks())
-    axes.xaxis.get_major_formatter().set_useOffset(False)
+    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     if length <= MAX_LETTERS:
         for position, letter in zip(positions, reference):
             if letter in BASES:

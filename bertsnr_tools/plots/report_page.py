@@ -42,6 +42,8 @@ def write_report(
         raise UsageError(f"--assembly {assembly!r}: expected a name of the UCSC browser, such as hg38")
     indexed = genome if isinstance(genome, Genome) else Genome(genome)
     scanned = Regions.read(os.fspath(regions)) if regions is not None else None
-    called = read_sites([os.fspath(file) for file in sites])
+    if scanned:
+        scanned.check(indexed)
+    called = read_sites([os.fspath(file) for file in sites]).without_repeats()
     content = report_content(called, indexed, scanned, assembly=assembly, seed=seed, strict=strict)
     write_page(os.fspath(path), "report.html", content)

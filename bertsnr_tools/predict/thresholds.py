@@ -101,7 +101,9 @@ def _warn_unreachable(model: Model, wanted: str) -> None:
     if isinstance(model, PwmModel):
         best, width = model.best_match, model.info.site_width
         limit = f" (its best match, {width} bp, has p={best.p:.2g}, score={best.score:.4g})"
-    logger.warning("%s: no sequence can reach %s%s; nothing will be called", model.info.name, wanted, limit)
+    logger.warning(
+        "%s: no sequence can reach %s%s; nothing will be called, use another -t", model.info.name, wanted, limit
+    )
 
 
 def parse_threshold(text: str | float | None) -> Threshold | None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import DataError
 from ..io.fasta import Genome
-from ..io.intervals import Interval, interval_from_name, read_bed
+from ..io.intervals import Interval, interval_from_name, read_bed, unknown_chrom
+from ..log import logger
 from ..metrics import q_values
 from .sites import Sites, groups
 
@@ -46,10 +47,16 @@ class Regions:
         ------
         DataError : see `io.intervals.read_bed`; the file contains no regions.
         """
-        intervals = list(read_bed(bed, summits=True))
-        if not intervals:
+        first: dict[tuple[str, int, int], Interval] = {}
+        count = 0
+        for interval in read_bed(bed, summits=True):
+            count += 1
+            first.setdefault(interval[:3], interval)
+        if not first:
             raise DataError("contains no regions", bed)
-        return cls._of(bed, intervals)
+        if count > len(first):
+            logger.warning("%s: %d regions occur again and count once", bed, count - len(first))
+        return cls._of(bed, list(first.values()))
 
     @classmethod
     def of_genome(cls, genome: Genome) -> Regions | None:
@@ -65,6 +72,14 @@ class Regions:
 
     def __len__(self) -> int:
         return len(self.intervals)
+
+    def check(self, genome: Genome) -> None:
+        """Raise `DataError` for a region on a chromosome of which the genome has no part."""
+        parts = [interval_from_name(name, length) for name, length in genome.lengths.items()]
+        known = dict(genome.lengths) | {part.chrom: part.end for part in parts if part}
+        for interval in self.intervals:
+            if interval.chrom not in known:
+                raise unknown_chrom(interval, self.source, known)
 
 
 class Pairs(NamedTuple):

@@ -6,13 +6,14 @@ import math
 import os
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, UsageError
 from ..io.intervals import BedRow, Interval, bed_rows
+from ..log import logger
 
 MAX_FACTORS = 2000  # distinct names in column 4; more are names of single sites
 MAX_NOTES = 20  # comment lines of a file that are kept
@@ -85,6 +86,19 @@ class Sites:
             Interval(self.chroms[chrom], start, end, self.factors[factor], "-" if reverse else "+", line)
             for chrom, start, end, factor, reverse, line in rows
         ]
+
+    def without_repeats(self) -> Sites:
+        """The first of equal sites of each file, with a warning: overlapping regions call a site several times."""
+        names = ("sample", "factor", "chrom", "start", "end", "reverse")
+        keys = np.stack([self[name].astype(np.int64) for name in names])
+        first = np.sort(np.unique(keys, axis=1, return_index=True)[1])
+        columns = {name: values[first] for name, values in self.columns.items()}
+        counts = np.bincount(columns["sample"], minlength=len(self.files)).tolist()
+        for file, count in zip(self.files, counts):
+            if count < file.sites:
+                logger.warning("%s: %d sites occur again and count once", file.path, file.sites - count)
+        files = [replace(file, sites=count) for file, count in zip(self.files, counts)]
+        return Sites(files, self.factors, self.chroms, columns)
 
     def best(self, count: int) -> np.ndarray:
         """Indices of the `count` sites with the lowest p-values or else the highest scores, in their order."""
