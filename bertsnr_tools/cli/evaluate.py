@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 
 @options.command
 @click.argument("data", nargs=-1, required=True, metavar="FASTA…")
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    required=True,
-    metavar="MODEL",
-    help="Model file, name of a shipped model, or motif file (MEME, JASPAR); of one factor or many; may be repeated.",
-)
+@options.models(required=True)
 @click.option(
     "--by-name",
     is_flag=True,

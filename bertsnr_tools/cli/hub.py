@@ -17,14 +17,7 @@ from . import options
     metavar="FASTA",
     help="Genome FASTA, or a table of chromosome sizes (.fai, chrom.sizes); required for BED.",
 )
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    metavar="MODEL",
-    help="Model that called the sites, whose properties go on the description page; may be repeated.",
-)
+@options.models("Model that called the sites, whose properties go on the description page; may be repeated.")
 @click.option(
     "--url", metavar="URL", help="Web address at which DIR will be found.  [default: https://example.org/DIR]"
 )

@@ -20,14 +20,7 @@ COVERAGE = 0.8
 @options.command
 @click.argument("source", metavar="BED|FASTA")
 @options.fasta
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    metavar="MODEL",
-    help="Call the bases of FASTA with this model or motif file, one motif for each factor; may be repeated.",
-)
+@options.models("Call the bases of FASTA with this model or motif file, one motif for each factor; may be repeated.")
 @click.option(
     "-o",
     "--output",

@@ -217,6 +217,17 @@ output = click.option(
     help="Write to FILE, atomically, with bgzip if its name ends in .gz; - is standard output.",
 )
 fasta = click.option("-f", "--fasta", metavar="FASTA", help="Genome FASTA, plain or bgzip; a missing index is built.")
+ANY_MODEL = (
+    "Model file, name of a shipped model, motif file (MEME, JASPAR), or name in JASPAR, such as jaspar:GATA3; of one "
+    "factor or many; may be repeated."
+)
+
+
+def models(text: str = ANY_MODEL, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """-m with this help text."""
+    return click.option("-m", "--model", "models", multiple=True, required=required, metavar="MODEL", help=text)
+
+
 window = click.option(
     "-w", "--window", type=click.IntRange(1, 100_000), default=100, metavar="BP", help="Window length."
 )

@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 
 @options.command
 @click.argument("sequences", required=False, metavar="[FASTA]")
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    metavar="MODEL",
-    help="Model file, name of a shipped model, motif file (MEME, JASPAR), or name in JASPAR, such as jaspar:GATA3; of "
-    "one factor or many; may be repeated.",
-)
+@options.models()
 @options.fasta
 @click.option("-b", "--bed", metavar="BED", help="Regions of the genome to scan.")
 @click.option(

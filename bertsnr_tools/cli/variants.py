@@ -19,16 +19,7 @@ if TYPE_CHECKING:
 
 @options.command
 @click.argument("vcf", required=False, metavar="[VCF]")
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    required=True,
-    metavar="MODEL",
-    help="Model file, name of a shipped model, motif file (MEME, JASPAR), or name in JASPAR, such as jaspar:GATA3; of "
-    "one factor or many; may be repeated.",
-)
+@options.models(required=True)
 @options.fasta
 @click.option(
     "-r",
