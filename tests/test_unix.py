@@ -163,7 +163,7 @@ CASES = [
     ("predict -m model.pt --device cuda:0,cuda:99 pos.fa", 1, "device 'cuda:0' does not exist: this machine has"),
     ("predict -m", 2, "Option '-m' requires an argument. (see bertsnr-predict --help)"),
     ("motifs sites.bed", 2, "sites.bed: BED input requires the sequence of its sites; add -f FASTA"),
-    ("predict -m model.pt -r chr1 pos.fa", 2, "-b and -r require a genome"),
+    ("predict -m model.pt -r chr1 pos.fa", 2, "-b, -r and --accessible require a genome"),
     ("predict -m NOTF pos.fa", 1, "NOTF: no such file, and no shipped model of that name"),
     ("predict -m text.pt pos.fa", 1, "text.pt: is not a bertsnr_tools model"),
     ("predict -m half.pt pos.fa", 1, "half.pt: is not a bertsnr_tools model"),
