@@ -8,6 +8,7 @@ scores of all factors' sequence heads and of motifs, composition and accessibili
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,12 @@ class BindingHeads:
     bias: torch.Tensor
     slope: torch.Tensor
 
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The tensors in float64, made once: sites are scored center by center."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _LISTS}
+        return {name: tensor.double().numpy() for name, tensor in arrays.items()}
+
     def surroundings_log_odds(self, features: np.ndarray) -> np.ndarray:
         """The part of the log odds that does not depend on the site, float64, shape (n, P).
 
@@ -78,8 +85,7 @@ class BindingHeads:
         ----------
         features : shape (n, D); NaN where unknown, which counts as the mean
         """
-        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _LISTS}
-        own = {name: tensor.double().numpy() for name, tensor in arrays.items()}
+        own = self._arrays
         x = np.clip((features.astype(np.float64) - own["mean"]) / own["scale"], -CLIPPED, CLIPPED)
         x = np.nan_to_num(x)
         odds = np.empty((len(x), len(self.factors)))
