@@ -174,6 +174,14 @@ def test_after_an_error_an_earlier_hub_is_valid(hub, tmp_path):
     assert sorted((tmp_path / "hub").iterdir()) == before and not faults(tmp_path / "hub")
 
 
+def test_tracks_of_an_earlier_hub_are_reported(hub, tmp_path):
+    assert "not in this hub" not in hub("-f", "sizes", "s.bed").err
+    (tmp_path / "new.bed").write_text("chr1\t1\t9\tN\n")
+    assert "hub: has 5 track files that are not in this hub (s_9X_y.bb, s_" in hub("-f", "sizes", "new.bed").err
+    assert "not in this hub" in hub("-f", "sizes", "s.bed").err  # of new.bed
+    assert "not in this hub" not in hub("-f", "sizes", "s.bed", "new.bed").err
+
+
 def test_a_genome_gives_the_sizes(hub, tmp_path):
     (tmp_path / "g.fa").write_text(">chr1\n" + "ACGT" * 250 + "\n>chr2\n" + "A" * 900 + "\n")
     assert hub("-f", "g.fa", "s.bed").status == 0 and not faults(tmp_path / "hub")

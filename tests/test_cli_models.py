@@ -25,7 +25,7 @@ def test_the_table_of_shipped_models_agrees_with_the_model_files(request):
 def test_shipped_models_and_files(run_here, tmp_path, toy_model_file):
     outcome = run_here("models")
     rows = table(outcome)
-    assert outcome.out.startswith("model\tk\twindow\tsite_width\tthreshold\tpositives\tnatural\tnucleotide_aupr\t")
+    assert outcome.out.startswith("model\tk\twindow\tsite_width\tthreshold\tpositives\tbackground\tnucleotide_aupr\t")
     assert [row["model"] for row in rows[:5]] == ["CDX2", "CTCF", "GATA3", "SRF", "YY1"]
     assert {row["file"] for row in rows} == {find_model(name) for name in shipped_files()}
     ctcf = rows[1]

@@ -175,8 +175,11 @@ def test_cases_from_other_tools(run_here, toy, sequence, tmp_path):
         "no run of ACGT around that is as long as a token and a site: 1",
     ):
         assert text in outcome.err
+    assert "is it the genome" not in outcome.err
     notes = [row["note"] for row in table(run_here("variants", *toy, "--format", "tsv", "a.vcf").out)]
     assert sum(note != "." for note in notes) == 9
+    vcf(tmp_path / "b.vcf", *(("chr1", place, "odd", other(at(place - 1)), at(place - 1)) for place in (30, 60)))
+    assert "is it the genome that the rows were called on?" in run_here("variants", *toy, "b.vcf").err
     strict = run_here("variants", *toy, "--strict", "a.vcf")
     assert strict.status == 1 and "a.vcf:7: chr1:303 " in strict.err and "symbolic" in strict.err
 

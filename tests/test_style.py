@@ -56,8 +56,7 @@ PATTERNS = {
 # (file, pattern or limit) -> reason
 EXCEPTIONS = {
     ("CHANGELOG.md", NATURAL): "old name of an option",
-    ("man/bertsnr-models.1", NATURAL): "column of `bertsnr models`",
-    ("bertsnr_tools/cli/models.py", NATURAL): "column of `bertsnr models`, field of model files",
+    ("bertsnr_tools/cli/models.py", NATURAL): "field of model files",
     ("bertsnr_tools/cli/options.py", NATURAL): "old name of an option",
     ("bertsnr_tools/predict/significance.py", NATURAL): "field of model files",
     ("bertsnr_tools/sequence/background.py", NATURAL): "prefix of record names and part of the random key",

@@ -120,7 +120,7 @@ def properties(model: Model) -> dict[str, str]:
         "site_width": str(info.site_width),
         "threshold": f"{info.threshold:g}",
         "positives": str(data.get("positives", "-")),
-        "natural": str(data.get("background", data.get("natural", "-"))),  # the name in files of 0.1.0
+        "background": str(data.get("background", data.get("natural", "-"))),  # the name in files of 0.1.0
         **{f"{level}_aupr": "-" if value is None else f"{value:.4f}" for level, value in auprs.items()},
         "p_values": "yes" if info.null or info.is_pwm else "no",
         "prefilter": "yes" if info.prefilter else "no",

@@ -16,7 +16,8 @@ from .page import page_html
 from .sites import FactorTrack, Lengths, SiteFile, file_stem, pack_sites
 from .trackdb import PAGE, HubText, SignalTrack, TrackNames, hub_text
 
-BIGWIG_ENDINGS = (".bw", ".bigwig")
+BIGWIG_ENDINGS = (".bw", ".bigwig")  # of input
+TRACK_ENDINGS = (".bb", ".bw")
 
 
 def build_hub(
@@ -71,7 +72,10 @@ def build_hub(
 
 @contextmanager
 def _new_files(directory: str, names: TrackNames) -> Iterator[None]:
-    """Make the directory; after an error, delete it and the files of tracks, except those that were there before."""
+    """Make the directory; after an error, delete it and the files of tracks, except those that were there before.
+
+    Warns of tracks of an earlier hub that remain.
+    """
     made = not os.path.isdir(directory)
     if made:
         os.mkdir(directory)
@@ -79,13 +83,22 @@ def _new_files(directory: str, names: TrackNames) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        written = {f"{name}{ending}" for name in names.given for ending in (".bb", ".bw")} | {PAGE}
+        written = _track_files(names) | {PAGE}
         for name in written.intersection(os.listdir(directory)) - before:
             os.unlink(os.path.join(directory, name))
         if made:
             with suppress(OSError):
                 os.rmdir(directory)
         raise
+    earlier = sorted(name for name in before - _track_files(names) if name.endswith(TRACK_ENDINGS))
+    if earlier:
+        shown = ", ".join(earlier[:3]) + (", …" if len(earlier) > 3 else "")
+        logger.warning("%s: has %d track files that are not in this hub (%s)", directory, len(earlier), shown)
+
+
+def _track_files(names: TrackNames) -> set[str]:
+    """All file names that tracks may have."""
+    return {f"{name}{ending}" for name in names.given for ending in TRACK_ENDINGS}
 
 
 def _copy_signal(path: str, directory: str, name: str, source: str) -> SignalTrack:

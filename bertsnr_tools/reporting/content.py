@@ -147,6 +147,8 @@ def _best_matches(motifs: Sequence[Motif]) -> tuple[list[Match | None], str]:
         targets = load_targets("jaspar")
     except UsageError as error:
         return [None] * len(motifs), str(error)
+    if motifs:
+        logger.info("comparing %d motifs with JASPAR: up to a minute after an installation", len(motifs))
     rows = compare(motifs, targets, max_q=MAX_Q) if motifs else []
     return [next((match for match in row if _is_aligned(match)), None) for row in rows], ""
 

@@ -133,7 +133,14 @@ class AlleleChecker:
         total = sum(self._counts.values())
         if total:
             reasons = "; ".join(f"{NOTES[note]}: {count:,}" for note, count in self._counts.most_common())
-            logger.warning("%s of %s alternative alleles not scored (%s)", f"{total:,}", f"{self._alleles:,}", reasons)
+            hint = "; is it the genome that the rows were called on?" if self._wrong_genome() else ""
+            logger.warning(
+                "%s of %s alternative alleles not scored (%s)%s", f"{total:,}", f"{self._alleles:,}", reasons, hint
+            )
+
+    def _wrong_genome(self) -> bool:
+        """Most alleles disagree with the genome; another assembly agrees by chance at a quarter of the SNVs."""
+        return self._counts["ref_mismatch"] > self._alleles / 2
 
 
 def plan_alone(rows: Iterable[VcfRow], checker: AlleleChecker) -> Iterator[PlannedRow]:
