@@ -120,7 +120,8 @@ def test_best_sites_are_among_all_sites(models, genome, monkeypatch, count, sign
     for block in (1 << 20, 1700):
         monkeypatch.setattr("bertsnr_tools.predict.scan.BLOCK_BASES", block)
         monkeypatch.setattr("bertsnr_tools.predict.chunks.CHUNK_BASES", block)
-        found, scanner = scan(models, ScanInput(reference, regions=regions).chunks(1000, 1), best=count, signal=signal)
+        scan_input = ScanInput(reference, regions=regions, each_region=True)
+        found, scanner = scan(models, scan_input.chunks(1000, 1), best=count, signal=signal)
         assert {one.name for one in found} >= {"TOY", "WORD", "SOX2"}
         assert found == expected and scanner.stats.regions == len(PEAKS)
         assert scanner.stats.with_sites == len({one.site.region for one in expected})
@@ -168,7 +169,7 @@ def test_a_shard_has_whole_regions(genome):
         parts = [regions_of_shard(regions, (number, shards)) for number in numbers]
         assert shards > 50 or list(itertools.chain.from_iterable(parts)) == regions
     assert [len(regions_of_shard(regions, (number, 2))) for number in (1, 2)] == [2, 3]
-    inputs = ScanInput(reference, regions=regions, shard=(1, 2), whole_regions=True)
+    inputs = ScanInput(reference, regions=regions, shard=(1, 2), each_region=True)
     assert inputs.regions == regions[:2] and inputs.bases == 4300
 
 

@@ -168,6 +168,20 @@ def test_matches_of_a_pwm_have_p_and_q_values_too(run, tmp_path):
     assert (none.status, none.out) == (0, "") and "CTCF: no sequence can reach q=1e-06" in none.err
 
 
+def test_regions_that_overlap_are_scanned_once(run, genome, tmp_path):
+    apart = "chr1\t0\t300\nchr2\t5\t100\nchr2\t100\t300\n"
+    together = "chr1\t50\t300\nchr2\t5\t100\nchr1\t0\t200\nchr1\t0\t200\tagain\nchr2\t100\t300\n"
+    outcomes = []
+    for number, text in enumerate((apart, together)):
+        (tmp_path / f"{number}.bed").write_text(text)
+        outcomes.append(run("predict", "-m", "CTCF", "-t", "0.1", "-f", genome, "-b", tmp_path / f"{number}.bed"))
+    assert outcomes[0].out == outcomes[1].out and outcomes[0].out.count("chr1\t77\t96") == 1
+    assert "2 of 5 regions overlap others and are scanned together with them" in outcomes[1].err
+    assert "overlap" not in outcomes[0].err
+    each = run("predict", "-q", "-m", "CTCF", "--best", "-f", genome, "-b", tmp_path / "1.bed")
+    assert each.out.count("chr1\t77\t96") == 3
+
+
 def test_signals_are_the_same_in_bigwig_and_bedgraph_and_for_every_order_of_regions(
     run, genome, toy_model_file, tmp_path
 ):

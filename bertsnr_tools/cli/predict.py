@@ -183,7 +183,7 @@ def predict(
     files = signal_files(signals, [model.info.name for model in loaded])
     check_outputs([output, report, *(file.path for file in files)], inputs)
     chosen = in_accessible.regions if in_accessible and not (bed or regions) else regions
-    scan_input = ScanInput(source, bed=bed, regions=chosen, shard=shard, summit=summit, whole_regions=best is not None)
+    scan_input = ScanInput(source, bed=bed, regions=chosen, shard=shard, summit=summit, each_region=best is not None)
     with Failures(output, report, *(file.path for file in files)) as failures:
         first = not shard or shard[0] == 1
         with outputs.open(files, loaded, scan_input.lengths, failures, first=first) as (signal, writer):

@@ -69,7 +69,8 @@ class ScanInput:
     regions : regions as text (`chrom:from-to`, 1-based inclusive) or intervals
     shard : (number, shards), number from 1: scan one of several equal parts of the regions
     summit : scan this number of bases on either side of the summits of the peaks in `bed`, see `summit_regions`
-    whole_regions : the border of a shard does not divide a region, see `regions_of_shard`
+    each_region : scan each region by itself: else those that overlap are scanned once, see `merge_overlaps`, and the
+        border of a shard may divide a region, see `regions_of_shard`
 
     Attributes
     ----------
@@ -91,7 +92,7 @@ class ScanInput:
         regions: Iterable[str | Interval] = (),
         shard: tuple[int, int] | None = None,
         summit: int | None = None,
-        whole_regions: bool = False,
+        each_region: bool = False,
     ):
         self._source, self._shard = source, shard
         if summit is not None and not bed:
@@ -102,7 +103,9 @@ class ScanInput:
         if isinstance(source, Genome):
             self.regions = regions_to_scan(source, bed, regions, summit)
             self.lengths = source.lengths
-            if shard and whole_regions:
+            if not each_region:
+                self.regions = merge_overlaps(self.regions)
+            elif shard:
                 self.regions, self._shard = regions_of_shard(self.regions, shard), None
             self.bases = sum(region.end - region.start for region in self.regions)
             self.bases //= self._shard[1] if self._shard else 1
@@ -155,6 +158,24 @@ def summit_regions(genome: Genome, path: str, reach: int) -> list[Interval]:
         problem = "%s: %s of %s peaks have no summit (column 10 of narrowPeak); their midpoints are used"
         logger.info(problem, "standard input" if path == "-" else path, f"{without:,}", f"{len(peaks):,}")
     return regions
+
+
+def merge_overlaps(regions: Sequence[Interval]) -> list[Interval]:
+    """Regions that share bases as one, at the place of the first of them, so that no site is called twice."""
+    groups: list[tuple[int, int, int]] = []  # number of the first region, start, end
+    chrom = ""
+    for number in sorted(range(len(regions)), key=lambda at: regions[at][:3]):
+        region = regions[number]
+        if groups and region.chrom == chrom and region.start < groups[-1][2]:
+            first, start, end = groups[-1]
+            groups[-1] = min(first, number), start, max(end, region.end)
+        else:
+            groups.append((number, region.start, region.end))
+        chrom = region.chrom
+    if len(groups) < len(regions):
+        repeated = f"{len(regions) - len(groups):,} of {len(regions):,}"
+        logger.info("%s regions overlap others and are scanned together with them", repeated)
+    return [regions[first]._replace(start=start, end=end) for first, start, end in sorted(groups)]
 
 
 def regions_of_shard(regions: Sequence[Interval], shard: tuple[int, int]) -> list[Interval]:

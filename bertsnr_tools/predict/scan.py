@@ -362,9 +362,9 @@ def scan_sites(
     scanner = Scanner(models, rules, chosen_runtime, step=step, prefilter=prefilter, best=best)
     path = source if isinstance(source, Genome) else os.fspath(source)
     if isinstance(regions, (str, os.PathLike)):
-        scan_input = ScanInput(path, bed=os.fspath(regions))
+        scan_input = ScanInput(path, bed=os.fspath(regions), each_region=best is not None)
     else:
-        scan_input = ScanInput(path, regions=regions or ())
+        scan_input = ScanInput(path, regions=regions or (), each_region=best is not None)
     chunks = scan_input.chunks(scanner.context, scanner.stride)
     with_q = any(rule.max_q < 1 for rule in rules)
     return itertools.chain.from_iterable(scanner.scan_ranked(chunks, with_q=with_q))
