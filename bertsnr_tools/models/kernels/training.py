@@ -184,8 +184,7 @@ class _Pass:
         normed = self._norm(x, weights.attn_norm, dtype)
         heads = self._split(torch.mm(normed.y, weights.qkv.t()))
         cosine, sine = self.shape.rotary[kind]
-        crossed = _crossed(heads[:2], sine)
-        heads[:2].mul_(cosine).add_(crossed)
+        _rotate(heads, cosine, sine)
         attention = self._attention(heads[0], heads[1], self.shape.mask if kind == LOCAL else None)
         mixed = self._joined(torch.bmm(attention, heads[2])[None])
         middle = self._norm(x + torch.mm(mixed, weights.out.t()), weights.mlp_norm, dtype)
@@ -237,8 +236,7 @@ class _Pass:
         torch.bmm(scores, key, out=heads[0])
         torch.bmm(scores.transpose(1, 2), query, out=heads[1])
         cosine, sine = self.shape.rotary[kind]
-        crossed = _crossed(heads[:2], sine)
-        heads[:2].mul_(cosine).sub_(crossed)
+        _rotate(heads, cosine, -sine)
         joined = self._joined(heads)
         x, norm = self._norm_backward(torch.mm(joined, weights.qkv), saved.attn_input, weights.attn_norm)
         return x + gradient, [*norm, torch.mm(joined.t(), saved.attn_input.y), out]
@@ -258,7 +256,9 @@ class _Pass:
         return heads.permute(1, 3, 0, 2, 4).reshape(-1, len(split) * shape.heads * shape.head_size)
 
 
-def _crossed(parts: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """The second term of a rotation, see `encoder.rotate`."""
-    first, second = parts.chunk(2, dim=-1)
-    return torch.cat([second, first], dim=-1).mul_(sine)
+def _rotate(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> None:
+    """As `encoder.rotate`, with the sign in the sines: rotate queries and keys of heads (3, s, T, D) in place."""
+    rotated = heads[:2]
+    first, second = rotated.chunk(2, dim=-1)
+    crossed = torch.cat([second, first], dim=-1).mul_(sine)
+    torch.addcmul(crossed, rotated, cosine, out=rotated)
