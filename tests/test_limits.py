@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from bertsnr_tools.cli import limits
-from bertsnr_tools.models import batching
+from bertsnr_tools.models import threads
 from conftest import DATA
 
 
@@ -33,7 +33,7 @@ def test_motifs_without_a_model_has_no_such_limit(monkeypatch, run_here, genome)
 @pytest.fixture
 def one_thread_less(monkeypatch):
     """A system in which one more thread can be started, but not two."""
-    batching._cpu_workers.cache_clear()
+    threads._workers.cache_clear()
     for thread in threading.enumerate():
         if thread.name.startswith("ThreadPoolExecutor"):  # of a pool that is now collected
             thread.join(10)
@@ -60,12 +60,12 @@ def test_threads_that_cannot_start_are_found_before_the_work(one_thread_less, ru
 
 
 def test_a_worker_does_not_wait_for_one_that_cannot_start(one_thread_less):
-    batching._cpu_workers.cache_clear()
+    threads._workers.cache_clear()
     before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        batching._cpu_workers(2)
+        threads._workers(2)
     (worker,) = set(threading.enumerate()) - before
-    batching._cpu_workers.cache_clear()
+    threads._workers.cache_clear()
     worker.join(10)  # its pool is collected
     assert not worker.is_alive()
 

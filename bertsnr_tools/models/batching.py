@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -22,12 +20,12 @@ from .cuda import CudaScorer
 from .device import Runtime, autocast
 from .interface import InferenceFunction, Model
 from .many_factor import ManyFactorModel, shared_model
+from .threads import run_in_threads
 
 CACHE_TOKENS = 3200  # in a forward pass on a CPU: what fits into its cache
 # matrix products of fewer rows round differently, so a smaller batch is filled up
 MIN_TOKENS = 256
 MAX_PROBABILITIES = 1 << 25  # of tokens, of several factors; bounds the memory
-_serial_operators = threading.RLock()
 Result = TypeVar("Result")
 
 
@@ -145,45 +143,9 @@ def halve_on_oom(model: Any, batch_size: int, work: Callable[[int], None]) -> No
 
 def run_parallel(work: Callable[[Any], None], items: Iterable[Any], model: Model | ManyFactorModel) -> None:
     """Do it with every item: on a CPU one at a time in each thread, faster than all threads on one item."""
-    if model.device.type == "cpu" and torch.get_num_threads() > 1:
-        _run_in_cpu_threads(work, items)
-    else:
-        for item in items:
-            work(item)
-
-
-def _run_in_cpu_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """torch's thread count is partly the process's own: one caller at a time sets it to 1, and sets it back."""
-    with _serial_operators:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            _consume(_cpu_workers(threads).map(work, items))
-        finally:
-            torch.set_num_threads(threads)
-
-
-def _consume(results: Iterable[None]) -> None:
-    """Wait for all, and raise what one of them raised."""
-    for _ in results:
-        pass
-
-
-@functools.cache  # new threads would take new memory from the system each time
-def _cpu_workers(count: int) -> ThreadPoolExecutor:
-    """Threads in which an operator of torch runs in one thread."""
-    pool, all_started = ThreadPoolExecutor(count), threading.Barrier(count)
-
-    def start(_: int) -> None:
-        torch.set_num_threads(1)
-        all_started.wait()
-
-    try:
-        _consume(pool.map(start, range(count)))
-    except RuntimeError:  # a thread could not start; the others must not wait for it
-        all_started.abort()
-        raise
-    return pool
+    run = run_in_threads if model.device.type == "cpu" else map
+    for _ in run(work, items):
+        pass  # wait for all, and raise what one of them raised
 
 
 def batches(model: Any, codes: np.ndarray, batch_size: int, min_tokens: int = MIN_TOKENS) -> Iterator[Batch]:

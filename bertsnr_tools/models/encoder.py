@@ -15,6 +15,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention, softmax
 
 from ..sequence.encoding import CLS, PAD, SEP, vocabulary
 from .encoder_config import COMPACT_SIZE, FULL, HEAD_SIZE, LOCAL, EncoderConfig, covers
+from .kernels import training
 
 
 class Embeddings(nn.Module):
@@ -121,6 +122,8 @@ class Encoder(nn.Module):
         return self.embeddings.tok_embeddings
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if self.training and training.supports(self, ids.device):
+            return training.encode(self, ids)
         return self.forward_embedded(self.embeddings.tok_embeddings(ids))
 
     def forward_embedded(self, embedded: torch.Tensor) -> torch.Tensor:
@@ -135,7 +138,7 @@ class Encoder(nn.Module):
         x, attentions = self.embeddings.norm(embedded), []
         layer: Any
         rotary = {kind: self.rotary(x.shape[1], kind) for kind in (FULL, LOCAL)}
-        masks = {FULL: None, LOCAL: self._local_mask(x)}
+        masks = {FULL: None, LOCAL: self.local_mask(x.shape[1], x.dtype, x.device)}
         for layer in self.layers:
             x, weights = layer(x, rotary[layer.kind], masks[layer.kind], explicit)
             attentions.append(weights)
@@ -148,13 +151,13 @@ class Encoder(nn.Module):
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()
 
-    def _local_mask(self, x: torch.Tensor) -> torch.Tensor | None:
+    def local_mask(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
         """What local layers add to their scores, shape (T, T): 0 inside the sliding window, minus infinity outside."""
-        if x.shape[1] < self.config.sliding_window:
+        if length < self.config.sliding_window:
             return None
-        token = torch.arange(x.shape[1], device=x.device)
+        token = torch.arange(length, device=device)
         outside = (token[:, None] - token).abs() > self.config.sliding_window
-        return torch.zeros(outside.shape, dtype=x.dtype, device=x.device).masked_fill_(outside, -torch.inf)
+        return torch.zeros(outside.shape, dtype=dtype, device=device).masked_fill_(outside, -torch.inf)
 
     def _initialize(self) -> None:
         """Truncated normal weights; those that add to the residual stream are smaller, the more layers there are."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .bertsnr import DROPOUT, BertSNR, inference_encoder
+from .bertsnr import DROPOUT, BertSNR, Dropout, inference_encoder
 from .binding import BindingHeads
 from .encoder import new_encoder
 from .interface import InferenceFunction, Model, ModelInfo
@@ -53,7 +53,7 @@ class ManyFactorModel(nn.Module):
         super().__init__()
         self.infos, self.info = list(infos), infos[0]
         self.encoder: Any = new_encoder(infos[0].encoder)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = Dropout(DROPOUT)
         self.sequence_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
         self.token_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
         self.replicas: list[ManyFactorModel] = []
