@@ -23,6 +23,6 @@ setup(
     scripts=sorted(glob("bin/*")),
     ext_modules=[
         kernel("amx", ["encoder"], ["kernel", "tiles", "vector_math"]),
-        kernel("avx", ["avx2", "avx512", "vnni"], ["encoder", "kernel", "vector_math"]),
+        kernel("avx", ["avx2", "avx_vnni", "avx512", "vnni"], ["encoder", "kernel", "vector_math"]),
     ],
 )

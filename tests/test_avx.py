@@ -41,7 +41,7 @@ def library(tmp_path_factory):
     if not compiler or not runs_here("encode_avx2"):
         pytest.skip("no gcc to compile the AVX kernel, or no AVX2 to run it")
     options = ["-O2", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-shared", "-fPIC"]
-    sources = [SOURCE / f"{name}.c" for name in ("avx2", "avx512", "vnni")]
+    sources = [SOURCE / f"{name}.c" for name in ("avx2", "avx_vnni", "avx512", "vnni")]
     subprocess.run([compiler, *options, "-o", target, *sources, "-lm"], check=True)
     return ctypes.CDLL(str(target))
 
@@ -178,6 +178,7 @@ def test_auto_is_int16_where_the_kernel_runs(monkeypatch):
         (FUNCTIONS["encode_vnni"] + FUNCTIONS["encode_avx2"], "AVX512", "encode_vnni"),
         (FUNCTIONS["encode_avx512"] + FUNCTIONS["encode_avx2"], "AVX512", "encode_avx512"),
         (FUNCTIONS["encode_vnni"] + FUNCTIONS["encode_avx2"], "AVX2", "encode_avx2"),
+        (FUNCTIONS["encode_avx_vnni"], "AVX2", "encode_avx_vnni"),
         (FUNCTIONS["encode_avx2"], "AVX2", "encode_avx2"),
         (FUNCTIONS["encode_avx2"], "DEFAULT", None),
         (("sse4_2",), "DEFAULT", None),

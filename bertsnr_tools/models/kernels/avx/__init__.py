@@ -20,7 +20,13 @@ from ..compiled import HEAD_SIZE, CompiledEncoder, bind, fits
 
 ABI_VERSION, MOST = 1, 8191  # of kernel.h
 AVX512 = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl")
-FUNCTIONS = {"encode_vnni": (*AVX512, "avx512_vnni"), "encode_avx512": AVX512, "encode_avx2": ("avx2", "fma3")}
+AVX2 = ("avx2", "fma3")
+FUNCTIONS = {  # fastest first
+    "encode_vnni": (*AVX512, "avx512_vnni"),
+    "encode_avx512": AVX512,
+    "encode_avx_vnni": (*AVX2, "avx_vnni"),
+    "encode_avx2": AVX2,
+}
 
 
 def function_name() -> str | None:

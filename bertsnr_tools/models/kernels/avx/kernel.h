@@ -43,10 +43,11 @@ struct abi {
 struct abi abi(void);
 
 /* Token ids, shape (count, length), to hidden states after the final norm, shape (count, length, 128), for CPUs with
- * AVX2 and FMA, with AVX-512 (F, BW, DQ, VL), and with its VNNI.
+ * AVX2 and FMA, with AVX-VNNI too, with AVX-512 (F, BW, DQ, VL), and with its VNNI.
  *
  * Return 0, or -1 when out of memory. */
 int encode_avx2(const struct encoder *encoder, const int64_t *ids, long count, long length, float *hidden);
+int encode_avx_vnni(const struct encoder *encoder, const int64_t *ids, long count, long length, float *hidden);
 int encode_avx512(const struct encoder *encoder, const int64_t *ids, long count, long length, float *hidden);
 int encode_vnni(const struct encoder *encoder, const int64_t *ids, long count, long length, float *hidden);
 
