@@ -73,7 +73,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     train, _ = published_split(arguments.data, arguments.tf)
     positives = train.take(np.arange(0, min(len(train), arguments.windows or len(train)), 2))
-    recipe = Recipe(**PAPER | {"epochs": 1, "precision": choose_precision("auto", device)})
+    recipe = Recipe(**PAPER | {"epochs": 1, "precision": choose_precision("auto", device, training=True)})
     data = split_data(TrainingInputs(positives), recipe)
     with tempfile.TemporaryDirectory() as directory:
         write_checkpoint(Path(directory))

@@ -9,8 +9,8 @@
 
 All scan the same random sequence in windows of 100 bp, one every 80 bp, on both strands, with all threads. The
 paper's way: k-mers as text through BertTokenizer, batches of 32 in order, fp32. Plain `transformers`: ready
-token ids, batches of 64, fp32 and bf16 weights. Ours: `Scanner`, site calling included, in bf16 where the CPU
-supports it, with the AMX kernel where it is available. The rounds of all are interleaved, and the best of three
+token ids, batches of 64, fp32 and bf16 weights. Ours: `Scanner`, site calling included, in the precision that
+`--precision auto` chooses. The rounds of all are interleaved, and the best of three
 counts. A window takes 2 operations per weight of the layers and token, and 4 per pair of tokens, layer and
 hidden unit; the matrix rate is measured in the same process, on bf16 products of 1024 x 1024 matrices on a CPU
 and 4096 x 4096 on a GPU. On a CPU without bf16 all is fp32. For a GPU the output also has the fraction of our
@@ -137,7 +137,7 @@ def busy(model: BertSNR, sequence: bytes) -> float:
 def speed(kind: str, windows: int, device: torch.device) -> None:
     model = new_model(kind).to(device)
     size = 1024 if device.type == "cpu" else 4096
-    precision = choose_precision("auto", device)
+    precision = choose_precision("auto", device, training=True)  # of floating-point products
     reference = reference_model(model)
     rough = copy.deepcopy(reference)
     rough.encoder.bfloat16()

@@ -105,7 +105,7 @@ def load_models(names: Iterable[PathName], *, runtime: Runtime | None = None) ->
     ----------
     names : names of shipped models ("CTCF", "human:CTCF,SOX10", "human"), model files ("my.pt", "my.pt:CTCF"), names in
         JASPAR ("jaspar:REST"), or MEME and JASPAR files, each matrix of which is a model
-    runtime : device, precision and batch size; by default a GPU if there is one, and bf16 where it is native
+    runtime : device, precision and batch size; by default a GPU if there is one, and the fastest precision
 
     Raises
     ------
@@ -165,7 +165,7 @@ def train(
     checkpoint: PathName | None = None,
 ) -> SiteModel:
     """Train a model; for the parameters see `training.run.train_model`, for the default runtime `load_models`."""
-    runtime = runtime or Runtime.choose()
+    runtime = runtime or Runtime.choose(training=True)
     path = None if checkpoint is None else os.fspath(checkpoint)
     data: dict[str, Any] = {"negatives": negatives, "background": background, "checkpoint": path}
     return SiteModel(train_model(windows, recipe=recipe, design=design, name=name, runtime=runtime, **data), runtime)

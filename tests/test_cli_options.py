@@ -41,7 +41,7 @@ def test_deprecated_names_are_unknown_where_the_new_ones_are():
 def test_runtime_options():
     shown = call(scan, "--device cuda:0,cuda:1 --precision fp16 -@ 3 --batch-size 7").stdout
     assert shown == f"None {options.RuntimeOptions('cuda:0,cuda:1', 'fp16', 3, 7)}\n"
-    assert call(fit, "--batch-size 7").stdout == f"7 {options.RuntimeOptions('auto', 'auto', None)}\n"
+    assert call(fit, "--batch-size 7").stdout == f"7 {options.RuntimeOptions('auto', 'auto', None, training=True)}\n"
     assert call(fit, "--precision fp16").exit_code == 2
     assert call(fit, "--device cuda:0,cuda:1").exit_code == 2
 

@@ -184,7 +184,7 @@ def test_names_of_models_and_devices(toy_model_file, tmp_path):
     with pytest.raises(DeviceError, match="'cuda:99' does not exist"):
         choose_device("cuda:99")
     assert choose_precision("fp32", torch.device("cpu")) == "fp32"
-    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "int16", "bf16")
 
 
 @pytest.mark.parametrize("name", ["CTCF", "CDX2", "GATA3", "SRF", "YY1"])

@@ -157,3 +157,12 @@ def test_an_impossible_prefilter_is_refused(toy_model, tmp_path):
         save_model(str(tmp_path / "m.pt"), model)
         with pytest.raises(DataError, match="model configuration cannot be used"):
             load_model(str(tmp_path / "m.pt"))
+
+
+@pytest.mark.parametrize(("shortest", "flank"), [(4, 10), (10, 30), (7, 0), (1, 0)])
+def test_lookups_equal_the_network(shortest, flank):
+    torch.manual_seed(3)
+    network = PrefilterNetwork(shortest, flank)
+    codes = torch.from_numpy(np.random.default_rng(5).integers(0, 5, (9, 60)))  # with N
+    with torch.inference_mode():
+        assert torch.allclose(network.inference_function()(codes), network(codes), atol=1e-5)

@@ -118,15 +118,17 @@ class RuntimeOptions:
     Attributes
     ----------
     device : "auto", "cpu", "cuda" or "cuda:N"; several names are separated by commas
-    precision : "auto", "fp32", "bf16" or "fp16"
+    precision : "auto", "fp32", "int16", "bf16" or "fp16"
     threads : CPU threads; None for all CPUs that the process may use
     batch_size : maximum number of windows in a forward pass
+    training : the command trains a model
     """
 
     device: str
     precision: str
     threads: int | None
     batch_size: int = 1024
+    training: bool = False
 
     def build(self) -> Runtime:
         """Set torch's threads and choose device and precision.
@@ -142,7 +144,7 @@ class RuntimeOptions:
         threads = self.threads or usable_cpus()
         check_threads(threads)
         torch.set_num_threads(threads)
-        return Runtime.choose(self.device, self.precision, self.batch_size)
+        return Runtime.choose(self.device, self.precision, self.batch_size, training=self.training)
 
 
 def runtime(*, several_devices: bool = False, training: bool = False) -> Callable[[Callable[..., None]], Any]:
@@ -167,7 +169,8 @@ def runtime(*, several_devices: bool = False, training: bool = False) -> Callabl
         def run(**options: Any) -> None:
             if options.get("models") != ():  # without -m, `motifs` does not import torch
                 check_address_space(training=training)
-            function(runtime=RuntimeOptions(**{field: options.pop(field) for field in fields}), **options)
+            values = {field: options.pop(field) for field in fields}
+            function(runtime=RuntimeOptions(**values, training=training), **options)
 
         for add in reversed(shared):
             add(run)
@@ -261,12 +264,17 @@ _batch_size = click.option(
     metavar="INT",
     help="Maximum number of windows in a batch; reduced on a CPU or if GPU memory runs out. Does not affect results.",
 )
-_PRECISION_HELP = "Floating-point precision; auto is bf16 where the hardware supports it, else fp32."
 _precision = click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", help=_PRECISION_HELP
+    "--precision",
+    type=click.Choice(["auto", "fp32", "int16", "bf16", "fp16"]),
+    default="auto",
+    help="Precision of products; auto is the fastest that the hardware supports: bf16, int16 (closer to fp32) or fp32.",
 )
 _training_precision = click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help=_PRECISION_HELP
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    help="Floating-point precision; auto is bf16 where the hardware supports it, else fp32.",
 )
 _threads = click.option(
     "-@",

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from ..sequence.encoding import CLS, SEP, kmer_ids
+from .device import has_bf16
 from .encoder import new_encoder
 from .interface import InferenceFunction, Model, ModelInfo
-from .kernels import amx, new_triton_model
+from .kernels import amx, avx, new_triton_model
+from .kernels.compiled import CompiledEncoder
 from .kernels.inference import InferenceEncoder, Unsupported
 from .prefilter_network import PrefilterNetwork
 
@@ -128,8 +130,8 @@ class BertSNR(nn.Module):
         return self.token_head.weight.device
 
 
-def inference_encoder(encoder: Any, precision: str, device: torch.device) -> InferenceEncoder | amx.AmxEncoder:
-    """The fastest inference encoder for this precision ("fp32" or "bf16"); it copies the weights.
+def inference_encoder(encoder: Any, precision: str, device: torch.device) -> InferenceEncoder | CompiledEncoder:
+    """The fastest inference encoder for this precision ("fp32", "int16" or "bf16"); it copies the weights.
 
     Raises
     ------
@@ -137,7 +139,10 @@ def inference_encoder(encoder: Any, precision: str, device: torch.device) -> Inf
     """
     if precision == "bf16" and device.type == "cpu" and amx.supports(encoder):
         return amx.AmxEncoder(encoder)
-    return InferenceEncoder(encoder, torch.bfloat16 if precision == "bf16" else torch.float32)
+    if precision == "int16" and avx.supports(encoder):
+        return avx.AvxEncoder(encoder)
+    rough = precision == "bf16" or (precision == "int16" and has_bf16(device))
+    return InferenceEncoder(encoder, torch.bfloat16 if rough else torch.float32)
 
 
 def _single_output(head: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:

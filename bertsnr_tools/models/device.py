@@ -1,4 +1,4 @@
-"""Where and how a model runs: device, precision (when bf16 is chosen) and batch size."""
+"""Where and how a model runs: device, precision (and how it is chosen) and batch size."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import DeviceError
+from .kernels import amx, avx
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Runtime:
     Attributes
     ----------
     devices : the device of the models, then the devices of their replicas
-    precision : "fp32", "bf16" or "fp16"
+    precision : "fp32", "int16", "bf16" or "fp16"
     batch_size : windows in a forward pass, at most; does not change results
     """
 
@@ -31,10 +32,12 @@ class Runtime:
         return self.devices[0]
 
     @classmethod
-    def choose(cls, device: str = "auto", precision: str = "auto", batch_size: int = 1024) -> Runtime:
+    def choose(
+        cls, device: str = "auto", precision: str = "auto", batch_size: int = 1024, *, training: bool = False
+    ) -> Runtime:
         """From the values of the command line; see `choose_devices` and `choose_precision`."""
         devices = tuple(choose_devices(device))
-        return cls(devices, choose_precision(precision, devices[0]), batch_size)
+        return cls(devices, choose_precision(precision, devices[0], training=training), batch_size)
 
 
 def choose_device(name: str) -> torch.device:
@@ -67,14 +70,29 @@ def choose_devices(names: str) -> list[torch.device]:
     return devices
 
 
-def choose_precision(name: str, device: torch.device) -> str:
-    """`auto` to `bf16` where the device computes in it natively, else to `fp32`; other names are kept."""
+def choose_precision(name: str, device: torch.device, *, training: bool = False) -> str:
+    """`auto` to the fastest precision for the device, which is `fp32`, `int16` or `bf16`; other names are kept.
+
+    `int16` is for inference on a CPU with AVX2 and without AMX: products of the compact encoder in 16-bit integers,
+    which round less than bf16. Other encoders then run in bf16 where the CPU computes in it natively, else in fp32.
+
+    Raises
+    ------
+    DeviceError : the device cannot compute in `int16`.
+    """
+    has_int16 = device.type == "cpu" and avx.kernel() is not None
+    if name == "int16" and not has_int16:
+        where = "a GPU" if device.type == "cuda" else "this CPU or installation, which lacks AVX2 or the AVX kernel"
+        raise DeviceError(f"--precision int16 is not available on {where}; use auto")
     if name != "auto":
         return name
-    return "bf16" if _has_bf16(device) else "fp32"
+    if has_int16 and not training and amx.kernel() is None:
+        return "int16"
+    return "bf16" if has_bf16(device) else "fp32"
 
 
-def _has_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it

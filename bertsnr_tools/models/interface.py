@@ -78,7 +78,7 @@ class Model(Protocol):
         """The device of the weights."""
 
     def inference_function(self, precision: str) -> InferenceFunction:
-        """The model for inference in this precision ("fp32", "bf16" or "fp16"), with the present weights."""
+        """The model for inference in this precision ("fp32", "int16", "bf16" or "fp16"), with the present weights."""
 
     def __call__(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sequence and token logits, as `InferenceFunction`."""

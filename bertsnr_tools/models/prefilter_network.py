@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isnan
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import embedding, pad, relu
+from torch.nn.functional import embedding, embedding_bag, pad, relu
+
+GROUP, SYMBOLS = 3, 5  # bases whose part in the first layer is looked up together; A, C, G, T and none
 
 
 class PrefilterNetwork(nn.Module):
@@ -48,3 +52,36 @@ class PrefilterNetwork(nn.Module):
         for layer in self.layers[:-1]:
             hidden = relu(layer(hidden))
         return self.layers[-1](hidden)[..., 0]
+
+    def inference_function(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """`forward` for inference with the present weights; on a CPU, the first layer is a sum of rows of a table."""
+        if self.device.type != "cpu":
+            return self
+        tables = self._tables()
+        groups, flank = len(tables) // SYMBOLS**GROUP, self.flank
+        offsets = torch.arange(groups, dtype=torch.int32) * SYMBOLS**GROUP
+        others: Any = self.layers[1:]
+
+        def logits(codes: torch.Tensor) -> torch.Tensor:
+            bases = pad(codes.int(), (flank, flank + GROUP), value=SYMBOLS - 1)
+            words = sum(bases[:, at : bases.shape[1] - GROUP + at] * SYMBOLS ** (GROUP - 1 - at) for at in range(GROUP))
+            count = codes.shape[1] - self.shortest + 1
+            rows = words.unfold(1, GROUP * (groups - 1) + 1, 1)[:, :count, ::GROUP] + offsets
+            hidden = relu(embedding_bag(rows.reshape(-1, groups), tables, mode="sum"))
+            for layer in others[:-1]:
+                hidden = relu(layer(hidden))
+            return others[-1](hidden).view(len(codes), count)
+
+        return logits
+
+    def _tables(self) -> torch.Tensor:
+        """What each word of `GROUP` symbols adds to the first layer, by the group's position, shape (rows, units)."""
+        weight = self.layers[0].weight.detach().double()
+        units, groups = len(weight), -(-(self.shortest + 2 * self.flank) // GROUP)
+        weight = weight.view(units, -1, 4)
+        weight = pad(weight, (0, SYMBOLS - 4, 0, groups * GROUP - weight.shape[1])).permute(1, 2, 0)
+        tables = weight.new_zeros(groups, 1, units)
+        for at in range(GROUP):
+            tables = (tables[:, :, None] + weight[at::GROUP, None]).flatten(1, 2)
+        tables[0] += self.layers[0].bias.detach()
+        return tables.flatten(0, 1).float()

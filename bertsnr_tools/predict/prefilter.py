@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -51,8 +53,10 @@ def passing_windows(model: Model, codes: np.ndarray, cores: np.ndarray, runtime:
         model.info.site_width, network.shortest
     )  # a site that overlaps the core starts or ends at most this far from it
 
+    logits_of = network.inference_function()
+
     def score(batch: slice) -> None:
-        logits = prefilter_logits(network, codes[batch], runtime)
+        logits = prefilter_logits(network, codes[batch], runtime, logits_of)
         near_core = (site_starts > cores[batch, :1] - reach) & (
             site_starts < cores[batch, 1:] + reach - network.shortest
         )
@@ -65,9 +69,19 @@ def passing_windows(model: Model, codes: np.ndarray, cores: np.ndarray, runtime:
     return passing
 
 
-def prefilter_logits(network: PrefilterNetwork, codes: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Logits of a site at each start, float32, shape (n, L - network.shortest + 1); they do not depend on the batch."""
+def prefilter_logits(
+    network: PrefilterNetwork,
+    codes: np.ndarray,
+    runtime: Runtime,
+    logits_of: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> np.ndarray:
+    """Logits of a site at each start, float32, shape (n, L - network.shortest + 1); they do not depend on the batch.
+
+    Parameters
+    ----------
+    logits_of : the network's `inference_function`, if it is to be used for several batches
+    """
     filled_size = max(MIN_BATCH if network.device.type == "cpu" else MIN_BATCH_GPU, len(codes))
     filled = torch.from_numpy(codes[np.arange(filled_size) % len(codes)]).to(network.device).long()
     with torch.inference_mode(), autocast(network.device, runtime.precision):
-        return network(filled)[: len(codes)].float().cpu().numpy()
+        return (logits_of or network.inference_function())(filled)[: len(codes)].float().cpu().numpy()

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "../polynomials.h"
 #include "kernel.h"
 
 enum { VECTOR = 16 }; /* fp32 in a vector */
@@ -32,19 +33,12 @@ INLINE __m512 exp2_vector(__m512 x) {
     return _mm512_scalef_ps(sum, x);
 }
 
-/* GELU(x) = x Phi(x), Phi the normal distribution function.
- *
- * Phi(x) - 1/2 is odd: x P(x^2), here with P of degree 7. Its coefficients give x (1/2 + x P(x^2)) the least maximal
- * absolute error on [0, 4] (weighted Remez exchange: nine alternating extremes of 3.5e-5 to 4.1e-5, unequal only by
- * the rounding to fp32). Beyond 4, 1/2 + x P(x^2) stays at its value at 4, 0.999958: the error is at most 4.2e-5 |x|.
- */
+/* GELU(x) = x Phi(x), see `GELU_POLYNOMIAL`. */
 INLINE __m512 gelu(__m512 x) {
-    static const float coefficients[] = {-1.3012951e-09f, 1.0419609e-07f, -3.6571341e-06f, 7.4855066e-05f,
-                                         -0.0010064906f,  0.0095053986f,  -0.065887846f,   0.39867339f};
     __m512 clipped = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(4)), _mm512_set1_ps(-4));
-    __m512 square = _mm512_mul_ps(clipped, clipped), sum = _mm512_set1_ps(coefficients[0]);
-    for (unsigned degree = 1; degree < sizeof coefficients / sizeof *coefficients; degree++)
-        sum = _mm512_fmadd_ps(sum, square, _mm512_set1_ps(coefficients[degree]));
+    __m512 square = _mm512_mul_ps(clipped, clipped), sum = _mm512_set1_ps(GELU_POLYNOMIAL[0]);
+    for (int degree = 1; degree < GELU_TERMS; degree++)
+        sum = _mm512_fmadd_ps(sum, square, _mm512_set1_ps(GELU_POLYNOMIAL[degree]));
     return _mm512_mul_ps(x, _mm512_fmadd_ps(sum, clipped, _mm512_set1_ps(0.5f)));
 }
 
