@@ -267,9 +267,10 @@ def _train_one(
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.distillation import load_teachers
+    from ..training.processes import rank
     from ..training.run import TrainingRun
 
-    built = runtime.build()
+    built = runtime.build_for_training(*files.names())
     design = ModelDesign.choose(*design_options)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     data = files.read(design.k, recipe["seed"])
@@ -278,6 +279,8 @@ def _train_one(
     run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds, prefilter)
     checkpoint = Checkpoint(outputs.checkpoint, run.key(), outputs.resume)
     result = run.train(checkpoint)
+    if rank():
+        return
 
     def plot(path: str) -> None:
         from ..plots.curves import plot_training
@@ -348,13 +351,16 @@ def _train_many(
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.many_run import ManyFactorRun
+    from ..training.processes import rank
 
-    built = runtime.build()
+    built = runtime.build_for_training(*files.names())
     design = ModelDesign.choose(k=kmer, encoder=encoder)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     run = ManyFactorRun(files.read(design.k, recipe["seed"]), design, settings, built.device)
     checkpoint = Checkpoint(outputs.checkpoint, run.key(), outputs.resume)
     model, history = run.train(checkpoint)
+    if rank():
+        return
     outputs.write(model, history, run.report(model, history))
     checkpoint.remove()
 

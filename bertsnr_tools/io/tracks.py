@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -166,6 +166,7 @@ class BigWig:
         self._error: DataError | None = None
         self._parts: dict[str, list[_Part]] = {}
         self._ends: dict[str, int] = {}
+        self._last: dict[str, tuple[int, float]] = {}  # end and value of the last interval
         self._rows = self._bases = 0
         for chrom, length in (lengths or {}).items():
             if length > MAX_LENGTH:
@@ -188,7 +189,9 @@ class BigWig:
         self._ends[chrom] = max(before, end)
         if not len(rows):
             return
-        self._rows += len(rows)
+        continued = self._last.get(chrom) == (rows["start"][0], rows["value"][0])
+        self._last[chrom] = int(rows["end"][-1]), float(rows["value"][-1])
+        self._rows += len(rows) - continued
         self._bases += int((rows["end"] - rows["start"]).sum(dtype=np.int64))
         try:
             self._add_part(chrom, _Part(int(rows["start"][0]), len(rows), self._spool.tell()), before)
@@ -236,7 +239,7 @@ class BigWig:
         for number, chrom in enumerate(sorted(lengths)):
             if chrom not in self._parts:
                 continue
-            for rows in self._disjoint(chrom):
+            for rows in _continued(self._disjoint(chrom)):
                 intervals = np.empty(len(rows), dtype=INTERVAL)
                 intervals["chrom"] = number
                 intervals["start"], intervals["end"], intervals["value"] = rows["start"], rows["end"], rows["value"]
@@ -272,6 +275,22 @@ class BigWig:
             rows = _rows(runs, first)
         for begin in range(0, len(rows), ROWS_TOGETHER):
             yield rows[begin : begin + ROWS_TOGETHER]
+
+
+def _continued(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same intervals, but one for a run of equal values that goes on in the next part."""
+    last: np.ndarray | None = None
+    for rows in parts:
+        if last is not None and last["end"] == rows["start"][0] and last["value"] == rows["value"][0]:
+            rows = rows.copy()
+            rows["start"][0] = last["start"][0]
+        elif last is not None:
+            yield last
+        if len(rows) > 1:
+            yield rows[:-1]
+        last = rows[-1:]
+    if last is not None:
+        yield last
 
 
 class Runs(NamedTuple):
