@@ -1,23 +1,30 @@
-"""A scan on a GPU reads, scores, and calls and writes at the same time: threads, order, errors and interruptions."""
+"""A scan on GPUs reads, scores, and calls and writes at the same time: threads, order, errors and interruptions."""
 
+import itertools
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+import torch
 
 from bertsnr_tools.io.fasta import Genome
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.models.many_factor import shared_model
+from bertsnr_tools.models.registry import load_models
 from bertsnr_tools.predict import scan
 from bertsnr_tools.predict.chunks import Chunk, ScanInput
 from bertsnr_tools.predict.prefetch import read_ahead
 from bertsnr_tools.predict.scan import Scanner
 from bertsnr_tools.predict.thresholds import CallingRule
 
-BLOCKS, BASES = 24, 600
-DELAY = 0.025  # seconds of a stage and a block
+BLOCKS, BASES = 12, 600
+DELAY = 0.06  # seconds of a stage and a block
+TRIES = 3  # on a busy machine
 
 
 @dataclass
@@ -25,11 +32,13 @@ class StubDevice:
     """Scores a run of A as 1, one block at a time, after a delay, as a GPU does while Python goes on."""
 
     delay: float
+    work: Callable[[], object] = lambda: None
     busy: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, model, codes, runtime):
         with self.lock:
+            self.work()
             time.sleep(self.delay)
             self.busy += self.delay
         return (codes == 0).astype(np.float32)
@@ -79,6 +88,7 @@ def test_a_scan_takes_as_long_as_its_slowest_stage(scanner):
     """One stage is the slowest in turn; calling and writing are one stage."""
     expected, in_turn = run(scanner(ahead=0, calling=DELAY / 2)[0], DELAY, DELAY / 2)
     assert len(expected) >= BLOCKS and in_turn > 3 * BLOCKS * DELAY
+    overhead = in_turn - 3 * BLOCKS * DELAY  # long on a busy machine
     lines = [f"in turn: {in_turn:.2f} s for {BLOCKS} blocks of 3 x {DELAY} s"]
     for slowest, factors in {
         "none": (1, 1, 1),
@@ -87,15 +97,35 @@ def test_a_scan_takes_as_long_as_its_slowest_stage(scanner):
         "writing": (1, 1, 2),
     }.items():
         reading, scoring, writing = (factor * DELAY for factor in factors)
-        made, device = scanner(delay=scoring, calling=writing / 2)
-        sites, seconds = run(made, reading, writing / 2)
         most = BLOCKS * max(reading, scoring, writing)
-        lines.append(
-            f"slowest {slowest}: {seconds:.2f} s, its own {most:.2f} s, device busy {device.busy / seconds:.0%}"
-        )
-        assert sites == expected
-        assert most < seconds < 1.5 * most, lines  # the first block goes through all stages
+        for _ in range(TRIES):
+            made, device = scanner(delay=scoring, calling=writing / 2)
+            sites, seconds = run(made, reading, writing / 2)
+            busy = device.busy / seconds
+            lines.append(f"slowest {slowest}: {seconds:.2f} s, its own {most:.2f} s, device busy {busy:.0%}")
+            assert sites == expected and seconds > most
+            if seconds < 1.5 * most:  # the first block goes through all stages
+                break
+        else:
+            pytest.fail("\n".join(lines))
     print("", *lines, sep="\n")
+
+
+def test_three_stages_work_at_the_same_time(scanner):
+    """While block 0 is called, block 1 is scored and block 3 is read: each of them waits for the others."""
+    made, device = scanner(delay=0)
+    meeting = threading.Barrier(3)
+    scored, called = itertools.count(), itertools.count()
+    device.work = lambda: next(scored) == 1 and meeting.wait(60)
+    made._signal = lambda *_: next(called) == 0 and meeting.wait(60)
+
+    def source():
+        for at, chunk in enumerate(chunks(0)):
+            if at == 3:
+                meeting.wait(60)
+            yield chunk
+
+    assert len([sites for sites in made.scan(source()) if sites]) >= BLOCKS - 1
 
 
 def test_few_blocks_are_read_ahead(scanner):
@@ -159,3 +189,37 @@ def test_a_pipe_is_not_read_ahead(genome):
     """An interrupted scan would wait for the program that writes to it."""
     assert ScanInput(Genome(str(genome))).can_read_ahead and ScanInput(str(genome)).can_read_ahead
     assert not ScanInput("-").can_read_ahead
+
+
+def test_replicas_give_the_sites_of_one_model(toy_model_file, many_factor_file, monkeypatch):
+    """As on several GPUs: the batches of a scan go to the replicas of both kinds of models in turn."""
+    sequence = np.random.default_rng(3).choice(np.frombuffer(b"ACGT", np.uint8), 3000).tobytes()
+    piece = Chunk(Interval("chr1", 0, len(sequence)), 0, sequence, True)
+    found, asked = [], Counter()
+    for devices in (1, 3):
+        runtime = Runtime((torch.device("cpu"),) * devices, "fp32", 16)
+        models = load_models([str(toy_model_file), str(many_factor_file)], runtime)
+        for one in (models[0], *models[0].replicas, (many := shared_model(models[1])), *many.replicas):
+            monkeypatch.setattr(one, "inference_function", counted(one, asked), raising=False)
+        asked.clear()
+        made = Scanner(models, [CallingRule(0.5)] * len(models), runtime)
+        made.read_ahead = True
+        found.append([site for sites in made.scan([piece]) for site in sites])
+    assert found[0] == found[1] and len({site.name for site in found[0]}) > 1
+    assert len(asked) == 6 and min(asked.values()) >= 2
+
+
+def counted(model, asked):
+    """`inference_function`, whose calls are counted by model."""
+    real = model.inference_function
+
+    def make(precision):
+        function = real(precision)
+
+        def call(ids):
+            asked[id(model)] += 1
+            return function(ids)
+
+        return call
+
+    return make

@@ -205,7 +205,8 @@ def train(
 
     Validation windows are held out by locus: windows that overlap on the genome, and their shuffles, stay together. The
     epoch with the best area under the precision-recall curve over the bases of the validation windows is kept. The same
-    seed gives the same model, even if the run is interrupted and resumed.
+    seed gives the same model, even if the run is interrupted and resumed. Under torchrun, the processes divide each
+    batch among them.
 
     With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Do this for a model
     that scans a genome. Only such a model reports p-values; half of the background windows are held out for its null

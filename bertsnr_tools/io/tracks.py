@@ -260,7 +260,9 @@ class BigWig:
         yield from self._merged(chrom, overlapping)
 
     def _merged(self, chrom: str, parts: list[np.ndarray]) -> Iterator[np.ndarray]:
-        rows = np.sort(np.concatenate(parts), order="start")
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if np.any(rows["start"][1:] < rows["start"][:-1]):  # to sort takes half of the time, sorted rows as well
+            rows = np.sort(rows, order="start")
         clash = np.nonzero(rows["start"][1:] < np.maximum.accumulate(rows["end"])[:-1])[0]
         if len(clash) and not self._merge:
             base = int(rows["start"][clash[0] + 1])
@@ -278,19 +280,19 @@ class BigWig:
 
 
 def _continued(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same intervals, but one for a run of equal values that goes on in the next part."""
-    last: np.ndarray | None = None
+    """The same intervals, but one for a run of equal values that was added in several parts."""
+    last = np.empty(0, dtype=ROW)
     for rows in parts:
-        if last is not None and last["end"] == rows["start"][0] and last["value"] == rows["value"][0]:
-            rows = rows.copy()
-            rows["start"][0] = last["start"][0]
-        elif last is not None:
-            yield last
-        if len(rows) > 1:
-            yield rows[:-1]
+        rows = np.concatenate([last, rows])
+        begins = (rows["start"][1:] != rows["end"][:-1]) | (rows["value"][1:] != rows["value"][:-1])
+        first = np.append(0, np.nonzero(begins)[0] + 1)
+        if len(first) < len(rows):
+            ends = rows["end"][np.append(first[1:], len(rows)) - 1]
+            rows = rows[first]
+            rows["end"] = ends
+        yield rows[:-1]
         last = rows[-1:]
-    if last is not None:
-        yield last
+    yield last
 
 
 class Runs(NamedTuple):
