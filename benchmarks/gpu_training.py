@@ -32,8 +32,10 @@ from dnabert import wait
 from measure import LETTERS, ROOT, cli, launched, reported, table
 
 EPOCH = re.compile(r"epoch (\d+) of (\d+): loss ([\d.]+), mean AUPR ([\d.]+)")
-BEFORE, AFTER = 60.0, 5.0  # seconds of a process before its first epoch, compilation included, and left after the last
-CALIBRATION = 3  # epochs after which the number of epochs is known
+BEFORE, AFTER = 60.0, 5.0  # seconds of a process before its first epoch, compilation included, and for a checkpoint
+P_VALUES = 75.0  # seconds for the null distributions of all factors
+CALIBRATION = 3  # epochs after which it is known how long a training takes
+SHORTEST, LONGEST = 0.6, 1.15  # parts of the given time that it may take; otherwise, it is begun again
 PART_BYTES = 15 * 2**20  # of a checkpoint
 
 
@@ -66,13 +68,14 @@ class Attempt:
         return (self.ends[-1] - self.ends[0]) / max(1, len(self.ends) - 1)
 
     def watch(self, line: list[str], limit: float) -> None:
-        """Run it, print what it says, and end it after `limit` seconds."""
+        """Run it, print what it says, and end it when it takes longer than `LONGEST` times `limit` seconds."""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         start = time.perf_counter()
         process = subprocess.Popen(
             line, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True, bufsize=1
         )
-        timers = [threading.Timer(limit, process.terminate), threading.Timer(limit + 10, kill_group, (process,))]
+        most = LONGEST * limit
+        timers = [threading.Timer(most, process.terminate), threading.Timer(most + 10, kill_group, (process,))]
         for timer in timers:
             timer.start()
         assert process.stderr
@@ -82,9 +85,12 @@ class Attempt:
             if found := EPOCH.search(text):
                 self.ends.append(self.seconds)
                 self.auprs.append(float(found[4]))
-                if len(self.ends) == CALIBRATION and not self.last:
+                if len(self.ends) == self.epochs and self.seconds + P_VALUES > most:
+                    timers.append(threading.Timer(AFTER, process.terminate))
+                    timers[-1].start()
+                elif len(self.ends) == CALIBRATION and not self.last:
                     projected = self.seconds + (self.epochs - CALIBRATION) * self.seconds_an_epoch()
-                    if not 0.8 * limit < projected < limit:
+                    if not SHORTEST * limit < projected < most:
                         self.misjudged = True
                         process.terminate()
         self.status = process.wait()
@@ -102,12 +108,12 @@ def wide(run: Run, figures: dict[str, Any]) -> None:
 
     The learning rate falls until the last epoch, so that their number must be known: it is what the rates on an H100
     (126,500 windows a second with 128x4, 45 % of it with 192x6) promise, and is corrected once after three epochs.
-    p-values take a minute more, which a CPU can do: the files beside --output are then the checkpoint in parts. To
-    finish the model, `cat wide.pt.ckpt.* > wide.pt.ckpt` and run the command that is printed, with --device cpu and
-    --resume.
+    p-values take a minute more, which a CPU can do: where time is short, the files beside --output are the checkpoint
+    in parts. To finish the model, `cat wide.pt.ckpt.* > wide.pt.ckpt` and run the command that is printed, with
+    --device cpu and --resume.
     """
     directory = run.factors or toy_factors(run.scratch / "toy_factors")
-    target, limit = run.keep / "wide.pt", min(run.wide_seconds, run.left)
+    target, limit = run.keep / "wide.pt", min(run.wide_seconds, run.left / LONGEST - 10)
     start = time.perf_counter()
     attempt = Attempt(max(CALIBRATION, int((limit - BEFORE - AFTER) / run.sizes.epoch)))
     attempt.watch(train_line(run, directory, target, attempt.epochs), limit)
