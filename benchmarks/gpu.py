@@ -2,7 +2,7 @@
 """Benchmark bertsnr_tools on a GPU: agreement with the CPU, rates, and what limits them; and train a wide model.
 
     python benchmarks/gpu.py [--output DIR/gpu.json] [--seconds N] [--stages NAME,NAME] [--device DEVICE] [--tiny]
-                             [--plain] [--factors DIR] [--wide-seconds N]
+                             [--plain] [--factors DIR] [--wide-seconds N] [--wide-options OPTIONS]
 
 Every stage prints a short table, and the JSON file is rewritten after each, so that a run that is cut short still has
 figures. A stage that raises is reported, and the next one follows. A stage is skipped when too little of --seconds is
@@ -10,10 +10,11 @@ left. --plain runs all without the Triton kernel. --factors is the output of wor
 files train/*, background.fa.gz and known.bed.gz are needed; without it, `wide` trains on toy windows. For 8 minutes on
 a GPU, and the same on a CPU at sizes that test the script:
 
-    PYTHONPATH=. python3 benchmarks/gpu.py --output $OUT/gpu.json --seconds 470 --wide-seconds 270 --factors factors
-    PYTHONPATH=. python3 benchmarks/gpu.py --output $OUT/gpu.json --seconds 900 --wide-seconds 60 --device cpu --tiny
+    PYTHONPATH=. python3 benchmarks/gpu.py --output out/gpu.json --seconds 470 --wide-seconds 270 --factors factors
+    PYTHONPATH=. python3 benchmarks/gpu.py --output out/gpu.json --seconds 900 --wide-seconds 60 --device cpu --tiny
 
-wide        `bertsnr train` of a wide many-factor model, in --wide-seconds; its files lie beside --output.
+wide        `bertsnr train` of a wide many-factor model (192 wide, 7 layers), in --wide-seconds; its files lie beside
+            --output.
 kernel      The Triton kernel and the plain kernel in bf16 against the plain model: differences of logits; whether the
             check of the kernel when a model is loaded accepts it, and refuses one with wrong weights.
 factors     All factors of `human`: calls on the device and on the CPU, rates of the model and of `predict`, time in
@@ -295,7 +296,7 @@ def factors(run: Run, figures: dict[str, Any]) -> None:
 
 def replicas(run: Run, figures: dict[str, Any]) -> None:
     """Models with a replica on the same device: the code path of several GPUs."""
-    sequence = planted() + random_sequence(run.sizes.random // 4)
+    sequence = planted()[: 2 * run.sizes.random] + random_sequence(run.sizes.random // 4)
     figures["rows"] = rows = []
     for name in ("CTCF", "human:CTCF,SOX10"):
         found = {}
@@ -549,6 +550,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=470, help="time for all stages")
     parser.add_argument("--wide-seconds", type=float, default=270, help="of them, for `wide`")
+    parser.add_argument("--wide-options", default="", help="options of `bertsnr train`, such as '--encoder new:192x6'")
     parser.add_argument("--factors", type=Path, metavar="DIR", help="output of workflow/factor_windows.py")
     parser.add_argument("--stages", default=",".join(STAGES), help="names with commas between")
     parser.add_argument("--output", type=Path, help="JSON file")

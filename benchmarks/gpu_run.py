@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Run:
         self.sizes, self.tiny = (TINY if arguments.tiny else Sizes()), arguments.tiny
         self.before = NO_TRITON if arguments.plain else ""
         self.factors, self.wide_seconds = arguments.factors, arguments.wide_seconds
+        self.wide_options = shlex.split(arguments.wide_options)
         self.keep = arguments.output.parent if arguments.output else scratch
         self._end = time.perf_counter() + arguments.seconds
         self.result: dict[str, Any] = {"machine": machine(self.device), "stages": {}}

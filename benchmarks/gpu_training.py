@@ -144,7 +144,7 @@ def train_line(run: Run, directory: Path, target: Path, epochs: int) -> list[str
     recipe += [] if run.tiny else ["--val-chroms", "chr8,chr10"]
     background = ["--background", directory / "background.fa.gz", "--exclude", directory / "known.bed.gz"]
     line = [*program, *recipe, *background, "-o", target, "--json", target.with_suffix(".json"), directory / "train"]
-    return [str(word) for word in line]
+    return [str(word) for word in (*line, *run.wide_options)]
 
 
 def toy_factors(directory: Path) -> Path:
