@@ -1,20 +1,33 @@
 #!/usr/bin/env python3
-"""Benchmark bertsnr_tools on a GPU: agreement with the CPU, rates, and what limits them.
+"""Benchmark bertsnr_tools on a GPU: agreement with the CPU, rates, and what limits them; and train a wide model.
 
-    python benchmarks/gpu.py [--output gpu.json] [--seconds N] [--stages NAME,NAME] [--device DEVICE] [--tiny] [--plain]
+    python benchmarks/gpu.py [--output DIR/gpu.json] [--seconds N] [--stages NAME,NAME] [--device DEVICE] [--tiny]
+                             [--plain] [--factors DIR] [--wide-seconds N] [--wide-options OPTIONS]
 
 Every stage prints a short table, and the JSON file is rewritten after each, so that a run that is cut short still has
 figures. A stage that raises is reported, and the next one follows. A stage is skipped when too little of --seconds is
-left. --plain runs all without the Triton kernel.
+left. --plain runs all without the Triton kernel. --factors is the output of workflow/factor_windows.py, of which the
+files train/*, background.fa.gz and known.bed.gz are needed; without it, `wide` trains on toy windows. For 8 minutes on
+a GPU, and the same on a CPU at sizes that test the script:
 
-kernel      The Triton kernel and the plain kernel in bf16 against the plain model: differences of logits.
+    PYTHONPATH=. python3 benchmarks/gpu.py --output out/gpu.json --seconds 470 --wide-seconds 270 --factors factors
+    PYTHONPATH=. python3 benchmarks/gpu.py --output out/gpu.json --seconds 900 --wide-seconds 60 --device cpu --tiny
+
+wide        `bertsnr train` of a wide many-factor model (192 wide, 7 layers), in --wide-seconds; its files lie beside
+            --output.
+kernel      The Triton kernel and the plain kernel in bf16 against the plain model: differences of logits; whether the
+            check of the kernel when a model is loaded accepts it, and refuses one with wrong weights.
+factors     All factors of `human`: calls on the device and on the CPU, rates of the model and of `predict`, time in
+            each part.
+predict     `bertsnr predict` from FASTA to BED and bigWig: rate, memory, time the GPU is busy, time in each part.
+command     `bertsnr train` of one factor as a command.
 equality    Calls and base probabilities on the device in fp32 and bf16, against fp32 on the CPU.
 encoder     Rates on token ids that are on the device, and from codes to probabilities in host memory.
-predict     `bertsnr predict` from FASTA to BED and bigWig: rate, memory, time the GPU is busy, time in each part.
+replicas    `predict` with two replicas of a model on the one device, as on two.
 invariance  The same windows in batches of several sizes, and the bytes that `predict` writes.
-cpu         `predict` on this machine's CPU with 1 and all threads, with the AMX kernel and without.
 train       Rate of training steps; which gradients differ when a step is repeated; one seed twice.
 memory      `predict` under memory limits.
+cpu         `predict` on this machine's CPU with 1 and all threads, with the AMX kernel and without.
 start       What the first `predict` of a process waits for.
 compile     torch.compile of the plain inference encoder.
 
@@ -24,7 +37,6 @@ A strand-base is one base of one strand: a window of 100 bp every 50 bp gives 50
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -35,7 +47,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,29 +54,26 @@ from unittest import mock
 
 import numpy as np
 import torch
-from scan import WINDOW, new_model, operations
+from gpu_run import DATA, SITES, Run, ctcf, human, random_codes, rate_row
+from gpu_training import command, train, wide
+from scan import WINDOW, new_model
 from torch.nn import functional
 
 from bertsnr_tools.cli.options import usable_cpus
 from bertsnr_tools.io.fasta import read_records
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.io.tracks import BigWig
-from bertsnr_tools.models import bertsnr, cuda
+from bertsnr_tools.models import batching, bertsnr, cuda, kernels
 from bertsnr_tools.models.batching import token_probabilities
 from bertsnr_tools.models.bertsnr import BertSNR, token_ids
-from bertsnr_tools.models.device import Runtime, autocast
-from bertsnr_tools.models.files import load_model
+from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.models.interface import Model
 from bertsnr_tools.models.kernels import amx
 from bertsnr_tools.models.kernels.inference import InferenceEncoder
-from bertsnr_tools.models.registry import find_model
-from bertsnr_tools.predict import calling, scan, tiling
+from bertsnr_tools.models.registry import load_models
+from bertsnr_tools.predict import calling, factor_scan, scan, sparse_calling, tiling
 from bertsnr_tools.predict.chunks import Chunk
 from bertsnr_tools.predict.thresholds import CallingRule
-from bertsnr_tools.sequence.windows import Windows
-from bertsnr_tools.training.config import PAPER, Recipe
-from bertsnr_tools.training.fit import Trainer
-from bertsnr_tools.training.optimization import two_task_loss
-from dnabert import matrix_rate, wait
 from measure import (
     LETTERS,
     ROOT,
@@ -74,87 +82,11 @@ from measure import (
     cli,
     distance,
     launched,
-    machine,
     profiled,
-    reported,
     rounded,
-    seconds_of,
     table,
     write_chromosome,
 )
-
-DATA = ROOT / "test_data"
-SITES = DATA / "expected" / "windows.fa"  # of CTCF
-STEP = WINDOW // 2  # of `predict`
-NO_TRITON = "import bertsnr_tools.models.bertsnr as b; b.new_triton_model = lambda model: None"
-
-
-@dataclass
-class Sizes:
-    """How much work each stage does."""
-
-    random: int = 300_000  # bases that are compared with the CPU
-    windows: int = 8192  # for invariance
-    batches: tuple[int, ...] = (256, 1024, 4096, 16384)
-    matrix: int = 8192
-    first: int = 8_000_000  # bases of the first `predict`
-    most: int = 100_000_000  # and of the large one
-    steps: int = 30  # of training
-    scan_cpu: int = 3_000_000
-
-
-TINY = Sizes(4000, 64, (8, 32), 128, 60_000, 120_000, 2, 30_000)
-
-
-class Run:
-    """One run of this script: settings, the time left, and the figures so far."""
-
-    def __init__(self, arguments: argparse.Namespace, scratch: Path):
-        self.device, self.output, self.scratch = torch.device(arguments.device), arguments.output, scratch
-        self.sizes = TINY if arguments.tiny else Sizes()
-        self.before = NO_TRITON if arguments.plain else ""
-        self._end = time.perf_counter() + arguments.seconds
-        self.result: dict[str, Any] = {"machine": machine(self.device), "stages": {}}
-        self._rate = 0.0
-
-    @property
-    def left(self) -> float:
-        return self._end - time.perf_counter()
-
-    @property
-    def cuda(self) -> bool:
-        return self.device.type == "cuda"
-
-    def runtime(self, precision: str = "bf16", batch_size: int = 1024) -> Runtime:
-        return Runtime((self.device,), precision, batch_size)
-
-    def matrix_rate(self) -> float:
-        """Operations per second of a large bf16 product, measured once."""
-        self._rate = self._rate or max(matrix_rate(self.device, "bf16", self.sizes.matrix, 10) for _ in range(3))
-        return self._rate
-
-    def stage(self, name: str, work: Callable[[Run, dict[str, Any]], None], least: float) -> None:
-        """Run a stage, print how it ended and rewrite the JSON file."""
-        figures: dict[str, Any] = {}
-        self.result["stages"][name] = figures
-        print(f"\n== {name} ({self.left:.0f} s left)", flush=True)
-        start = time.perf_counter()
-        if self.left < least:
-            figures["skipped"] = f"{self.left:.0f} s left, {least:.0f} s needed"
-            print(figures["skipped"])
-        else:
-            with reported(name, figures):
-                work(self, figures)
-            if self.cuda:
-                torch.cuda.empty_cache()
-        figures["seconds"] = round(time.perf_counter() - start, 1)
-        if self.output:
-            self.output.write_text(json.dumps(rounded(self.result), indent=1) + "\n")
-        print(f"-- {name}: {figures['seconds']} s", flush=True)
-
-
-def ctcf(device: torch.device | str) -> BertSNR:
-    return load_model(find_model("CTCF"), torch.device(device)).eval()
 
 
 def random_sequence(bases: int, seed: int = 1) -> bytes:
@@ -166,20 +98,6 @@ def planted() -> bytes:
     records = [record.sequence for record in read_records(str(SITES))]
     between = random_sequence(300 * len(records), 2)
     return b"".join(record + between[300 * at : 300 * (at + 1)] for at, record in enumerate(records))
-
-
-def random_codes(count: int, seed: int = 3) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 4, (count, WINDOW)).astype(np.uint8)
-
-
-def rate_row(run: Run, model: BertSNR, variant: str, batch: int, work: Callable[[], Any]) -> dict[str, Any]:
-    """Rate of a function of `batch` windows."""
-    row: dict[str, Any] = {"variant": variant, "batch": batch}
-    with reported(variant, row), torch.inference_mode():
-        per_second = batch / seconds_of(work, run.device)
-        row |= {"windows_per_s": per_second, "strand_bases_per_s": STEP * per_second}
-        row["of_matrix_rate"] = per_second * operations(model) / run.matrix_rate()
-    return row
 
 
 # kernel
@@ -205,6 +123,12 @@ def kernel(run: Run, figures: dict[str, Any]) -> None:
                 rows.append(row | {"sequence_rms": distance(sequences, expected[0])["rms"]})
     figures["seconds_to_first_results"] = time.perf_counter() - start
     table(rows)
+    figures["bf16_supported"] = bool(run.cuda and torch.cuda.is_bf16_supported(including_emulation=False))
+    figures["precision"] = Runtime.choose(str(run.device)).precision
+    figures["accepted"] = kernels.new_triton_model(model) is not None
+    with mock.patch.object(triton_encoder, "_scaled_qkv", lambda weight, _: weight):  # a softmax of another base
+        figures["wrong_one_accepted"] = kernels.new_triton_model(model) is not None
+    print({name: value for name, value in figures.items() if name != "rows"})
 
 
 # equality
@@ -216,6 +140,13 @@ class Scanned(NamedTuple):
     probabilities: np.ndarray
     lines: set[tuple[Any, ...]]
     positions: set[tuple[Any, ...]]
+
+
+def sites_of(models: list[Model], sequence: bytes, runtime: Runtime) -> set[tuple[Any, ...]]:
+    """What `predict` calls with several models, by threshold 0.5."""
+    scanner = scan.Scanner(models, [CallingRule(0.5)] * len(models), runtime)
+    chunk = Chunk(Interval("chr1", 0, len(sequence)), 0, sequence, True)
+    return {(site.start, site.end, site.name, site.strand) for found in scanner.scan([chunk]) for site in found}
 
 
 def scanned(model: BertSNR, sequence: bytes, runtime: Runtime) -> Scanned:
@@ -298,6 +229,85 @@ def encoder(run: Run, figures: dict[str, Any]) -> None:
     ids = token_ids(random_codes(1024), large.info.k).to(run.device)
     figures["12 layers"] = rate_row(run, large, "12 layers", 1024, partial(large.inference_function("bf16"), ids))
     table([figures["12 layers"]])
+
+
+# factors
+
+
+FACTOR_TIMED: list[tuple[Any, str]] = [
+    (batching.FactorScorer, "__call__"),
+    (factor_scan.FactorScan, "score"),
+    (factor_scan.FactorScan, "call"),
+    (factor_scan.FactorScan, "_kept_cores"),
+    (factor_scan, "bases_from_tokens"),
+    (factor_scan, "_dilated"),
+    (sparse_calling.SparseCaller, "feed"),
+    (scan, "rank_sites"),
+    (scan, "read_ahead"),
+]
+
+
+def factors(run: Run, figures: dict[str, Any]) -> None:
+    """All factors of the shipped model in one pass."""
+    here, there = human("cpu"), human(run.device)
+    sequence = planted()[: run.sizes.factors_compared // 2] + random_sequence(run.sizes.factors_compared // 2)
+    every = range(len(here.infos))
+    expected = sites_of([here.factor(number) for number in every], sequence, Runtime())
+    figures["agreement"] = agreement = []
+    for precision in ("fp32", "bf16"):
+        found = sites_of([there.factor(number) for number in every], sequence, run.runtime(precision))
+        row = {"precision": precision, "calls": len(found), "cpu_fp32": len(expected)}
+        agreement.append(row | {"same_position": len(found & expected)})
+    table(agreement)
+    figures["rows"] = rows = []
+    fast = there.inference_function("bf16")
+    for batch in run.sizes.batches[:3]:
+        ids = token_ids(random_codes(batch), there.info.k).to(run.device)
+        rows.append(rate_row(run, there, "encoder and all heads", batch, partial(fast, ids)))
+    table(rows)
+    path, bed = run.scratch / "factors.fa", run.scratch / "factors.bed"
+    write_chromosome(path, run.sizes.factors)
+    line = ["predict", "-m", "human", "--device", run.device, "-@", usable_cpus(), "-o", bed]
+    track = ["-m", "human:CTCF,SOX10", "--bigwig", run.scratch / "{}.bw"]
+    cli(*line, DATA / "region.fa")
+    figures["predict"] = inside = []
+    both = {"BED": line, "batch 256": [*line, "--batch-size", 256], "2 factors, bigWig": [line[0], *track, *line[3:]]}
+    for name, words in both.items():
+        start = time.perf_counter()
+        cli(*words, path)
+        seconds = time.perf_counter() - start
+        row = {"predict": name, "seconds": seconds, "strand_bases_per_s": 2 * run.sizes.factors / seconds}
+        inside.append(row | {"sites": bed.read_bytes().count(b"\n")})
+    table(inside)
+    clock = Clock()
+    with clock.running(FACTOR_TIMED):
+        cli(*line, path)
+    figures["timers"] = clock.rows()
+    table(figures["timers"])
+    if run.cuda:
+        figures["kernels"] = seen = profiled(partial(cli, *line, path))
+        seen["busy"] = seen["seconds_on_device"] / inside[0]["seconds"]
+        figures["peak_MiB"] = torch.cuda.max_memory_allocated(run.device) / 2**20
+        print(rounded(seen), rounded(figures["peak_MiB"]))
+
+
+# replicas
+
+
+def replicas(run: Run, figures: dict[str, Any]) -> None:
+    """Models with a replica on the same device: the code path of several GPUs."""
+    sequence = planted()[: 2 * run.sizes.random] + random_sequence(run.sizes.random // 4)
+    figures["rows"] = rows = []
+    for name in ("CTCF", "human:CTCF,SOX10"):
+        found = {}
+        for devices in (1, 2, 3):
+            runtime = Runtime((run.device,) * devices, "bf16", 512)
+            models = load_models([name], runtime)
+            start = time.perf_counter()
+            found[devices] = sites_of(models, sequence, runtime)
+            rows.append({"model": name, "replicas": devices, "seconds": time.perf_counter() - start})
+            rows[-1] |= {"sites": len(found[devices]), "same": found[devices] == found[1]}
+    table(rows)
 
 
 # predict
@@ -394,68 +404,6 @@ def products_agree(run: Run) -> list[dict[str, Any]]:
         differ = [rows for rows in counts if not torch.equal(functional.linear(values[:rows], weight)[:1024], first)]
         found.append({"inputs": inputs, "outputs": outputs, "differ_with_rows": differ})
     return found
-
-
-# train
-
-
-def train(run: Run, figures: dict[str, Any]) -> None:
-    figures["rows"] = [training_rate(run, kind, batch) for kind in ("compact", "dnabert") for batch in (32, 256)]
-    table(figures["rows"])
-    figures["repeated_step"] = [repeated_step(run, precision) for precision in ("bf16", "fp32")]
-    table(figures["repeated_step"])
-    digests, figures["same_seed"] = [], []
-    for _ in range(2):
-        path = run.scratch / "MODEL.pt"
-        start = time.perf_counter()
-        cli("train", "--device", run.device, "--epochs", 3, "-o", path, "--name", "CTCF", SITES)
-        weights = load_model(str(path)).state_dict().values()
-        digests.append(hashlib.sha256(b"".join(value.numpy().tobytes() for value in weights)).hexdigest()[:12])
-        figures["same_seed"].append({"weights": digests[-1], "seconds": time.perf_counter() - start})
-    table(figures["same_seed"])
-
-
-def training_rate(run: Run, kind: str, batch: int) -> dict[str, Any]:
-    """Windows a second of `Trainer.train_epoch`."""
-    row: dict[str, Any] = {"model": kind, "batch": batch}
-    with reported(f"train, {kind}", row):
-        model = (ctcf("cpu") if kind == "compact" or run.sizes.random < 10_000 else new_model(kind)).to(run.device)
-        precision = "bf16" if run.cuda else "fp32"
-        recipe = replace(Recipe(**PAPER if kind != "compact" else {}), epochs=1, batch_size=batch, precision=precision)
-        count = batch * run.sizes.steps
-        labels = np.zeros((count, WINDOW), dtype=np.uint8)
-        labels[::2, 40:59] = 1
-        windows, trainer = Windows([""] * count, random_codes(count), labels), Trainer(model, recipe)
-        trainer.train_epoch(windows.take(np.arange(3 * batch) % count), 0)
-        wait(run.device)
-        start = time.perf_counter()
-        trainer.train_epoch(windows, 0)
-        wait(run.device)
-        seconds = time.perf_counter() - start
-        row |= {"windows_per_s": count / seconds, "ms_a_step": 1e3 * seconds / run.sizes.steps}
-        row["of_matrix_rate"] = 3 * operations(model) * count / seconds / run.matrix_rate()
-    return row
-
-
-def repeated_step(run: Run, precision: str) -> dict[str, Any]:
-    """The gradients of one step, six times: the parameters that do not have the same ones."""
-    model = ctcf(run.device).train()
-    ids = token_ids(random_codes(32), model.info.k).to(run.device)
-    labels = torch.rand(32, ids.shape[1] - 2, device=run.device)
-
-    def gradients() -> dict[str, torch.Tensor]:
-        torch.manual_seed(1)
-        model.zero_grad()
-        with autocast(run.device, precision):
-            logits = model(ids)
-        two_task_loss(logits, (labels[:, 0], labels), 0.5).backward()
-        named = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
-        return named | {"logits": logits[1].detach().clone()}
-
-    first = gradients()
-    repeats = [gradients() for _ in range(5)]
-    differ = [name for name in first if any(not torch.equal(repeat[name], first[name]) for repeat in repeats)]
-    return {"precision": precision, "differ": len(differ), "of": len(first), "which": ", ".join(differ)[:300]}
 
 
 # memory
@@ -579,15 +527,19 @@ def compiled(run: Run, figures: dict[str, Any]) -> None:
     table(figures["rows"])
 
 
-STAGES: dict[str, tuple[Callable[[Run, dict[str, Any]], None], float]] = {
+STAGES: dict[str, tuple[Callable[[Run, dict[str, Any]], None], float]] = {  # and the seconds that each needs
+    "wide": (wide, 30),
     "kernel": (kernel, 10),
+    "factors": (factors, 15),
+    "predict": (predict, 30),
+    "command": (command, 40),
     "equality": (equality, 15),
     "encoder": (encoder, 15),
-    "predict": (predict, 30),
+    "replicas": (replicas, 10),
     "invariance": (invariance, 15),
-    "cpu": (cpu, 10),
     "train": (train, 15),
     "memory": (memory, 25),
+    "cpu": (cpu, 10),
     "start": (start, 30),
     "compile": (compiled, 25),
 }
@@ -596,7 +548,10 @@ STAGES: dict[str, tuple[Callable[[Run, dict[str, Any]], None], float]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seconds", type=float, default=240, help="time for all stages")
+    parser.add_argument("--seconds", type=float, default=470, help="time for all stages")
+    parser.add_argument("--wide-seconds", type=float, default=270, help="of them, for `wide`")
+    parser.add_argument("--wide-options", default="", help="options of `bertsnr train`, such as '--encoder new:192x6'")
+    parser.add_argument("--factors", type=Path, metavar="DIR", help="output of workflow/factor_windows.py")
     parser.add_argument("--stages", default=",".join(STAGES), help="names with commas between")
     parser.add_argument("--output", type=Path, help="JSON file")
     parser.add_argument("--plain", action="store_true", help="without the Triton kernel")

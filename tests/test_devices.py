@@ -19,25 +19,34 @@ from bertsnr_tools.attention import HeadChoice, attention_maps, cls_attention
 from bertsnr_tools.errors import DeviceError
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.models.baselines import BaselineModel, baseline_config
-from bertsnr_tools.models.batching import base_probabilities, token_probabilities
+from bertsnr_tools.models.batching import base_probabilities, probabilities_of_models, token_probabilities
 from bertsnr_tools.models.bertsnr import BertSNR
+from bertsnr_tools.models.binding import BindingHeads, feature_count
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.encoder import compact_config
 from bertsnr_tools.models.interface import ModelInfo
 from bertsnr_tools.models.many_factor import ManyFactorModel
+from bertsnr_tools.models.registry import load_models
+from bertsnr_tools.predict.accessible import CENTER_DISTANCE, AccessibleSites
+from bertsnr_tools.predict.calling import CalledSite
 from bertsnr_tools.predict.chunks import Chunk
+from bertsnr_tools.predict.model_scan import Called
 from bertsnr_tools.predict.prefetch import prefetch
 from bertsnr_tools.predict.prefilter import passing_windows
 from bertsnr_tools.predict.scan import Scanner
-from bertsnr_tools.predict.significance import factor_call_levels
+from bertsnr_tools.predict.significance import NullDistribution, factor_call_levels
 from bertsnr_tools.predict.thresholds import CallingRule
 from bertsnr_tools.sequence.windows import Windows
+from bertsnr_tools.training.checkpoint import Checkpoint
 from bertsnr_tools.training.config import Recipe
+from bertsnr_tools.training.data import TrainingData
 from bertsnr_tools.training.factors import EpochWindows, FactorData
-from bertsnr_tools.training.fit import Trainer, validate
-from bertsnr_tools.training.many_factor import ManyFactorTrainer, validation_aupr
+from bertsnr_tools.training.fit import Trainer, fit, validate
+from bertsnr_tools.training.many_factor import ManyFactorTrainer, fit_many, validation_aupr
 from bertsnr_tools.training.many_run import factor_metrics
 from bertsnr_tools.training.prefilter import _fit
+from bertsnr_tools.variation.alleles import Change, Edit
+from bertsnr_tools.variation.scoring import VariantScorer
 
 GPU = torch.device("cuda", 0)
 PREFILTER = {"shortest": 10, "flank": 30, "cut": 0.0}
@@ -90,12 +99,16 @@ def make_model(kind, prefilter=False):
 
 
 def on_gpu(model):
+    return on_device(model, GPU).eval()
+
+
+def on_device(model, device):
     for part in model.modules():
         for name, parameter in part.named_parameters(recurse=False):
-            setattr(part, name, torch.nn.Parameter(torch.empty(parameter.shape, device=GPU)))
+            setattr(part, name, torch.nn.Parameter(torch.empty(parameter.shape, device=device)))
         for name, buffer in part.named_buffers(recurse=False):
-            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=GPU))
-    return model.eval()
+            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
+    return model
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -128,12 +141,18 @@ def test_weights_on_a_gpu_are_prepared_again_when_they_change(fake_gpu):
     assert model.inference_function("bf16") is not first
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_all_factors(fake_gpu, precision, monkeypatch):
-    infos = [ModelInfo(f"F{number}", 3, 100, ENCODERS["compact"], 8 + number // 2) for number in range(4)]
+def make_factors(kind="compact"):
+    """A model of four factors on the fake GPU."""
+    infos = [ModelInfo(f"F{number}", 3, 100, ENCODERS[kind], 8 + number // 2) for number in range(4)]
     with unset_fake_temporarily():
         model = ManyFactorModel(infos)
-    model, runtime = on_gpu(model), Runtime((GPU,), precision, 2)
+    return on_gpu(model)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("kind", ["compact", "bert"])
+def test_all_factors(fake_gpu, kind, precision, monkeypatch):
+    model, runtime = make_factors(kind), Runtime((GPU,), precision, 2)
     windows = Windows(list("abcde"), codes(), np.zeros((5, 100)))
 
     def nonzero(tensor, as_tuple):  # without values, their number is unknown
@@ -149,6 +168,63 @@ def test_all_factors(fake_gpu, precision, monkeypatch):
         for signal in (None, lambda *_: None):
             scanner = Scanner(models, [CallingRule(0.5)] * len(models), runtime, signal=signal)
             assert len(list(scanner.scan([chunk]))) == 1
+        found = list(probabilities_of_models([*models, make_model("compact")], codes(), runtime))
+        assert [tokens.shape for _, tokens in found] == [(5, 98)] * (len(factors) + 1)
+
+
+def test_models_are_loaded_onto_their_devices(fake_gpu, monkeypatch):
+    """Replicas go to the further devices."""
+    other = torch.device("cuda", 1)
+
+    def to_fake(model, device):
+        with FakeTensorMode():
+            return on_device(model, device)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to_fake)
+    with unset_fake_temporarily():
+        loaded = load_models(["CTCF", "human:SOX10"], Runtime((GPU, other)))
+    for model in loaded:
+        devices = {part.device for part in model.parameters()} | {part.device for part in model.buffers()}
+        assert devices == {GPU} and [replica.device for replica in model.replicas] == [other]
+
+
+NULL = NullDistribution.fit(np.random.default_rng(1).random(2000), CENTER_DISTANCE).as_dict()
+
+
+class Sequence:
+    """A genome of one chromosome."""
+
+    lengths = {"chr1": 3000}
+
+    def fetch(self, chrom, start, end):
+        return (b"ACGTTGACCA" * 300)[start:end]
+
+
+def test_sites_in_accessible_regions(fake_gpu):
+    """The surroundings of a site go through the model on the GPU, and then through the heads on the CPU."""
+    model = make_factors()
+    size = feature_count(4, 2)
+    shapes = {"mean": size, "scale": size, "hidden_weight": (6, size), "hidden_bias": 6, "weight": (4, 6)}
+    shapes |= {"skip": (4, size), "bias": 4, "slope": 4, "motifs": (2, 4, 7)}
+    tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+    model.binding = BindingHeads([info.name for info in model.infos], [-1.0] * 4, [NULL] * 4, **tensors)
+    for info in model.infos:
+        info.null = NULL
+    factors = [model.factor(number) for number in range(4)]
+    with np.errstate(all="ignore"):  # the scale of all features is 0
+        sites = AccessibleSites(factors, None, Sequence(), [Interval("chr1", 1000, 1200)], "bf16")
+        site = CalledSite("chr1", 1090, 1110, "F1", 0.9, "+", 0.9, 10, 1)
+        assert len(sites.rescored([Called([site], 1200, True)])[0].sites) == 1
+
+
+@pytest.mark.parametrize("prefilter", [False, True])
+def test_variants(fake_gpu, prefilter):
+    factors = make_factors()
+    models = [make_model("compact", prefilter=prefilter)]
+    models += [] if prefilter else [factors.factor(number) for number in range(4)]
+    changes = [Change("chr1", (Edit(at, at + 1, b"T"),)) for at in (500, 503)]
+    effects = VariantScorer(models, Runtime((GPU,), "bf16"), prefilter=prefilter).score(Sequence(), changes)
+    assert [len(of_change) for of_change in effects] == [len(models)] * 2
 
 
 @pytest.mark.parametrize("kind", ["compact", "bert"])
@@ -192,6 +268,35 @@ def test_training_of_many_factors(fake_gpu, precision):
         trainer.train_epoch(EpochWindows(codes(), labels, np.array([0, 1, 0, 1, 1])), 0)
         assert validation_aupr(model, trainer.average, data.validation, recipe).shape == (2,)
     assert len(factor_metrics(model, data.validation, precision)) == 2
+
+
+def on_cpu(model):
+    """As it comes from its constructor, in fake mode."""
+    return on_device(model, torch.device("cpu")).train()
+
+
+def test_training_from_windows_to_a_model(fake_gpu, monkeypatch):
+    """New models go to the GPU, and the state of a broken training comes back to it."""
+    labels = np.zeros((5, 100), dtype=np.uint8)
+    labels[:3, 40:50] = 1
+    windows, recipe = Windows(list("abcde"), codes(), labels), Recipe(batch_size=2, epochs=2)
+    info = ModelInfo("TOY", 3, 100, ENCODERS["compact"], 8)
+    with unset_fake_temporarily():
+        real = {"one": BertSNR(info), "many": ManyFactorModel([info, info])}
+    design = SimpleNamespace(info=lambda *_: info, model=lambda _: on_cpu(real["one"]))
+    data = TrainingData(windows, windows, windows)
+    monkeypatch.setattr(torch.nn.Module, "to", on_device)  # fake parameters cannot be swapped
+    checkpoint = Checkpoint()
+    assert fit("TOY", design, recipe, data, GPU, checkpoint).model.device == GPU
+    checkpoint.fit["average"] = {name: value.cpu() for name, value in checkpoint.fit["average"].items()}
+    checkpoint.fit["history"].pop()
+    assert fit("TOY", design, recipe, data, GPU, checkpoint).model.device == GPU
+    monkeypatch.setattr("bertsnr_tools.training.many_factor.new_many_factor_model", lambda *_: on_cpu(real["many"]))
+    monkeypatch.setattr("torch.compile", lambda function, **_: function)
+    epochs = [(0, EpochWindows(codes(), labels, np.array([0, 1, 0, 1, 1])))]
+    monkeypatch.setattr("bertsnr_tools.training.many_factor._epochs", lambda *_, **__: iter(epochs))
+    factors = FactorData(["A", "B"], [windows] * 2, [windows] * 2)
+    assert fit_many(factors, design, recipe, GPU, Checkpoint())[0].device == GPU
 
 
 def test_training_of_a_prefilter(fake_gpu, monkeypatch):

@@ -2,10 +2,12 @@
 
 import gzip
 import runpy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pybigtools
 import pysam
+import pytest
 
 from bertsnr_tools.io.bigbed import BigBed
 from bertsnr_tools.io.tracks import BigWig, site_schema
@@ -67,3 +69,33 @@ def test_the_summary_has_a_line_for_each_factor_and_chromosomes_keep_their_order
     assert (tmp_path / "o.bb").read_bytes() == (tmp_path / "1.bb").read_bytes()
     gather("sites", *paths, "only", "--", str(tmp_path / "1.bb"))  # a model of one factor goes by the name of its file
     assert (tmp_path / "o.tsv").read_text() == "only\t3\t19\t500.0\n"
+
+
+@pytest.mark.parametrize("factors", [1, 4])
+def test_four_processes_give_the_files_of_one(run, genome, toy_model_file, many_factor_file, tmp_path, factors):
+    """As the workflow runs them: BED, bigBed and bigWig, of one model and of many factors."""
+    model, signal = (toy_model_file, "TOY") if factors == 1 else (many_factor_file, "{}")
+    names = ["TOY"] if factors == 1 else ["CTCF", "SOX2", "SOX10", "TAL1::TCF3"]
+    scan = ("predict", "-q", "-@", 1, "-m", model, "-t", "0.9", "-f", genome)
+
+    def process(number, *shard):
+        outputs = ("-o", tmp_path / f"{number}.bb", "--bigwig", tmp_path / f"{signal}.{number}.bw")
+        outcome = run(*scan, *outputs, *shard)
+        assert outcome.status == 0, outcome.err
+
+    process("whole")
+    whole = run(*scan).out
+    assert whole.count("\n") > 50
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: process(number, "--shard", f"{number}/4"), (1, 2, 3, 4)))
+        shards = list(pool.map(lambda number: run(*scan, "--shard", f"{number}/4").out, (1, 2, 3, 4)))
+    assert "".join(shards) == whole and all(shards)
+    index = f"{genome}.fai"
+    outputs = [str(tmp_path / name) for name in ("o.bed.gz", "o.bb", "o.tsv")]
+    gather("sites", index, *outputs, "A", "--", *(str(tmp_path / f"{number}.bb") for number in (1, 2, 3, 4)))
+    assert gzip.open(outputs[0], "rt").read() == whole
+    assert (tmp_path / "o.bb").read_bytes() == (tmp_path / "whole.bb").read_bytes()
+    for name in names:
+        parts = [str(tmp_path / f"{name}.{number}.bw") for number in (1, 2, 3, 4)]
+        gather("scores", index, str(tmp_path / "o.bw"), *parts)
+        assert (tmp_path / "o.bw").read_bytes() == (tmp_path / f"{name}.whole.bw").read_bytes()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import click
@@ -145,6 +146,28 @@ class RuntimeOptions:
         check_threads(threads)
         torch.set_num_threads(threads)
         return Runtime.choose(self.device, self.precision, self.batch_size, training=self.training)
+
+    def build_for_training(self, *inputs: str | None) -> Runtime:
+        """`build` for one of the processes of `torchrun`: on its own GPU, with messages of the first process alone.
+
+        Parameters
+        ----------
+        inputs : files that are read
+
+        Raises
+        ------
+        DeviceError : see `build`.
+        UsageError : several processes cannot all read standard input.
+        """
+        from ..errors import UsageError
+        from ..training import processes
+
+        if processes.count() > 1 and "-" in inputs:
+            raise UsageError("several processes cannot all read standard input (-); give the name of a file")
+        if processes.rank():
+            log.logger.setLevel(logging.ERROR)
+        threads = self.threads or max(1, usable_cpus() // processes.local_count())
+        return replace(self, device=processes.local_device(self.device), threads=threads).build()
 
 
 def runtime(*, several_devices: bool = False, training: bool = False) -> Callable[[Callable[..., None]], Any]:

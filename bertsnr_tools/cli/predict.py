@@ -189,7 +189,7 @@ def predict(
         with outputs.open(files, loaded, scan_input.lengths, failures, first=first) as (signal, writer):
             sink = signal if files else None
             scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
-            scanner.accessible = in_accessible
+            scanner.accessible, scanner.read_ahead = in_accessible, scan_input.can_read_ahead
             counts = _scan(scanner, scan_input, writer, with_q)
             scanner.stats.check_unscored(fasta or sequences or "-", strict)
             if best:

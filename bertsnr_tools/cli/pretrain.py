@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -99,10 +99,11 @@ def pretrain(
     from .. import __version__
     from ..training.checkpoint import Checkpoint, digest
     from ..training.config import ModelDesign, PretrainConfig
-    from ..training.pretrain import PretrainRun, check_encoder_directory, check_window, local_device, process_rank
+    from ..training.pretrain import PretrainRun, check_encoder_directory, check_window
+    from ..training.processes import rank
 
     check_encoder_directory(output)
-    built = replace(runtime, device=local_device(runtime.device)).build()
+    built = runtime.build_for_training(*sequences)
     design = ModelDesign.choose(k=kmer, encoder=encoder)
     config = PretrainConfig(
         k=design.k,
@@ -122,7 +123,7 @@ def pretrain(
     checkpoint = Checkpoint(f"{output}.ckpt", key, resume)
     run = PretrainRun(sequences, config, design.pretrained, built.device, checkpoint)
     history = run.train(every)
-    if process_rank():
+    if rank():
         return
     _write_outputs(run, history, output, report)
     checkpoint.remove()

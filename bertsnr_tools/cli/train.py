@@ -205,7 +205,8 @@ def train(
 
     Validation windows are held out by locus: windows that overlap on the genome, and their shuffles, stay together. The
     epoch with the best area under the precision-recall curve over the bases of the validation windows is kept. The same
-    seed gives the same model, even if the run is interrupted and resumed.
+    seed gives the same model, even if the run is interrupted and resumed. Under torchrun, the processes divide each
+    batch among them.
 
     With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Do this for a model
     that scans a genome. Only such a model reports p-values; half of the background windows are held out for its null
@@ -267,9 +268,10 @@ def _train_one(
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.distillation import load_teachers
+    from ..training.processes import rank
     from ..training.run import TrainingRun
 
-    built = runtime.build()
+    built = runtime.build_for_training(*files.names())
     design = ModelDesign.choose(*design_options)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     data = files.read(design.k, recipe["seed"])
@@ -278,6 +280,8 @@ def _train_one(
     run = TrainingRun(name, replace(data, teachers=tutors), design, settings, built.device, folds, prefilter)
     checkpoint = Checkpoint(outputs.checkpoint, run.key(), outputs.resume)
     result = run.train(checkpoint)
+    if rank():
+        return
 
     def plot(path: str) -> None:
         from ..plots.curves import plot_training
@@ -348,13 +352,16 @@ def _train_many(
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
     from ..training.many_run import ManyFactorRun
+    from ..training.processes import rank
 
-    built = runtime.build()
+    built = runtime.build_for_training(*files.names())
     design = ModelDesign.choose(k=kmer, encoder=encoder)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
     run = ManyFactorRun(files.read(design.k, recipe["seed"]), design, settings, built.device)
     checkpoint = Checkpoint(outputs.checkpoint, run.key(), outputs.resume)
     model, history = run.train(checkpoint)
+    if rank():
+        return
     outputs.write(model, history, run.report(model, history))
     checkpoint.remove()
 

@@ -111,7 +111,8 @@ class BgzipBytes:
         return b"".join(parts)
 
     def _read(self, number: int) -> bytes:
-        if self._block[0] != number:
+        last, text = self._block  # another thread may replace it
+        if last != number:
             begin = int(self._compressed[number])
             head = self._data[begin : begin + HEADER_BYTES]
             if head and not is_bgzip(head):
@@ -121,7 +122,7 @@ class BgzipBytes:
             except zlib.error as error:
                 raise ValueError(f"damaged block ({error})") from error
             self._block = (number, text)
-        return self._block[1]
+        return text
 
 
 def _block_bytes(head: bytes) -> int:

@@ -89,15 +89,16 @@ def read_bigwig(path: str) -> Iterator[Block]:
 
 
 def _batches(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Join small arrays: contigs may be many and short."""
+    """The same rows in batches of `BATCH`: contigs may be many and short."""
     waiting: list[np.ndarray] = []
     size = 0
     for array in arrays:
         waiting.append(array)
         size += len(array)
-        if size >= BATCH:
-            yield np.concatenate(waiting)
-            waiting, size = [], 0
+        while size >= BATCH:
+            joined = np.concatenate(waiting)
+            yield joined[:BATCH]
+            waiting, size = [joined[BATCH:]], size - BATCH
     if size:
         yield np.concatenate(waiting)
 

@@ -6,6 +6,7 @@ Coordinates are 0-based, half-open.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -111,6 +112,11 @@ class ScanInput:
             self.bases //= self._shard[1] if self._shard else 1
         elif bed or shard or list(regions):
             raise UsageError(f"{source}: regions and shards require an indexed genome")
+
+    @property
+    def can_read_ahead(self) -> bool:
+        """Reading does not wait for another program, as it does from a pipe, so that a scan can end at any time."""
+        return isinstance(self._source, Genome) or os.path.isfile(self._source)
 
     def chunks(self, context: int, stride: int) -> Iterator[Chunk]:
         """The sequence in order.

@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ from .calling import CalledSite
 from .chunks import EVERYWHERE, Chunk, ScanInput
 from .factor_scan import FactorScan, FactorSignalScan, block_bases
 from .model_scan import ModelScan, ScannedModel, ScanPart, SignalSink
-from .prefetch import prefetch
+from .prefetch import prefetch, read_ahead
 from .prefilter import check_prefilter
 from .significance import RankedSite, known_null, rank_sites
 from .thresholds import CallingRule, parse_threshold
@@ -128,6 +129,7 @@ class Scanner:
     context : bases to read on either side of a region
     stride : common multiple of the models' steps
     accessible : scores the sites, if set, and leaves out those outside of its regions
+    read_ahead : read sequence in a thread of its own where blocks are scored ahead, see `ScanInput.can_read_ahead`
 
     Raises
     ------
@@ -149,6 +151,7 @@ class Scanner:
         self._runtime, self._prefilter, self._signal = runtime, prefilter, signal
         self._best = BestSites(best) if best else None
         self.accessible: AccessibleSites | None = None
+        self.read_ahead = False
         self._steps = [window_step(step, model.info) for model in models]
         if prefilter:
             for model, rule in zip(models, rules):
@@ -171,33 +174,35 @@ class Scanner:
         def score(job: tuple[list[Chunk], list[list[Tiles]]]) -> list[Any]:
             return [part.score(tiles) for part, tiles in zip(parts, job[1])]
 
-        jobs = ((block, [part.cut(block) for part in parts]) for block in self._blocks(chunks))
+        blocks = ((block, [part.cut(block) for part in parts]) for block in self._blocks(chunks))
+        jobs = read_ahead(blocks) if self.read_ahead and self._blocks_ahead else blocks
         pending: list[CalledSite] = []  # not yet in order with the sites of other models
         offset, any_window, any_site = 0, False, False  # bases of the region before the chunk; of the region so far
-        for (block, _), scores in prefetch(score, jobs, self._blocks_ahead):
-            called = [part.call(block, scored, self._signal) for part, scored in zip(parts, scores)]
-            if self.accessible:
-                called = [self.accessible.rescored(of_part) for of_part in called]
-            sites: list[CalledSite] = []
-            for chunk, *of_parts in zip(block, *called):
-                pending += itertools.chain.from_iterable(result.sites for result in of_parts)
-                settled = math.inf if chunk.last else chunk.start + min(result.settled for result in of_parts)
-                ready = [site for site in pending if site.start < settled]
-                pending = [site for site in pending if site.start >= settled]
-                if self._best:
-                    best = self._best.add(ready, chunk.region, chunk.last)
-                    ready = [site._replace(region=self.stats.regions) for site in best]
-                sites += sorted(ready, key=OUTPUT_ORDER)
-                any_site |= bool(ready)
-                any_window |= any(result.any_window for result in of_parts)
-                self.stats.count(chunk, offset)
-                offset += len(chunk.sequence)
-                if chunk.last:
-                    self.stats.regions += 1
-                    self.stats.unscored += chunk.core == EVERYWHERE and not any_window
-                    self.stats.with_sites += any_site
-                    offset, any_window, any_site = 0, False, False
-            yield sites
+        with closing(jobs), closing(prefetch(score, jobs, self._blocks_ahead)) as scored_blocks:
+            for (block, _), scores in scored_blocks:
+                called = [part.call(block, scored, self._signal) for part, scored in zip(parts, scores)]
+                if self.accessible:
+                    called = [self.accessible.rescored(of_part) for of_part in called]
+                sites: list[CalledSite] = []
+                for chunk, *of_parts in zip(block, *called):
+                    pending += itertools.chain.from_iterable(result.sites for result in of_parts)
+                    settled = math.inf if chunk.last else chunk.start + min(result.settled for result in of_parts)
+                    ready = [site for site in pending if site.start < settled]
+                    pending = [site for site in pending if site.start >= settled]
+                    if self._best:
+                        best = self._best.add(ready, chunk.region, chunk.last)
+                        ready = [site._replace(region=self.stats.regions) for site in best]
+                    sites += sorted(ready, key=OUTPUT_ORDER)
+                    any_site |= bool(ready)
+                    any_window |= any(result.any_window for result in of_parts)
+                    self.stats.count(chunk, offset)
+                    offset += len(chunk.sequence)
+                    if chunk.last:
+                        self.stats.regions += 1
+                        self.stats.unscored += chunk.core == EVERYWHERE and not any_window
+                        self.stats.with_sites += any_site
+                        offset, any_window, any_site = 0, False, False
+                yield sites
 
     def _new_parts(self) -> list[ScanPart]:
         """The models in groups that read windows together: the factors of a many-factor model are one group."""
@@ -365,6 +370,7 @@ def scan_sites(
         scan_input = ScanInput(path, bed=os.fspath(regions), each_region=best is not None)
     else:
         scan_input = ScanInput(path, regions=regions or (), each_region=best is not None)
+    scanner.read_ahead = scan_input.can_read_ahead
     chunks = scan_input.chunks(scanner.context, scanner.stride)
     with_q = any(rule.max_q < 1 for rule in rules)
     return itertools.chain.from_iterable(scanner.scan_ranked(chunks, with_q=with_q))

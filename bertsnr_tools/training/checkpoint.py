@@ -13,6 +13,7 @@ from ..io.files import replace_atomically
 from ..log import logger
 from ..models.files import read_checked
 from ..sequence.windows import Windows
+from .processes import rank
 
 CHECKPOINT = "bertsnr_tools checkpoint"
 CHECKPOINT_VERSION = 3
@@ -60,14 +61,14 @@ class Checkpoint:
         self.hard_negatives = hard and Windows(hard["names"], hard["codes"].numpy(), hard["labels"].numpy())
 
     def save(self, fit: dict[str, Any] | None) -> None:
-        """Write the file.
+        """Write the file, in the first of several processes.
 
         Parameters
         ----------
         fit : state after an epoch, None between two models
         """
         self.fit = fit
-        if self.path is None:
+        if self.path is None or rank():
             return
         hard = self.hard_negatives
         content = {
@@ -84,7 +85,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the file; the training is finished."""
-        if self.path and os.path.exists(self.path):
+        if self.path and not rank() and os.path.exists(self.path):
             os.unlink(self.path)
 
 

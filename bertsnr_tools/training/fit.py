@@ -20,6 +20,7 @@ from .config import ModelDesign, Recipe
 from .data import TrainingData, seed_of
 from .distillation import teacher_targets
 from .optimization import adamw, optimizer_step, scheduled_rate, set_learning_rate, two_task_loss
+from .processes import agreed, share
 
 
 class FitResult(NamedTuple):
@@ -57,6 +58,7 @@ def fit(
         number = len(history)
         loss = trainer.train_epoch(data.epoch(number, recipe), number)
         _, measured = validate(model, trainer.average, recipe, data.validation)
+        measured = {key: agreed(value, device) for key, value in measured.items()}
         history.append({"epoch": number + 1, "loss": loss, **measured})
         if measured["aupr"] > best["aupr"]:
             weights = {key: value.cpu().clone() for key, value in trainer.average.items()}
@@ -150,14 +152,15 @@ class Trainer(ModelState):
         with progress(f"epoch {number + 1}", len(windows), "windows") as bar:
             for step in range(steps):
                 self.schedule(number, step, steps)
-                batch = windows.take(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-                loss = self._loss(batch)
+                batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+                rows, weight = share(batch)
+                loss = self._loss(windows.take(rows)) * weight
                 optimizer_step(model, self._optimizer, loss)
                 total += loss.detach() * len(batch)
                 if recipe.ema_decay or step + 1 == steps:
                     self._update_average(number * steps + step + 1)
                 bar.advance(len(batch))
-        return float(total) / len(windows)
+        return agreed(float(total) / len(windows), model.device)
 
     def _loss(self, batch: Windows) -> torch.Tensor:
         model, device = self.model, self.model.device

@@ -25,6 +25,7 @@ from .data import seed_of
 from .factors import EpochWindows, FactorData, draw_epoch
 from .fit import ModelState
 from .optimization import two_task_loss
+from .processes import agreed, average_gradients, own_rows
 
 BACKGROUND_SHARE = 8  # a batch has one background window for this number of labelled windows
 CLIP = 1.0  # greatest norm of the gradient
@@ -74,23 +75,24 @@ class ManyFactorTrainer(ModelState):
         with progress(f"epoch {number + 1}", len(order), "windows") as bar:
             for step in range(steps):
                 self.schedule(number, step, steps)
-                rows = order[step * size : (step + 1) * size]
+                rows = own_rows(order[step * size : (step + 1) * size])
                 loss = self._loss(codes[rows], labels[rows], factors[rows], *self._draw_background(size))
                 total += loss.detach()
                 loss.backward()
+                average_gradients(self.model)
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
                 self._optimizer.step()
                 self._optimizer.zero_grad()  # CUDA graphs write the next gradients over these
                 self._update_average(number * steps + step + 1)
                 bar.advance(size)
-        return float(total) / steps
+        return agreed(float(total) / steps, device)
 
     def _draw_background(self, size: int) -> tuple[torch.Tensor, ...]:
         """Codes of background windows on random strands, and which factors may have a site in them."""
         if self._background is None or self._known is None:
             return ()
         count = max(1, size // BACKGROUND_SHARE)
-        rows = torch.randint(len(self._background), (count,), device=self._background.device)
+        rows = own_rows(torch.randint(len(self._background), (count,), device=self._background.device))
         return self._background[rows], self._known[rows]
 
     def _batch_loss(
@@ -144,7 +146,7 @@ def fit_many(
         if number - best["epoch"] >= recipe.patience:
             break
         loss = trainer.train_epoch(epoch, number)
-        measured = float(np.mean(validation_aupr(model, trainer.average, data.validation, recipe)))
+        measured = agreed(float(np.mean(validation_aupr(model, trainer.average, data.validation, recipe))), device)
         history.append({"epoch": number + 1, "loss": loss, "aupr": measured})
         if measured > best["aupr"]:
             weights = {key: value.cpu().clone() for key, value in trainer.average.items()}

@@ -22,7 +22,8 @@ from .checkpoint import Checkpoint, digest
 from .config import ModelDesign, Recipe
 from .factor_files import FactorInputs
 from .factors import FactorData, split_factors
-from .many_factor import fit_many, own_probabilities
+from .many_factor import BACKGROUND_SHARE, fit_many, own_probabilities
+from .processes import check_divisible, process_group, rank
 from .run import REPORT_VERSION
 
 
@@ -40,7 +41,7 @@ class ManyFactorRun:
 
     Raises
     ------
-    UsageError : the windows cannot be divided, see `split_factors`.
+    UsageError : the windows cannot be divided, see `split_factors`, or the batches, see `processes.check_divisible`.
     ValueError : the name of a factor is empty or not printable.
     """
 
@@ -57,6 +58,7 @@ class ManyFactorRun:
             check_name(name)
         self.recipe = Recipe.for_factors(len(inputs.sets), self.design, **self.settings)
         self.data = split_factors(inputs.sets, self.recipe, inputs.background, inputs.known)
+        check_divisible(min(self.recipe.batch_size, self.data.epoch_size()), BACKGROUND_SHARE)
         logger.info("%d factors, %d windows in an epoch", len(inputs.sets), self.data.epoch_size())
 
     def key(self) -> str:
@@ -74,11 +76,16 @@ class ManyFactorRun:
         )
 
     def train(self, checkpoint: Checkpoint) -> tuple[ManyFactorModel, list[dict[str, float]]]:
-        """Train the model and describe its factors; torch's random state is restored. Returns: see `fit_many`."""
+        """Train the model, describe its factors in the first process, and restore torch's random state.
+
+        Returns: see `fit_many`.
+        """
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            model, history = fit_many(self.data, self.design, self.recipe, self.device, checkpoint)
-            self.describe(model, len(history))
+            with process_group(self.device):
+                model, history = fit_many(self.data, self.design, self.recipe, self.device, checkpoint)
+            if rank() == 0:
+                self.describe(model, len(history))
         return model, history
 
     def describe(self, model: ManyFactorModel, epochs: int) -> None:

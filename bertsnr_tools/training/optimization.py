@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from .processes import average_gradients
+
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float, **options: float | tuple) -> torch.optim.AdamW:
     """AdamW without weight decay on biases and norms (Luo et al. 2024, section 2.4).
@@ -56,9 +58,10 @@ def two_task_loss(
 
 
 def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = 0.0) -> None:
-    """Update the weights; `clip` limits the norm of the gradient, 0 does not."""
+    """Update the weights by the mean gradient of all processes; `clip` limits its norm, 0 does not."""
     optimizer.zero_grad()
     loss.backward()
+    average_gradients(model)
     if clip:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()

@@ -9,8 +9,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -31,21 +30,10 @@ from .config import PretrainConfig
 from .data import seed_of
 from .optimization import adamw, optimizer_step, scheduled_rate, set_learning_rate
 from .pretrain_data import IGNORED, batches, mask_tokens
+from .processes import own_rows, process_group, rank
 
 ADAM = {"betas": (0.9, 0.98), "eps": 1e-6}  # usual for masked language models (Liu et al. 2019)
 MAX_GRADIENT_NORM = 1.0
-
-
-def process_rank() -> int:
-    """Rank of this process under `torchrun`, else 0."""
-    return int(os.environ.get("RANK", 0))
-
-
-def local_device(name: str) -> str:
-    """The name of the GPU of this process under `torchrun`, else `name`."""
-    if "LOCAL_RANK" in os.environ and torch.cuda.is_available() and name != "cpu":
-        return f"cuda:{os.environ['LOCAL_RANK']}"
-    return name
 
 
 class MaskedLoss(NamedTuple):
@@ -110,20 +98,18 @@ class PretrainRun:
         -------
         for each row: step, mean loss, accuracy (fraction of the tokens predicted correctly)
         """
-        world = int(os.environ.get("WORLD_SIZE", 1))
-        with _process_group(world, self._device):
-            self._train(world, every)  # in a function of its own: nothing may use the group when it ends
+        with process_group(self._device):
+            self._train(every)
         return self.history
 
-    def _train(self, world: int, every: int) -> None:
-        config, rank = self.config, process_rank()
-        parallel = nn.parallel.DistributedDataParallel(self.model) if world > 1 else self.model
+    def _train(self, every: int) -> None:
+        config = self.config
         totals = torch.zeros(3, dtype=torch.float64)
         with progress("pretraining", config.steps, "steps") as bar:
             bar.advance(self.done)
             for step in range(self.done, config.steps):
                 arrays = self._batch(step)
-                totals += self._step(parallel, step, [torch.from_numpy(array[rank::world]) for array in arrays])
+                totals += self._step(self.model, step, [torch.from_numpy(own_rows(array)) for array in arrays])
                 bar.advance(1)
                 if (step + 1) % every == 0 or step + 1 == config.steps:
                     self._report(step + 1, *totals.tolist())
@@ -138,7 +124,7 @@ class PretrainRun:
     def _step(self, model: nn.Module, step: int, batch: list[torch.Tensor]) -> torch.Tensor:
         """Train on a batch; the result is the summed loss, the tokens predicted correctly, and the tokens predicted."""
         config = self.config
-        torch.manual_seed(seed_of(config.seed, "dropout", step, process_rank()))
+        torch.manual_seed(seed_of(config.seed, "dropout", step, rank()))
         model.train()
         before, done = step / config.steps, (step + 1) / config.steps
         set_learning_rate(self._optimizer, scheduled_rate(config.learning_rate, config.warmup, done, before))
@@ -152,7 +138,7 @@ class PretrainRun:
     def _report(self, step: int, loss: float, correct: float, predicted: float) -> None:
         count = max(1, predicted)
         self.history.append({"step": step, "loss": loss / count, "accuracy": correct / count})
-        if process_rank() != 0:
+        if rank() != 0:
             return
         logger.info(
             "step %s of %s: loss %.4f, %.1f %% of the tokens correct",
@@ -219,20 +205,6 @@ def masked_loss(model: nn.Module, ids: torch.Tensor, targets: torch.Tensor) -> M
     chosen, expected = logits[asked].float(), targets[asked]
     loss = nn.functional.cross_entropy(chosen, expected) if len(expected) else logits.sum() * 0
     return MaskedLoss(loss, int((chosen.argmax(1) == expected).sum()), len(expected))
-
-
-@contextmanager
-def _process_group(world: int, device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` started, until the block ends."""
-    if world == 1:
-        yield
-        return
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-        torch.distributed.barrier()
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def check_encoder_directory(output: str) -> None:

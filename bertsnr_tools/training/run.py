@@ -26,6 +26,7 @@ from .data import TrainingData, TrainingInputs, draw_background, split_data
 from .fit import FitResult, fit
 from .hard_negatives import mine_hard_negatives
 from .prefilter import train_prefilter
+from .processes import process_group, rank
 
 REPORT_VERSION = 2
 
@@ -88,7 +89,7 @@ class TrainingRun:
         )
 
     def train(self, checkpoint: Checkpoint) -> FitResult:
-        """Train the model and describe it; torch's random state is restored.
+        """Train the model, describe it in the first process, and restore torch's random state.
 
         Parameters
         ----------
@@ -96,19 +97,25 @@ class TrainingRun:
         """
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            tested = self._cross_validate(checkpoint)
-            if self.recipe.hard_negatives and self.data.background and checkpoint.hard_negatives is None:
-                self._mine_hard_negatives(self.data.background, checkpoint)
-            result = self._fit(self.data._replace(hard_negatives=checkpoint.hard_negatives), checkpoint)
-            info = result.model.info
-            info.training = self._summary(result, checkpoint.hard_negatives)
-            info.null = self._null_distribution(result.model)
-            if info.null:
-                info.variant_null = self._change_null(result.model)
-            self._train_prefilter(result.model)
+            with process_group(self.device):
+                tested = self._cross_validate(checkpoint)
+                if self.recipe.hard_negatives and self.data.background and checkpoint.hard_negatives is None:
+                    self._mine_hard_negatives(self.data.background, checkpoint)
+                result = self._fit(self.data._replace(hard_negatives=checkpoint.hard_negatives), checkpoint)
+            if rank() == 0:
+                self._describe(result, checkpoint)
         if tested:
-            info.training["folds"] = tested
+            result.model.info.training["folds"] = tested
         return result
+
+    def _describe(self, result: FitResult, checkpoint: Checkpoint) -> None:
+        """Set the model's metadata and null distributions, and train its prefilter."""
+        info = result.model.info
+        info.training = self._summary(result, checkpoint.hard_negatives)
+        info.null = self._null_distribution(result.model)
+        if info.null:
+            info.variant_null = self._change_null(result.model)
+        self._train_prefilter(result.model)
 
     def _fit(self, data: TrainingData, checkpoint: Checkpoint) -> FitResult:
         return fit(self.name, self.design, self.recipe, data, self.device, checkpoint)
