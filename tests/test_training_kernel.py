@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bertsnr_tools.models.bertsnr import Dropout
 from bertsnr_tools.models.encoder import compact_config, new_encoder
 from bertsnr_tools.models.kernels import training
 from bertsnr_tools.sequence.windows import Windows
@@ -113,10 +114,25 @@ def test_a_weight_that_is_not_trained_gets_no_gradient():
 def test_what_the_kernel_does_not_compute():
     assert training.supports(encoder_of(3, 30, (64, 2)), CPU)
     assert not training.supports(encoder_of(3, 30, (64, 2)), torch.device("cuda"))
+    assert not training.supports(encoder_of(3, 30, (64, 2)).double(), CPU)
     biased = new_encoder(compact_config(3, 30, (64, 2)) | {"norm_bias": True}).train()
     assert not training.supports(biased, CPU)
     biased(ids_of(biased, 30, 2)).sum().backward()
     assert all(weight.grad is not None for weight in biased.parameters())
+
+
+def test_dropout():
+    dropout = Dropout(0.2)
+    torch.manual_seed(1)
+    values = torch.full((1000, 403), 2.0, requires_grad=True)  # not a multiple of the values in a random number
+    result = dropout(values)
+    (gradient,) = torch.autograd.grad(result.sum(), values)
+    assert torch.equal(gradient * 2, result) and set(result.unique().tolist()) == {0.0, 2.5}
+    dropped = (result == 0).float()
+    assert abs(dropped.mean() - 0.2) < 0.002 and (dropped.mean(dim=0) - 0.2).abs().max() < 0.06
+    torch.manual_seed(1)
+    assert torch.equal(dropout(values), result) and not torch.equal(dropout(values), result)
+    assert torch.equal(dropout.eval()(values), values)
 
 
 def test_training_learns_the_same(monkeypatch):

@@ -1,8 +1,7 @@
-"""The training kernel: forward and backward pass of the compact encoder on a CPU, twice as fast as autograd's.
+"""The training kernel: forward and backward pass of the compact encoder on a CPU, with `models.encoder` as the oracle.
 
-Each pass is written out for a part of the batch that fits into the cache; threads share the parts. Matrix
-products and what lies between them are in one dtype, norms and the residual stream in fp32, as under autocast, but
-without its copies. `models.encoder` is the oracle.
+Both passes are written out for parts of a batch that fit into the cache, which threads share. Matrix products and what
+lies between them are in one dtype, norms and the residual stream in fp32, as under autocast, without its copies.
 """
 
 from __future__ import annotations
@@ -64,7 +63,8 @@ class Saved(NamedTuple):
 def supports(encoder: Any, device: torch.device) -> bool:
     """Whether the kernel computes this `models.encoder.Encoder` there."""
     config = encoder.config
-    return device.type == "cpu" and not (config.attention_bias or config.mlp_bias or config.norm_bias)
+    biased = config.attention_bias or config.mlp_bias or config.norm_bias
+    return device.type == "cpu" and encoder.final_norm.weight.dtype == torch.float32 and not biased
 
 
 def encode(encoder: Any, ids: torch.Tensor) -> torch.Tensor:
