@@ -84,8 +84,8 @@ def equal_stretches(known: bytes, sequence: bytes) -> list[tuple[int, int, int]]
     pairs = zip(starts[forward].tolist(), (at - starts)[forward].tolist())
     stretches = []
     for shift, run in itertools.groupby(pairs, key=lambda pair: pair[1]):
-        first_start, *_, last_start = [start for start, _ in run] * 2
-        stretches.append((first_start, last_start + WORD, shift))
+        of_run = [start for start, _ in run]
+        stretches.append((of_run[0], of_run[-1] + WORD, shift))
     return [(start, end, shift) for start, end, shift in stretches if end - start >= BLOCK]
 
 
