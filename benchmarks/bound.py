@@ -252,7 +252,7 @@ def methods(
 
 
 def bound_odds(heads: BindingHeads, factor: str, info: ModelInfo, one: Set) -> Method:
-    """Log odds of being bound; those of bases only where `predict --accessible` scores a site."""
+    """Log odds of being bound; bases have them only where `predict --accessible` scores a site."""
     row, sites = heads.factors.index(factor), one.sites[factor]
     odds = one.odds[:, row, None] + float(heads.slope[row]) * sites
     least = NullDistribution.from_info(info).threshold(CANDIDATE_P)

@@ -159,7 +159,7 @@ def codes_around(sequence: KnownSequence, intervals: list[Interval], size: int =
 
 
 class RegionScorer:
-    """Scores of many regions, as of `Surroundings` but in large batches, and their best sites.
+    """What `Surroundings` scores, but of many regions in large batches, and their best sites.
 
     Every window is scored once, in one pass of the encoder for each strand: regions share many windows.
 
