@@ -17,8 +17,10 @@ score for a region, from the same `READ` bp around its middle:
 * GC: fraction of G and C; width: accessible bp within 500 bp of the middle, DNase peaks having 150 bp each
 
 TABLE (TSV) has a line for each factor and cell line with at least `LEAST` bound regions, and method: AUPRC, AUROC and
-recall at 10 % false discoveries, the first two with 95 % intervals over blocks of 1 Mb. The summary leaves CTCF out of
-means.
+recall at 10 % false discoveries, the first two with 95 % intervals over blocks of 1 Mb; for methods that call sites,
+also the AUPRC of the known bases that are read. A base is positive if it lies in a match of the matrix with p < 1e-4 in
+a bound region; its score is the score of the best site or match that covers it, with the binding head only of sites
+with p < 0.1 by motif alone, as in `predict --accessible`. The summary leaves CTCF out of means.
 """
 
 from __future__ import annotations
@@ -33,15 +35,18 @@ from typing import NamedTuple
 import numpy as np
 
 from bertsnr_tools.io.motif import Motif
-from bertsnr_tools.metrics import Ranking
+from bertsnr_tools.metrics import Ranking, aupr
+from bertsnr_tools.models.batching import FactorScorer, base_probabilities, sigmoid
+from bertsnr_tools.models.binding import BindingHeads
 from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.models.interface import ModelInfo
 from bertsnr_tools.models.many_factor import ManyFactorModel
 from bertsnr_tools.models.pwm import DEFAULT_P, score_distribution
 from bertsnr_tools.models.registry import load_models, shipped_files
-from bertsnr_tools.predict.accessible import AccessibleBases, Surroundings, known_windows
-from bertsnr_tools.predict.significance import log_odds, window_call_levels
-from bertsnr_tools.sequence.encoding import OTHER
-from bertsnr_tools.sequence.windows import Windows
+from bertsnr_tools.predict.accessible import CANDIDATE_P, AccessibleBases, Surroundings, clipped, known_starts
+from bertsnr_tools.predict.calling import MAX_GAP, call_levels, min_site_length
+from bertsnr_tools.predict.significance import NullDistribution, log_odds
+from bertsnr_tools.sequence.encoding import OTHER, bases_from_tokens, reverse_complement_codes
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "workflow"))
@@ -59,47 +64,126 @@ Line = dict[str, str]
 
 
 class Set(NamedTuple):
-    """The judged regions of a cell line: intervals, blocks, base codes (n, READ), and scores that all factors need."""
+    """The judged regions of a cell line.
+
+    Attributes
+    ----------
+    blocks : number of the block of each region, shape (n,)
+    codes : of the bases that are read, shape (n, READ)
+    sites : log odds of the best site on each base, for some factors, see `site_levels`
+    odds : the part of the binding heads' log odds that does not depend on a site, shape (n, P)
+    gc, width : see the top, shape (n,)
+    """
 
     regions: accessible.Regions
     blocks: np.ndarray
     codes: np.ndarray
-    sites: np.ndarray
+    sites: dict[str, np.ndarray]
     odds: np.ndarray
     gc: np.ndarray
     width: np.ndarray
 
 
-def read_set(data: Path, cell: str, regions: accessible.Regions, model: ManyFactorModel) -> Set:
-    """Scores of a cell line's regions by the many-factor model: of sites and, with binding heads, of being bound."""
+class KnownWindows(NamedTuple):
+    """The windows of regions: codes (W, window), number of the region and start in it, both (W,)."""
+
+    codes: np.ndarray
+    owner: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, window: int, regions: np.ndarray) -> KnownWindows:
+        """Of the codes of regions, shape (n, READ)."""
+        starts = [known_starts(window, row) for row in regions]
+        owner, first = np.repeat(np.arange(len(starts)), list(map(len, starts))), np.concatenate(starts)
+        return cls(regions[owner[:, None], first[:, None] + np.arange(window)], owner, first)
+
+
+def read_set(data: Path, cell: str, regions: accessible.Regions, model: ManyFactorModel, factors: set[str]) -> Set:
+    """What the methods need of a cell line's regions, with the sites of these factors by the many-factor model."""
     sequence, spans = accessible.KnownSequence(data), AccessibleBases(accessible.dnase_peaks(data, cell))
     codes = accessible.codes_around(sequence, regions.intervals)
-    sites = accessible.best_sites(model, codes)
     heads, odds = model.binding, np.empty((len(codes), 0))
     centers = [accessible.center(interval) for interval in regions.intervals]
     if heads:
-        features = Surroundings(model, heads.motifs, sequence, spans, "fp32")(centers)
-        names = [info.name for info in model.infos]
-        own = sites[:, [names.index(factor) for factor in heads.factors]]
-        odds = heads.surroundings_log_odds(features) + heads.slope.double().numpy() * own
+        scores = accessible.RegionScorer(model, heads.motifs, Runtime())(codes)
+        read = Surroundings(model, heads.motifs, sequence, spans, "fp32")
+        scalars = np.array([read.scalars(center) for center in centers])
+        odds = heads.surroundings_log_odds(np.concatenate([scores.sequence, scores.motifs, scalars], axis=1))
     blocks = np.unique([f"{chrom}:{at // BLOCK}" for chrom, at in centers], return_inverse=True)[1]
     known = (codes < OTHER).sum(axis=1)
     gc = (codes >= 2).sum(axis=1) - (codes == OTHER).sum(axis=1)
     width = [spans.before(chrom, at + 500) - spans.before(chrom, at - 500) for chrom, at in centers]
+    sites = many_levels(model, codes, factors)
     return Set(regions, blocks, codes, sites, odds, gc / known, np.array(width, dtype=float))
 
 
-def match_scores(motif: Motif, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bits of the best match of a matrix, and the number of matches with p < `DEFAULT_P`, in each row of codes."""
+def site_levels(
+    info: ModelInfo, strands: Sequence[np.ndarray], windows: KnownWindows, shape: Sequence[int]
+) -> np.ndarray:
+    """Log odds of the best site on each base of regions, `NEVER` where none is known, float32, shape (n, READ).
+
+    Parameters
+    ----------
+    strands : base probabilities of the windows on both strands, each as read, shape (W, window)
+    """
+    length = min_site_length(info.site_width, info.k)
+    best = np.full(shape, NEVER, dtype=np.float32)
+    columns = windows.starts[:, None] + np.arange(windows.codes.shape[1])
+    for bases, direction in zip(strands, (1, -1)):
+        levels = np.pad(call_levels(bases, length, MAX_GAP), ((0, 0), (length - 1, length - 1)))
+        covering = np.lib.stride_tricks.sliding_window_view(levels, length, axis=1).max(axis=2)[:, ::direction]
+        np.maximum.at(best, (windows.owner[:, None], columns), clipped(log_odds(covering)))
+    return best
+
+
+def many_levels(model: ManyFactorModel, codes: np.ndarray, factors: set[str]) -> dict[str, np.ndarray]:
+    """`site_levels` of factors of a model, from one pass of the encoder."""
+    windows = KnownWindows.of(model.info.window, codes)
+    numbers = [number for number, info in enumerate(model.infos) if info.name in factors]
+    scorer, both = FactorScorer(model, "fp32"), (windows.codes, reverse_complement_codes(windows.codes))
+    logits = [
+        np.concatenate(scorer(strand, 64, lambda _, __, tokens: tokens[:, :, numbers].cpu().numpy())) for strand in both
+    ]
+    found = {}
+    for column, number in enumerate(numbers):
+        strands = [bases_from_tokens(sigmoid(strand[:, :, column]), model.info.k) for strand in logits]
+        found[model.infos[number].name] = site_levels(model.infos[number], strands, windows, codes.shape)
+    return found
+
+
+def single_levels(name: str, codes: np.ndarray) -> np.ndarray:
+    """`site_levels` of a model of one factor."""
+    [model] = load_models([name], Runtime())
+    windows = KnownWindows.of(model.info.window, codes)
+    both = (windows.codes, reverse_complement_codes(windows.codes))
+    strands = [base_probabilities(model, strand, Runtime()) for strand in both]
+    return site_levels(model.info, strands, windows, codes.shape)
+
+
+class MatchScores(NamedTuple):
+    """Of regions: bits of the best match of a matrix on each base, -inf where none fits, and whether a base lies in a
+    match with p < `DEFAULT_P`, both (n, READ); number of these matches, (n,)."""
+
+    bits: np.ndarray
+    inside: np.ndarray
+    found: np.ndarray
+
+
+def match_scores(motif: Motif, codes: np.ndarray) -> MatchScores:
+    """The matches of a matrix in each row of codes."""
     scores, p = score_distribution(motif.log_odds)
     least = scores[np.argmax(p < DEFAULT_P)] - 1e-6 if p[-1] < DEFAULT_P else np.inf
-    best, count = np.full(len(codes), -np.inf), np.zeros(len(codes))
+    best, count = np.full(codes.shape, -np.inf), np.zeros(len(codes))
+    margin = motif.width - 1
     for oriented in (motif, motif.reverse_complement()):
         table = np.insert(oriented.log_odds[:, factor_motifs.ACGT_COLUMNS], OTHER, -np.inf, axis=1)
-        columns = codes.shape[1] - motif.width + 1
+        columns = codes.shape[1] - margin
         bits = sum(row[codes[:, at : at + columns]] for at, row in enumerate(table))
-        best, count = np.maximum(best, bits.max(axis=1)), count + (bits >= least).sum(axis=1)
-    return best, count
+        padded = np.pad(bits, ((0, 0), (margin, margin)), constant_values=-np.inf)
+        covering = np.lib.stride_tricks.sliding_window_view(padded, motif.width, axis=1).max(axis=2)
+        best, count = np.maximum(best, covering), count + (bits >= least).sum(axis=1)
+    return MatchScores(best, best >= least, count)
 
 
 def profiles(data: Path, most: int = 3000) -> dict[tuple[str, str], Motif]:
@@ -120,20 +204,9 @@ def profiles(data: Path, most: int = 3000) -> dict[tuple[str, str], Motif]:
         if len(motifs) > 1:
             intervals, codes = drawn[cell]
             bound = accessible.bound(path, intervals) == 1
-            motifs = sorted(motifs, key=lambda motif: -Ranking(bound, match_scores(motif, codes)[0]).aupr())
+            motifs = sorted(motifs, key=lambda motif: -aupr(bound, match_scores(motif, codes).bits.max(axis=1)))
         chosen[factor, cell] = motifs[0]
     return chosen
-
-
-def best_of_model(name: str, codes: np.ndarray) -> np.ndarray:
-    """Log odds of the best site of a model of one factor in each row of codes."""
-    [model] = load_models([name], Runtime())
-    parts = [known_windows(model, row) for row in codes]
-    owner, windows = np.repeat(np.arange(len(parts)), list(map(len, parts))), np.concatenate(parts)
-    levels = window_call_levels(model, Windows(["."] * len(windows), windows, np.zeros_like(windows)), Runtime())
-    best = np.full(len(codes), NEVER)
-    np.maximum.at(best, owner, log_odds(levels))
-    return best
 
 
 def judged(labels: np.ndarray, values: np.ndarray, blocks: np.ndarray) -> Line:
@@ -154,57 +227,94 @@ def judged(labels: np.ndarray, values: np.ndarray, blocks: np.ndarray) -> Line:
     return {name: f"{value:.3f}" for name, value in line.items()}
 
 
+class Method(NamedTuple):
+    """Scores of regions (n,), and of bases (n, READ) where the method calls sites."""
+
+    regions: np.ndarray
+    bases: np.ndarray | None = None
+
+
 def methods(
-    one: Set, factor: str, model: ManyFactorModel, motif: Motif, networks: Path | None
-) -> dict[str, np.ndarray]:
-    """The scores of the regions by each method."""
-    best, count = match_scores(motif, one.codes)
-    names = [info.name for info in model.infos]
-    found = {"best site": one.sites[:, names.index(factor)], "PWM": best, "matches": count}
-    found |= {"GC": one.gc, "width": one.width}
-    if model.binding and factor in model.binding.factors:
-        found[OURS] = one.odds[:, model.binding.factors.index(factor)]
+    one: Set, factor: str, model: ManyFactorModel, matches: MatchScores, networks: Path | None
+) -> dict[str, Method]:
+    """The scores by each method."""
+    found = {"PWM": Method(matches.bits.max(axis=1), matches.bits), "matches": Method(matches.found)}
+    found |= {"GC": Method(one.gc), "width": Method(one.width)}
+    sites = {"best site": one.sites[factor]}
     if factor in shipped_files():
-        found["single model"] = best_of_model(factor, one.codes)
+        sites["single model"] = single_levels(factor, one.codes)
     if networks and (networks / f"{factor}.pt").exists():
-        found["network"] = best_of_model(str(networks / f"{factor}.pt"), one.codes)
-    return {name: np.nan_to_num(values.astype(float), nan=NEVER, neginf=NEVER) for name, values in found.items()}
+        sites["network"] = single_levels(str(networks / f"{factor}.pt"), one.codes)
+    found |= {name: Method(levels.max(axis=1), levels) for name, levels in sites.items()}
+    if model.binding and factor in model.binding.factors:
+        found[OURS] = bound_odds(model.binding, factor, next(info for info in model.infos if info.name == factor), one)
+    return found
+
+
+def bound_odds(heads: BindingHeads, factor: str, info: ModelInfo, one: Set) -> Method:
+    """Log odds of being bound; bases have them only where `predict --accessible` scores a site."""
+    row, sites = heads.factors.index(factor), one.sites[factor]
+    odds = one.odds[:, row, None] + float(heads.slope[row]) * sites
+    least = NullDistribution.from_info(info).threshold(CANDIDATE_P)
+    return Method(odds.max(axis=1), np.where(sites > log_odds(np.array(least)), odds, NEVER))
+
+
+def base_auprc(method: Method, wanted: np.ndarray, known: np.ndarray) -> str:
+    """AUPRC of known bases; empty where there is none.
+
+    Parameters
+    ----------
+    wanted, known : bool, as `Method.bases`
+    """
+    if method.bases is None or not wanted.any():
+        return ""
+    return f"{aupr(wanted[known], finite(method.bases[known])):.3f}"
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """`NEVER` in place of what is not known."""
+    return np.nan_to_num(values.astype(float), nan=NEVER, neginf=NEVER)
 
 
 def lines(data: Path, model: ManyFactorModel, networks: Path | None) -> Iterator[Line]:
     """The lines of the table."""
     every = accessible.judged_regions(data, accessible.KnownSequence(data))
-    motifs, names = profiles(data), [info.name for info in model.infos]
+    motifs, names = profiles(data), {info.name for info in model.infos}
     for cell in accessible.cell_lines(data):
         regions = every.take(every.cells == cell)
         print(cell, len(regions.intervals), "regions", flush=True)
-        one = read_set(data, cell, regions, model)
-        for factor, cell_of_file, path in accessible.chip_files(data):
-            if cell_of_file != cell or factor not in names or (factor, cell) not in motifs:
-                continue
-            found = accessible.bound(path, regions.intervals)
-            used, labels = found >= 0, found == 1
-            if labels[used].sum() < LEAST:
-                continue
-            for method, values in methods(one, factor, model, motifs[factor, cell], networks).items():
-                head = {"factor": factor, "cell": cell, "regions": str(used.sum()), "bound": str(labels[used].sum())}
-                yield head | {"method": method} | judged(labels[used], values[used], one.blocks[used])
+        files = [(factor, path) for factor, of_file, path in accessible.chip_files(data) if of_file == cell]
+        files = [(factor, path) for factor, path in files if factor in names and (factor, cell) in motifs]
+        labels = {factor: accessible.bound(path, regions.intervals) for factor, path in files}
+        labels = {factor: found for factor, found in labels.items() if (found == 1).sum() >= LEAST}
+        one = read_set(data, cell, regions, model, set(labels))
+        for factor, found in labels.items():
+            used, matches = found >= 0, match_scores(motifs[factor, cell], one.codes)
+            wanted, known = matches.inside & (found == 1)[:, None], (one.codes < OTHER) & used[:, None]
+            head = {"factor": factor, "cell": cell, "regions": str(used.sum()), "bound": str((found == 1).sum())}
+            for name, method in methods(one, factor, model, matches, networks).items():
+                values = judged((found == 1)[used], finite(method.regions)[used], one.blocks[used])
+                yield head | {"method": name} | values | {"base_auprc": base_auprc(method, wanted, known)}
 
 
-def summary(rows: Sequence[Mapping[str, str]]) -> None:
+def summary(lines_of_table: Sequence[Mapping[str, str]]) -> None:
     """Print means, and on how many factors and cell lines the binding heads have the higher AUPRC."""
     table: dict[str, dict[tuple[str, str], Mapping[str, str]]] = {}
-    for row in rows:
+    for row in lines_of_table:
         table.setdefault(row["method"], {})[row["factor"], row["cell"]] = row
     ours = table.get(OURS, table["best site"])
-    print("method", "pairs", "AUPRC", "AUROC", "recall", "binding head on these", "wins", sep="\t")
+    print("method", "pairs", "AUPRC", "AUROC", "recall", "binding head on these", "wins", "bases", "on these", sep="\t")
     for method, found in sorted(table.items()):
         pairs = [pair for pair in found if pair in ours]
         rest = [pair for pair in pairs if pair[0] != "CTCF"]
         means = [np.mean([float(found[pair][name]) for pair in rest]) for name in ("auprc", "auroc", "recall_10")]
         wins = sum(float(ours[pair]["auprc"]) > float(found[pair]["auprc"]) for pair in pairs)
         mean = np.mean([float(ours[pair]["auprc"]) for pair in rest])
-        print(method, len(pairs), *(f"{value:.3f}" for value in (*means, mean)), f"{wins}/{len(pairs)}", sep="\t")
+        values = [f"{value:.3f}" for value in (*means, mean)] + [f"{wins}/{len(pairs)}"]
+        called = [pair for pair in rest if found[pair]["base_auprc"]]
+        for rows in (found, ours) if called else ():
+            values.append(f"{np.mean([float(rows[pair]['base_auprc']) for pair in called]):.3f}")
+        print(method, len(pairs), *values, sep="\t")
 
 
 def draw(path: Path, rows: Sequence[Mapping[str, str]]) -> None:

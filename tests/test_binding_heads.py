@@ -10,7 +10,11 @@ import torch
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.io.motif import Motif
 from bertsnr_tools.models.binding import motif_scores
+from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.predict.accessible import READ, AccessibleBases, Center, Surroundings, known_windows
+from bertsnr_tools.predict.significance import factor_call_levels, log_odds
 from bertsnr_tools.sequence.encoding import encode
+from bertsnr_tools.sequence.windows import Windows
 from conftest import ROOT
 
 sys.path.append(str(ROOT / "workflow"))
@@ -81,3 +85,33 @@ def test_regions_are_bound_where_a_summit_lies(tmp_path):
     starts = [("chr2", 0), ("chr2", 140), ("chr2", 141), ("chr2", 1060), ("chr2", 5000), ("chr3", 0), ("chr8", 0)]
     intervals = [Interval(chrom, start, start + 150) for chrom, start in starts]
     assert accessible.bound(path, intervals).tolist() == [1, 1, 2, 1, 0, 0, -1]
+
+
+class Text:
+    """A genome of one chromosome."""
+
+    def __init__(self, text):
+        self.text, self.lengths = text, {"a": len(text)}
+
+    def fetch(self, chrom, start, end):
+        return self.text[start:end]
+
+
+def test_regions_have_the_scores_of_surroundings_and_the_best_sites(toy_factors, monkeypatch):
+    monkeypatch.setattr(accessible, "SCORED", 3)
+    letters = np.random.default_rng(4).choice(list(b"ACGT"), 2000).astype(np.uint8)
+    letters[700:1100] = ord("N")
+    genome, motifs = Text(letters.tobytes()), torch.from_numpy(np.random.default_rng(5).normal(size=(2, 4, 5))).float()
+    centers = [Center("a", at) for at in (300, 301, 680, 900, 1500)]
+    codes = np.array([encode(genome.fetch("a", at - READ // 2, at + READ // 2)) for _, at in centers])
+    scorer = accessible.RegionScorer(toy_factors, motifs, Runtime())
+    scorer(codes[:2])
+    found = scorer(codes)
+    wanted = Surroundings(toy_factors, motifs, genome, AccessibleBases([]), "fp32")(centers)
+    assert np.isnan(found.sites[3]).all() and np.isfinite(found.sites[[0, 1, 2, 4]]).all()
+    columns = np.concatenate([found.sequence, found.motifs], axis=1)
+    assert np.allclose(columns, wanted[:, : columns.shape[1]], atol=1e-4, equal_nan=True)
+    for row in (0, 2, 4):
+        windows = known_windows(100, codes[row])
+        levels = factor_call_levels(toy_factors, Windows(["w"] * len(windows), windows, windows), Runtime())
+        assert np.allclose(found.sites[row], log_odds(levels.max(axis=0)).clip(-16, 16), atol=1e-3)

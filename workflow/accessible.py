@@ -7,20 +7,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from bertsnr_tools.io.fasta import Genome, read_records
 from bertsnr_tools.io.intervals import Interval, parse_record_name, read_bed
+from bertsnr_tools.models.batching import FactorScorer, sigmoid
+from bertsnr_tools.models.binding import motif_scores
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.many_factor import ManyFactorModel
 from bertsnr_tools.predict.accessible import READ, Center, clipped, known_windows
-from bertsnr_tools.predict.significance import factor_call_levels, log_odds
-from bertsnr_tools.sequence.encoding import encode
-from bertsnr_tools.sequence.windows import Windows
+from bertsnr_tools.predict.significance import level_reducer, log_odds
+from bertsnr_tools.sequence.encoding import encode, reverse_complement_codes
 from factor_sources import HELD_CHROMS, HELD_REGION
 
 CHROMS = [f"chr{name}" for name in (*range(1, 23), "X")]
 MISSING = {"no_chr1_8_21": ("chr1", "chr8", "chr21")}  # chromosomes without peaks in files with this word in their name
 NEAR = 200  # bp: an unbound region has no ChIP-seq summit that near
+SCORED = 8192  # windows at a time; bounds the memory
 KNOWN = 200  # bp around the middle of a judged region of the sparse genome that must be known
 
 
@@ -42,6 +45,14 @@ class Regions(NamedTuple):
         """Some of the regions, by a bool array."""
         kept = [self.intervals[row] for row in np.flatnonzero(chosen)]
         return Regions(self.cells[chosen], kept, self.contiguous[chosen])
+
+
+class Scores(NamedTuple):
+    """Of windows or regions: logits of sequence heads (n, F), bits of motifs (n, M), log odds of best sites (n, F)."""
+
+    sequence: np.ndarray
+    motifs: np.ndarray
+    sites: np.ndarray
 
 
 class KnownSequence:
@@ -147,22 +158,56 @@ def codes_around(sequence: KnownSequence, intervals: list[Interval], size: int =
     return np.array(rows, dtype=np.uint8).reshape(len(rows), size)
 
 
-def best_sites(model: ManyFactorModel, codes: np.ndarray) -> np.ndarray:
-    """Log odds of the best site of each factor around each of several centers; NaN without a known window.
+class RegionScorer:
+    """What `Surroundings` scores, but of many regions in large batches, and their best sites.
+
+    Every window is scored once, in one pass of the encoder for each strand: regions share many windows.
 
     Parameters
     ----------
-    codes : shape (n, size)
-
-    Returns
-    -------
-    float32, shape (n, F)
+    motifs : see `BindingHeads`
     """
-    parts = [known_windows(model, row) for row in codes]
-    owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    windows = np.concatenate(parts)
-    unlabelled = Windows(["."] * len(windows), windows, np.zeros_like(windows))
-    levels = clipped(log_odds(factor_call_levels(model, unlabelled, Runtime())))
-    best = np.full((len(codes), levels.shape[1]), -np.inf)
-    np.maximum.at(best, owner, levels)
-    return np.where(np.isinf(best), np.nan, best).astype(np.float32)
+
+    def __init__(self, model: ManyFactorModel, motifs: torch.Tensor, runtime: Runtime):
+        self._model, self._motifs, self._runtime = model, motifs, runtime
+        self._scorer, self._levels = FactorScorer(model, runtime.precision), level_reducer(model)
+        self._rows: dict[bytes, int] = {}  # of the scores of each window
+        self._parts: list[Scores] = []
+
+    def __call__(self, codes: np.ndarray) -> Scores:
+        """Scores of regions, float32, NaN where no window is known.
+
+        Parameters
+        ----------
+        codes : of the `READ` bp around the centers, shape (n, READ)
+        """
+        window = self._model.info.window
+        keys = [[key.tobytes() for key in known_windows(window, row)] for row in codes]
+        new = list(dict.fromkeys(key for of_region in keys for key in of_region if key not in self._rows))
+        self._rows |= {key: len(self._rows) + number for number, key in enumerate(new)}
+        for first in range(0, len(new), SCORED):
+            texts = b"".join(new[first : first + SCORED])
+            self._parts.append(self._scored(np.frombuffer(texts, dtype=np.uint8).reshape(-1, window)))
+        self._parts = [Scores(*map(np.concatenate, zip(*self._parts)))]
+        rows = [[self._rows[key] for key in of_region] for of_region in keys]
+        known = np.array([bool(of_region) for of_region in rows])
+        firsts = np.cumsum([0, *(len(of_region) for of_region in rows if of_region)])
+        every, counts = np.concatenate(rows).astype(int), np.diff(firsts)[:, None]
+        found = Scores(*(np.full((len(codes), part.shape[1]), np.nan, dtype=np.float32) for part in self._parts[0]))
+        sequence, motifs, sites = (part[every] for part in self._parts[0])
+        found.sequence[known] = np.add.reduceat(sequence, firsts[:-1], dtype=np.float64) / counts
+        found.motifs[known] = np.maximum.reduceat(motifs, firsts[:-1])
+        found.sites[known] = np.maximum.reduceat(sites, firsts[:-1])
+        return found
+
+    def _scored(self, windows: np.ndarray) -> Scores:
+        """Scores of windows: of sequences the mean of the strands, of sites the maximum."""
+        strands = []
+        for codes in (windows, reverse_complement_codes(windows)):
+            parts = self._scorer(
+                codes, self._runtime.batch_size, lambda _, logits, tokens: (logits, self._levels(tokens))
+            )
+            strands.append([np.concatenate([np.asarray(array) for array in column]) for column in zip(*parts)])
+        (one, levels), (other, other_levels) = strands
+        odds = clipped(log_odds(sigmoid(np.maximum(levels, other_levels)))).astype(np.float32)
+        return Scores((one + other) / 2, motif_scores(self._motifs, windows), odds)

@@ -11,9 +11,9 @@ get no head. Null distributions, thresholds and calibration are of scores in fol
 trained on, and of regions whose sequence is mostly known. Known sequence is rich in sites: these regions are weighted
 as if the fraction of bound ones were the fraction of all DNase peaks of the same cell lines.
 `--ablation` prints, instead of training the shipped heads, what each part contributes in the first of these folds.
-Features take hours on a CPU core; --cache FILE (.npz) keeps them. Needs the extra jaspar: the heads contain JASPAR's
-matrices. The heads of the shipped model were trained on windows from a grid common to all regions, which differ from
-the windows of `Surroundings` at the borders of known sequence (log odds by 0.03 in the median).
+--cache FILE (.npz) keeps the features, which take longer than the training. Needs the extra jaspar: the heads contain
+JASPAR's matrices. The heads of the shipped model were trained on windows from a grid common to all regions, which
+differ from the windows of `Surroundings` at the borders of known sequence (log odds by 0.03 in the median).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from accessible import (
     CHROMS,
     KNOWN,
     KnownSequence,
-    best_sites,
+    RegionScorer,
     bound,
     cell_lines,
     center,
@@ -45,8 +45,9 @@ from bertsnr_tools.io.jaspar import jaspar_motifs
 from bertsnr_tools.io.motif import Motif
 from bertsnr_tools.metrics import auc, aupr
 from bertsnr_tools.models.binding import CLIPPED, BindingHeads
+from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_factors, save_model
-from bertsnr_tools.models.many_factor import ManyFactorModel
+from bertsnr_tools.models.many_factor import ManyFactorModel, shared_model
 from bertsnr_tools.predict.accessible import CENTER_DISTANCE, COMPOSITION, REACHES, AccessibleBases, Surroundings
 from bertsnr_tools.predict.significance import NullDistribution
 from bertsnr_tools.sequence.encoding import OTHER
@@ -114,6 +115,7 @@ def motif_tensor(motifs: Sequence[Motif]) -> torch.Tensor:
 def collect(data: Path, model: ManyFactorModel, motifs: torch.Tensor) -> dict[str, np.ndarray]:
     """The features of the regions of all cell lines, the best sites in them, and where they are."""
     sequence, parts = KnownSequence(data), []
+    scorer = RegionScorer(model, motifs, Runtime.choose("cpu"))
     for number, cell in enumerate(cell_lines(data)):
         peaks = dnase_peaks(data, cell)
         read = Surroundings(model, motifs, sequence, AccessibleBases(peaks), "fp32")
@@ -122,17 +124,15 @@ def collect(data: Path, model: ManyFactorModel, motifs: torch.Tensor) -> dict[st
         if cell not in MAIN and len(peaks) > MOST:
             rows = np.sort(np.random.default_rng(number).permutation(len(peaks))[:MOST])
             peaks = [peaks[row] for row in rows.tolist()]
-        features = read([center(peak) for peak in peaks]).astype(np.float32)
-        kept = ~np.isnan(features[:, 0])
+        scores = scorer(codes_around(sequence, peaks))
+        scalars = np.array([read.scalars(center(peak)) for peak in peaks], dtype=np.float32)
+        kept = ~np.isnan(scores.sites[:, 0])
+        features = np.concatenate([scores.sequence, scores.motifs, scalars], axis=1)[kept]
         peaks = [peaks[row] for row in np.flatnonzero(kept).tolist()]
-        sites = [
-            best_sites(model, codes_around(sequence, peaks[first : first + 1000]))
-            for first in range(0, len(peaks), 1000)
-        ]
         spans = np.array([(CHROMS.index(peak.chrom), peak.start, peak.end) for peak in peaks])
         around = codes_around(sequence, peaks, KNOWN)
         whole = (around < OTHER).mean(axis=1) >= MOSTLY
-        parts.append((np.full(len(peaks), cell), spans, features[kept], np.concatenate(sites), whole))
+        parts.append((np.full(len(peaks), cell), spans, features, scores.sites[kept], whole))
         print(cell, len(peaks), flush=True)
     return dict(
         zip(("cells", "spans", "features", "sites", "known"), (np.concatenate(column) for column in zip(*parts)))
@@ -332,6 +332,7 @@ def heads(data: Data, motifs: torch.Tensor) -> BindingHeads:
 def joined(fitted: Fitted, data: Data, motifs: torch.Tensor) -> BindingHeads:
     """The networks as one, whose hidden units are the units of all; without thresholds and null distributions."""
     networks = fitted.networks
+    hidden = [network.hidden for network in networks if network.hidden]
     match_slopes, site_slopes = torch.stack([network.slopes for network in networks]).mean(0)
     sites_mean, sites_deviation = (torch.from_numpy(values) for values in fitted.sites)
     slope = site_slopes / sites_deviation
@@ -347,8 +348,8 @@ def joined(fitted: Fitted, data: Data, motifs: torch.Tensor) -> BindingHeads:
         motifs=motifs,
         mean=mean,
         scale=scale,
-        hidden_weight=torch.cat([network.hidden.weight for network in networks]),
-        hidden_bias=torch.cat([network.hidden.bias for network in networks]),
+        hidden_weight=torch.cat([layer.weight for layer in hidden]),
+        hidden_bias=torch.cat([layer.bias for layer in hidden]),
         weight=torch.cat([network.out.weight for network in networks], dim=1) / len(networks),
         skip=skip,
         bias=torch.stack([network.out.bias for network in networks]).mean(0) - slope * sites_mean,
@@ -389,14 +390,16 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--ablation", action="store_true")
     arguments = parser.parse_args()
-    model = load_factors(arguments.model)[0].shared.model
+    model = shared_model(load_factors(arguments.model)[0])
+    if model is None:
+        parser.error(f"{arguments.model}: expected a model of many factors")
     motifs = head_motifs(arguments.data)
     if arguments.cache and arguments.cache.exists():
         arrays = dict(np.load(arguments.cache))
     else:
         arrays = collect(arguments.data, model, motif_tensor(motifs))
         if arguments.cache:
-            np.savez(arguments.cache, **arrays)
+            np.savez(arguments.cache, **arrays)  # type: ignore[arg-type]
     data = labelled(arguments.data, model, motifs, arrays)
     if arguments.ablation:
         ablation(data, len(motifs))

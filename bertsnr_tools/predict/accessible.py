@@ -105,7 +105,7 @@ class Surroundings:
 
     def __call__(self, centers: Sequence[Center]) -> np.ndarray:
         """float64, shape (n, D); NaN where unknown."""
-        rows = [np.concatenate([*self._scores(self._codes(center, READ)), self._scalars(center)]) for center in centers]
+        rows = [np.concatenate([*self._scores(self._codes(center, READ)), self.scalars(center)]) for center in centers]
         return np.array(rows).reshape(len(rows), feature_count(len(self._model.infos), len(self._motifs)))
 
     def _codes(self, center: Center, size: int) -> np.ndarray:
@@ -115,14 +115,15 @@ class Surroundings:
 
     def _scores(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores of the sequence heads (F,) and of motifs (M,); NaN where no window is known."""
-        windows = known_windows(self._model, codes)
+        windows = known_windows(self._model.info.window, codes)
         if not len(windows):
             return np.full(len(self._model.infos), np.nan), np.full(len(self._motifs), np.nan)
         both = np.concatenate([windows, reverse_complement_codes(windows)])
         logits = self._scorer(both, len(both), lambda _, sequences, __: sequences.cpu().numpy())
         return np.concatenate(logits).mean(axis=0, dtype=np.float64), motif_scores(self._motifs, windows).max(axis=0)
 
-    def _scalars(self, center: Center) -> np.ndarray:
+    def scalars(self, center: Center) -> np.ndarray:
+        """The features other than scores."""
         values = []
         for size in COMPOSITION:
             codes = self._codes(center, size)
@@ -136,15 +137,14 @@ class Surroundings:
         return np.array(values)
 
 
-def known_windows(model: ManyFactorModel, codes: np.ndarray) -> np.ndarray:
-    """Windows of A, C, G and T as a scan cuts them, but only whole ones, shape (n, window)."""
-    window = model.info.window
-    tiles = Tiler(window, window // 2, window).feed(codes, True)
-    return (
-        tiles.codes[tiles.starts[:, None] + np.arange(window)]
-        if len(tiles.starts)
-        else np.empty((0, window), dtype=np.uint8)
-    )
+def known_starts(window: int, codes: np.ndarray) -> np.ndarray:
+    """Where windows of A, C, G and T start as a scan cuts them, but only whole ones, shape (n,)."""
+    return Tiler(window, window // 2, window).feed(codes, True).starts
+
+
+def known_windows(window: int, codes: np.ndarray) -> np.ndarray:
+    """The windows of `known_starts`, shape (n, window)."""
+    return codes[known_starts(window, codes)[:, None] + np.arange(window)]
 
 
 def clipped(logits: np.ndarray) -> np.ndarray:

@@ -154,13 +154,27 @@ def factor_call_levels(model: ManyFactorModel, windows: Windows, runtime: Runtim
     -------
     float32, shape (n, F)
     """
+    reduce = level_reducer(model)
+    scorer = FactorScorer(model, runtime.precision)
+    best = np.empty((len(windows), len(model.infos)), dtype=np.float32)
+    for first in range(0, len(windows), 8192):
+        rows = slice(first, first + 8192)
+        codes = windows.codes[rows]
+        for number, strand in enumerate((codes, reverse_complement_codes(codes))):
+            levels = np.concatenate(scorer(strand, runtime.batch_size, lambda _, __, tokens: reduce(tokens)))
+            best[rows] = np.maximum(best[rows], levels) if number else levels
+    return sigmoid(best)
+
+
+def level_reducer(model: ManyFactorModel) -> Callable[[torch.Tensor], np.ndarray]:
+    """A function from token logits (B, T, F) to the call levels of all factors, as logits (B, F)."""
     k = model.info.k
     lengths = np.array([min_site_length(info.site_width, k) for info in model.infos])
     by_length = [(length, np.nonzero(lengths == length)[0]) for length in sorted(set(lengths.tolist()))]
     in_order = np.argsort(np.concatenate([columns for _, columns in by_length]))
 
-    def reduce(_: slice, __: torch.Tensor, logits: torch.Tensor) -> np.ndarray:
-        """Call levels as logits, (B, F): they are minima and maxima, which the sigmoid preserves."""
+    def reduce(logits: torch.Tensor) -> np.ndarray:
+        """Call levels are minima and maxima, which the sigmoid preserves."""
         bases = _sliding(torch.maximum, _padded(logits, k - 1), k)
         closed = _sliding(torch.minimum, _sliding(torch.maximum, _padded(bases, MAX_GAP), MAX_GAP + 1), MAX_GAP + 1)
         levels = []
@@ -169,15 +183,7 @@ def factor_call_levels(model: ManyFactorModel, windows: Windows, runtime: Runtim
             levels.append(_sliding(torch.minimum, of_length, length).amax(1))
         return torch.cat(levels, dim=1).cpu().numpy()[:, in_order]
 
-    scorer = FactorScorer(model, runtime.precision)
-    best = np.empty((len(windows), len(lengths)), dtype=np.float32)
-    for first in range(0, len(windows), 8192):
-        rows = slice(first, first + 8192)
-        codes = windows.codes[rows]
-        for number, strand in enumerate((codes, reverse_complement_codes(codes))):
-            levels = np.concatenate(scorer(strand, runtime.batch_size, reduce))
-            best[rows] = np.maximum(best[rows], levels) if number else levels
-    return sigmoid(best)
+    return reduce
 
 
 def _padded(logits: torch.Tensor, size: int) -> torch.Tensor:
