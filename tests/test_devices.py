@@ -55,6 +55,7 @@ BERT = {
     "intermediate_size": 32, "max_position_embeddings": 102,
 }  # fmt: skip
 ENCODERS = {"compact": compact_config(3, 100), "bert": BERT, "deepsnr": baseline_config("deepsnr")}
+ENCODERS["modernbert"] = compact_config(3, 100) | {"attention_dropout": 0.1}  # of transformers
 ENCODERS["d-aednet"] = baseline_config("d-aednet")
 
 
@@ -91,7 +92,7 @@ def codes():
 
 def make_model(kind, prefilter=False):
     """A model on the fake GPU; its weights are drawn on the CPU, because drawing reads values."""
-    k = 3 if kind in ("compact", "bert") else 1
+    k = 1 if kind in ("deepsnr", "d-aednet") else 3
     info = ModelInfo("TOY", k, 100, ENCODERS[kind], 8, prefilter=PREFILTER if prefilter else {})
     with unset_fake_temporarily():
         model = BertSNR(info) if k == 3 else BaselineModel(info)
