@@ -76,12 +76,13 @@ class PrefilterNetwork(nn.Module):
 
     def _tables(self) -> torch.Tensor:
         """What each word of `GROUP` symbols adds to the first layer, by the group's position, shape (rows, units)."""
-        weight = self.layers[0].weight.detach().double()
+        first: Any = self.layers[0]
+        weight = first.weight.detach().double()
         units, groups = len(weight), -(-(self.shortest + 2 * self.flank) // GROUP)
         weight = weight.view(units, -1, 4)
         weight = pad(weight, (0, SYMBOLS - 4, 0, groups * GROUP - weight.shape[1])).permute(1, 2, 0)
         tables = weight.new_zeros(groups, 1, units)
         for at in range(GROUP):
             tables = (tables[:, :, None] + weight[at::GROUP, None]).flatten(1, 2)
-        tables[0] += self.layers[0].bias.detach()
+        tables[0] += first.bias.detach()
         return tables.flatten(0, 1).float()
