@@ -9,7 +9,7 @@ kernel by the choice of its function. Each kind runs in a process of its own, wi
 encoder, in fp32 or, on a CPU with bf16, in bf16, with the prefilter as a network; "after" is `--precision int16` and
 lookup tables. Both scan the first N bases of FASTA, site calling included, in turn; the least CPU time of the rounds
 counts. Core-hours are for the 6.2 billion strand-bases of a human genome; human is its many-factor model, without a
-prefilter. MKL uses AVX2 at most on CPUs of AMD, also for "AVX-512". With --shipped, before and after are without and
+prefilter. MKL is limited to AVX2 on CPUs of AMD, also for "AVX-512". With --shipped, before and after are without and
 with the prefilter of each shipped model, both with the kernel and lookup tables.
 
 --calls scans all of FASTA and compares the calls with plain fp32: a call is kept if another has its position and
