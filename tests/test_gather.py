@@ -76,7 +76,7 @@ def test_four_processes_give_the_files_of_one(run, genome, toy_model_file, many_
     """As the workflow runs them: BED, bigBed and bigWig, of one model and of many factors."""
     model, signal = (toy_model_file, "TOY") if factors == 1 else (many_factor_file, "{}")
     names = ["TOY"] if factors == 1 else ["CTCF", "SOX2", "SOX10", "TAL1::TCF3"]
-    scan = ("predict", "-q", "-@", 1, "-m", model, "-t", "0.9", "-f", genome)
+    scan = ("predict", "-q", "-@", 1, "-m", model, "-t", "0.9", "-f", genome, "-r", "chr2", "-r", "chr3")
 
     def process(number, *shard):
         outputs = ("-o", tmp_path / f"{number}.bb", "--bigwig", tmp_path / f"{signal}.{number}.bw")
@@ -88,8 +88,9 @@ def test_four_processes_give_the_files_of_one(run, genome, toy_model_file, many_
     assert whole.count("\n") > 50
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: process(number, "--shard", f"{number}/4"), (1, 2, 3, 4)))
-        shards = list(pool.map(lambda number: run(*scan, "--shard", f"{number}/4").out, (1, 2, 3, 4)))
-    assert "".join(shards) == whole and all(shards)
+        if factors > 1:  # for one model, see test_cli_predict.py
+            shards = list(pool.map(lambda number: run(*scan, "--shard", f"{number}/4").out, (1, 2, 3, 4)))
+            assert "".join(shards) == whole and all(shards)
     index = f"{genome}.fai"
     outputs = [str(tmp_path / name) for name in ("o.bed.gz", "o.bb", "o.tsv")]
     gather("sites", index, *outputs, "A", "--", *(str(tmp_path / f"{number}.bb") for number in (1, 2, 3, 4)))

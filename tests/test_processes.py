@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bertsnr_tools.errors import UsageError
+from bertsnr_tools.models import bertsnr, many_factor
 from bertsnr_tools.models.files import load_factors
 from bertsnr_tools.models.pretrained import shipped_encoder
 from bertsnr_tools.training import processes
@@ -43,23 +44,26 @@ def windows(tmp_path):
 
 
 @pytest.mark.parametrize("training", TRAININGS)
-def test_two_processes_train_the_model_of_one(windows, training):
+def test_two_processes_train_the_model_of_one(windows, training, run_here, monkeypatch):
     """But for the order in which numbers are added; only the first writes."""
+
+    def options(name):
+        return [*OPTIONS.split(), "-o", f"{name}.pt", "--json", f"{name}.json", *TRAININGS[training].split()]
+
+    for module in (bertsnr, many_factor):
+        monkeypatch.setattr(module, "DROPOUT", 0.0)
+    assert run_here("train", *options("alone")).status == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29519"]
-    models, losses = [], []
-    for name, launcher in {"alone": [sys.executable], "two": torchrun}.items():
-        line = [*launcher, "driver.py", *OPTIONS.split(), "-o", f"{name}.pt", "--json", f"{name}.json"]
-        done = subprocess.run(
-            [*line, *TRAININGS[training].split()], capture_output=True, text=True, cwd=windows, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-        models.append(load_factors(str(windows / f"{name}.pt"))[0].encoder.state_dict())
-        report = json.loads((windows / f"{name}.json").read_text())
-        losses.append([row["loss"] for row in report.get("history") or report["epochs"]])
-    start, (alone, two) = shipped_encoder(3).weights, models
+    line = [*torchrun, "driver.py", *options("two")]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=windows, timeout=300)
+    assert done.returncode == 0, done.stderr
+    alone, two = (load_factors(str(windows / f"{name}.pt"))[0].encoder.state_dict() for name in ("alone", "two"))
+    start = shipped_encoder(3).weights
     learned, differing = (
         sum(float((alone[name] - other[name]).norm() ** 2) for name in start) ** 0.5 for other in (start, two)
     )
+    reports = [json.loads((windows / f"{name}.json").read_text()) for name in ("alone", "two")]
+    losses = [[row["loss"] for row in report.get("history") or report["epochs"]] for report in reports]
     print(f"{training}: learned {learned:.3g}, differing {differing:.3g}, losses {losses}")
     assert differing < 0.01 * learned
     assert np.allclose(*losses, rtol=1e-3)
