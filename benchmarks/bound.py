@@ -254,9 +254,10 @@ def methods(
 def bound_odds(heads: BindingHeads, factor: str, info: ModelInfo, one: Set) -> Method:
     """Log odds of being bound; bases have them only where `predict --accessible` scores a site."""
     row, sites = heads.factors.index(factor), one.sites[factor]
-    odds = one.odds[:, row, None] + float(heads.slope[row]) * sites
+    slope, surroundings = float(heads.slope[row]), one.odds[:, row]
     least = NullDistribution.from_info(info).threshold(CANDIDATE_P)
-    return Method(odds.max(axis=1), np.where(sites > log_odds(np.array(least)), odds, NEVER))
+    of_bases = np.where(sites > log_odds(np.array(least)), surroundings[:, None] + slope * sites, NEVER)
+    return Method(surroundings + slope * sites.max(axis=1), of_bases)
 
 
 def base_auprc(method: Method, wanted: np.ndarray, known: np.ndarray) -> str:
