@@ -49,7 +49,7 @@ def compile_emulated(target, *sources):
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory):
-    return bind(compile_emulated(tmp_path_factory.mktemp("emulated") / "_amx.so", SOURCE / "encoder.c"))
+    return bind(compile_emulated(tmp_path_factory.mktemp("emulated") / "_amx.so", SOURCE / "encoder.c"), amx.ABI_VERSION)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ class Dropout(nn.Dropout):
     """Dropout that draws 16 bits for each value on a CPU: four times as fast as torch's."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or x.device.type != "cpu":
+        if not (self.training and self.p) or x.device.type != "cpu":
             return super().forward(x)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= round(2**16 * self.p) - 2**15

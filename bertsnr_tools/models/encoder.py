@@ -102,8 +102,9 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Token ids, int64 (B, T), to hidden states (B, T, H).
 
-    Full layers attend to all tokens, local layers to `config.sliding_window` on either side. Attention is explicit
-    in training on a CPU, because its backward pass is far faster there, else fused.
+    Full layers attend to all tokens, local layers to `config.sliding_window` on either side. In training on a CPU,
+    `kernels.training` computes what it supports; for the rest attention is explicit, because its backward pass is far
+    faster there, else fused.
     """
 
     def __init__(self, config: EncoderConfig):
