@@ -20,8 +20,8 @@ models of some factors on each other's test parts. `misses` counts unlabelled ma
 score as well as labelled sites under the PWM of the training sites, and how much of a model's errors they
 explain.
 
-Rows of the variant `encoder-0.1.0` were made as `default`, with the encoder of release 0.1.0; `plain` started from it, too.
-They are reported, but cannot be made again.
+Rows of the variant `encoder-0.1.0` were made as `default`, with the encoder of release 0.1.0, which `plain` started
+from, too. They are reported, but cannot be made again.
 """
 
 from __future__ import annotations

@@ -49,7 +49,9 @@ def compile_emulated(target, *sources):
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory):
-    return bind(compile_emulated(tmp_path_factory.mktemp("emulated") / "_amx.so", SOURCE / "encoder.c"), amx.ABI_VERSION)
+    return bind(
+        compile_emulated(tmp_path_factory.mktemp("emulated") / "_amx.so", SOURCE / "encoder.c"), amx.ABI_VERSION
+    )
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +133,7 @@ def test_is_more_accurate_than_the_inference_encoder():
 @pytest.mark.usefixtures("kernel")
 def test_tables_are_rounded_once():
     model = encoder()
-    norm, qkv = model.embeddings.norm, AmxEncoder._permuted_qkv(model.layers[0])
+    norm, qkv = model.embeddings.norm, AmxEncoder._qkv(model.layers[0])
     weight, scale, qkv = (
         part.detach().double().numpy() for part in (model.embeddings.tok_embeddings.weight, norm.weight, qkv)
     )
