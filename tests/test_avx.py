@@ -27,7 +27,7 @@ from bertsnr_tools.models.kernels.compiled import WIDTH, bind
 from bertsnr_tools.models.kernels.inference import InferenceEncoder
 from bertsnr_tools.models.registry import find_model
 
-SOURCE = Path(avx.__file__).parent
+SOURCE = Path(__file__).parent.parent / "bertsnr_tools" / "models" / "kernels" / "avx"
 CPU = torch.device("cpu")
 
 
