@@ -265,3 +265,17 @@ def file_limit():
 
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not available")
+
+
+def check_windows_are_independent(encode) -> None:
+    """No bit of a window's hidden states depends on its neighbours or their number; `encode` takes token ids (B, T)."""
+    import torch
+
+    for length in (7, 45, 100):
+        ids = torch.randint(5, 69, (40, length))
+        together = encode(ids)
+        assert torch.equal(encode(ids.flip(0)).flip(0), together)
+        assert torch.equal(torch.cat([encode(ids[at : at + 1]) for at in range(40)]), together)
+        changed = ids.clone()
+        changed[1::2] = 4
+        assert torch.equal(encode(changed)[::2], together[::2])

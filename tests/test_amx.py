@@ -18,7 +18,9 @@ import torch
 from bertsnr_tools.models.encoder import Encoder, compact_config
 from bertsnr_tools.models.encoder_config import EncoderConfig
 from bertsnr_tools.models.kernels import amx
-from bertsnr_tools.models.kernels.amx import CPU_FEATURES, WIDTH, AmxEncoder, bind, supports
+from bertsnr_tools.models.kernels.amx import CPU_FEATURES, WIDTH, AmxEncoder, supports
+from bertsnr_tools.models.kernels.compiled import bind
+from conftest import check_windows_are_independent
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "bertsnr_tools" / "models" / "kernels" / "amx"
@@ -146,15 +148,7 @@ def test_tables_are_rounded_once():
 
 @pytest.mark.usefixtures("kernel")
 def test_windows_are_independent():
-    model = AmxEncoder(encoder())
-    for length in (7, 45, 100):
-        ids = torch.randint(5, 69, (40, length))
-        together = model(ids)
-        assert torch.equal(model(ids.flip(0)).flip(0), together)
-        assert torch.equal(torch.cat([model(ids[at : at + 1]) for at in range(40)]), together)
-        changed = ids.clone()
-        changed[1::2] = 4
-        assert torch.equal(model(changed)[::2], together[::2])
+    check_windows_are_independent(AmxEncoder(encoder()))
 
 
 @pytest.mark.parametrize("factor", [30, 1e4])

@@ -21,11 +21,12 @@ from bertsnr_tools.models.encoder import Encoder, compact_config
 from bertsnr_tools.models.encoder_config import EncoderConfig
 from bertsnr_tools.models.files import load_model
 from bertsnr_tools.models.interface import ModelInfo
-from bertsnr_tools.models.kernels import amx, avx
+from bertsnr_tools.models.kernels import amx, avx, compiled
 from bertsnr_tools.models.kernels.avx import ABI_VERSION, FUNCTIONS, MOST, AvxEncoder, supports
 from bertsnr_tools.models.kernels.compiled import WIDTH, bind
 from bertsnr_tools.models.kernels.inference import InferenceEncoder
 from bertsnr_tools.models.registry import find_model
+from conftest import check_windows_are_independent
 
 SOURCE = Path(__file__).parent.parent / "bertsnr_tools" / "models" / "kernels" / "avx"
 CPU = torch.device("cpu")
@@ -91,15 +92,7 @@ def test_is_ten_times_as_close_to_fp32_as_bf16():
 
 @pytest.mark.usefixtures("kernel")
 def test_windows_are_independent():
-    model = AvxEncoder(encoder())
-    for length in (7, 45, 100):
-        ids = torch.randint(5, 69, (40, length))
-        together = model(ids)
-        assert torch.equal(model(ids.flip(0)).flip(0), together)
-        assert torch.equal(torch.cat([model(ids[at : at + 1]) for at in range(40)]), together)
-        changed = ids.clone()
-        changed[1::2] = 4
-        assert torch.equal(model(changed)[::2], together[::2])
+    check_windows_are_independent(AvxEncoder(encoder()))
 
 
 @pytest.mark.parametrize("factor", [30, 1e4])
@@ -195,7 +188,7 @@ def test_a_missing_library_is_reported_once(monkeypatch):
         raise OSError("no such file")
 
     messages = []
-    monkeypatch.setattr(avx.logger, "debug", messages.append)
+    monkeypatch.setattr(compiled.logger, "debug", messages.append)
     monkeypatch.setattr(avx, "function_name", lambda: "encode_avx2")
     monkeypatch.setattr(np.ctypeslib, "load_library", missing)
     avx.kernel.cache_clear()

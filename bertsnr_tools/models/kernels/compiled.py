@@ -8,11 +8,14 @@ from __future__ import annotations
 import ctypes
 import threading
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import layer_norm
 
+from ...log import logger
 from ..encoder import Encoder
 
 WIDTH, INNER, HEAD_SIZE = 128, 256, 32  # hidden units, units of the feed-forward layer and of an attention head
@@ -43,6 +46,21 @@ class _Encoder(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("embedding", "first_qkv", "final_norm")),
         ("eps", ctypes.c_float),
     ]
+
+
+def installed(kernel: str, version: int, name: str = "encode") -> Any:
+    """A function of an installed kernel, "amx" or "avx"; None and a debug message without a matching one.
+
+    Parameters
+    ----------
+    version, name : see `bind`
+    """
+    try:
+        return bind(np.ctypeslib.load_library(f"_{kernel}", str(Path(__file__).parent / kernel)), version, name)
+    except (OSError, AttributeError) as error:
+        problem = "compact encoders are several times slower without it"
+        logger.debug(f"cannot load the {kernel.upper()} kernel, {problem}: {error}")
+        return None
 
 
 def bind(library: ctypes.CDLL, version: int, name: str = "encode") -> Any:

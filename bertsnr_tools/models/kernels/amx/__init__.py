@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ....log import logger
 from ...encoder import Encoder
-from ..compiled import WIDTH, CompiledEncoder, bind, fits
+from ..compiled import WIDTH, CompiledEncoder, fits, installed
 
 ABI_VERSION = 2  # of kernel.h
 CPU_FEATURES = ("amx_tile", "amx_bf16", "avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_bf16")
@@ -30,13 +27,7 @@ def _cpu_has_amx() -> bool:
 @functools.cache
 def kernel() -> Any:
     """`encode` of the installed kernel; None where the CPU lacks AMX or the installation lacks a matching kernel."""
-    if not _cpu_has_amx():
-        return None
-    try:
-        return bind(np.ctypeslib.load_library("_amx", str(Path(__file__).parent)), ABI_VERSION)
-    except (OSError, AttributeError) as error:
-        logger.debug(f"cannot load the AMX kernel, compact encoders are several times slower without it: {error}")
-        return None
+    return installed("amx", ABI_VERSION) if _cpu_has_amx() else None
 
 
 def supports(encoder: Any) -> bool:

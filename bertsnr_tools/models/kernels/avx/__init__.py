@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ....log import logger
 from ...encoder import Encoder
-from ..compiled import HEAD_SIZE, CompiledEncoder, bind, fits
+from ..compiled import HEAD_SIZE, CompiledEncoder, fits, installed
 
 ABI_VERSION, MOST = 1, 8191  # of kernel.h
 AVX512 = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl")
@@ -43,13 +40,7 @@ def function_name() -> str | None:
 def kernel() -> Any:
     """The installed kernel's function; None where the CPU lacks AVX2 or the installation lacks a matching kernel."""
     name = function_name()
-    if not name:
-        return None
-    try:
-        return bind(np.ctypeslib.load_library("_avx", str(Path(__file__).parent)), ABI_VERSION, name)
-    except (OSError, AttributeError) as error:
-        logger.debug(f"cannot load the AVX kernel, compact encoders are several times slower without it: {error}")
-        return None
+    return installed("avx", ABI_VERSION, name) if name else None
 
 
 def supports(encoder: Any) -> bool:
