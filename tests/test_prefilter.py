@@ -44,7 +44,8 @@ def test_windows_pass_whatever_the_batch(filtered):
     codes = random.integers(0, 4, (200, 100)).astype(np.uint8)
     cores = np.tile([0, 100], (200, 1))
     network, runtime = filtered.prefilter, Runtime()
-    logits = [prefilter_logits(network, codes[at : at + 1], runtime).max(axis=1) for at in range(200)]
+    logits_of = network.inference_function()
+    logits = [prefilter_logits(network, codes[at : at + 1], runtime, logits_of).max(axis=1) for at in range(200)]
     network.cut = float(np.sort(np.concatenate(logits))[100:102].mean())
     passing = passing_windows(filtered, codes, cores, runtime)
     assert passing.sum() == 99  # above the 101st of 200
@@ -59,7 +60,7 @@ def test_windows_pass_whatever_the_batch(filtered):
 def test_only_sites_that_overlap_the_core_count(filtered):
     net = filtered.prefilter
     codes = np.random.default_rng(2).integers(0, 4, (1, 100)).astype(np.uint8)
-    logits = prefilter_logits(net, codes, Runtime())[0]
+    logits = prefilter_logits(net, codes, Runtime(), net.inference_function())[0]
     top = int(logits.argmax())
     net.cut = float(np.sort(logits)[-2:].mean())  # one base alone is above it
     reach = filtered.info.site_width
@@ -86,7 +87,8 @@ def test_what_passes_scores_as_without(filtered):
     filtered.prefilter.cut = -np.inf
     assert scanned(True)[0] == found != []
     windows = [encode(sequence[at : at + 100])[None] for at in range(0, 5900, 50)]
-    best = [prefilter_logits(filtered.prefilter, window, Runtime()).max() for window in windows]
+    logits_of = filtered.prefilter.inference_function()
+    best = [prefilter_logits(filtered.prefilter, window, Runtime(), logits_of).max() for window in windows]
     filtered.prefilter.cut = float(np.median(best))
     some, some_scores = scanned(True)
     assert some and scanned(True, 7)[0] == some

@@ -77,7 +77,7 @@ def test_gradients_in_bf16_are_as_exact_as_under_autocast(case):
     assert np.mean(list(found.values())) < 1.25 * np.mean(list(autocast.values()))
 
 
-@pytest.mark.parametrize("scale", [60.0, 1000.0])  # sums of exponentials above those of fp32, and in some rows 0
+@pytest.mark.parametrize("scale", [60.0, 1000.0])  # exponentials overflow fp32, and in some rows all are 0
 def test_scores_beyond_the_exponential(scale):
     encoder = encoder_of(3, 40, (64, 2))
     with torch.no_grad():

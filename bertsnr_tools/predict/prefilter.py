@@ -73,15 +73,15 @@ def prefilter_logits(
     network: PrefilterNetwork,
     codes: np.ndarray,
     runtime: Runtime,
-    logits_of: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
 ) -> np.ndarray:
     """Logits of a site at each start, float32, shape (n, L - network.shortest + 1); they do not depend on the batch.
 
     Parameters
     ----------
-    logits_of : the network's `inference_function`, if it is to be used for several batches
+    logits_of : the network's `inference_function`, made once for all batches
     """
     filled_size = max(MIN_BATCH if network.device.type == "cpu" else MIN_BATCH_GPU, len(codes))
     filled = torch.from_numpy(codes[np.arange(filled_size) % len(codes)]).to(network.device).long()
     with torch.inference_mode(), autocast(network.device, runtime.precision):
-        return (logits_of or network.inference_function())(filled)[: len(codes)].float().cpu().numpy()
+        return logits_of(filled)[: len(codes)].float().cpu().numpy()

@@ -59,9 +59,10 @@ def train_prefilter(model: BertSNR, positives: Windows, background: Windows, run
     torch.manual_seed(seed)
     network = PrefilterNetwork(shortest, FLANK).to(model.device)
     _fit(network, codes, levels, {name: np.nonzero(group & ~held_out)[0] for name, group in groups.items()}, random)
+    logits_of = network.inference_function()
     best = np.concatenate(
         [
-            prefilter_logits(network, codes[first : first + 64], runtime).max(axis=1)
+            prefilter_logits(network, codes[first : first + 64], runtime, logits_of).max(axis=1)
             for first in range(0, len(codes), 64)
         ]
     )
