@@ -40,7 +40,7 @@ from bertsnr_tools.models.batching import FactorScorer, base_probabilities, sigm
 from bertsnr_tools.models.binding import BindingHeads
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.interface import ModelInfo
-from bertsnr_tools.models.many_factor import ManyFactorModel
+from bertsnr_tools.models.many_factor import ManyFactorModel, general_model
 from bertsnr_tools.models.pwm import DEFAULT_P, score_distribution
 from bertsnr_tools.models.registry import load_models, shipped_files
 from bertsnr_tools.predict.accessible import CANDIDATE_P, AccessibleBases, Surroundings, clipped, known_starts
@@ -351,7 +351,8 @@ def main() -> None:
     parser.add_argument("--networks", type=Path)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    model = load_models([arguments.model], Runtime())[0].shared.model  # type: ignore[attr-defined]
+    model = general_model(load_models([arguments.model], Runtime())[0])
+    assert model is not None, f"{arguments.model}: not a many-factor model"
     rows = list(lines(arguments.data, model, arguments.networks))
     with arguments.table.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t", lineterminator="\n")

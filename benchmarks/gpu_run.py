@@ -18,7 +18,7 @@ from scan import WINDOW, operations
 from bertsnr_tools.models.bertsnr import BertSNR
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_factors, load_model
-from bertsnr_tools.models.many_factor import ManyFactorModel
+from bertsnr_tools.models.many_factor import ManyFactorModel, general_model
 from bertsnr_tools.models.registry import find_model
 from dnabert import matrix_rate
 from measure import ROOT, machine, reported, rounded, seconds_of
@@ -105,9 +105,9 @@ def ctcf(device: torch.device | str) -> BertSNR:
 
 
 def human(device: torch.device | str) -> ManyFactorModel:
-    head = load_factors(find_model("human"), device=torch.device(device))[0].shared
-    assert head
-    return head.model.eval()
+    model = general_model(load_factors(find_model("human"), device=torch.device(device))[0])
+    assert model
+    return model.eval()
 
 
 def random_codes(count: int, seed: int = 3) -> np.ndarray:

@@ -238,7 +238,8 @@ def random_factors() -> list[BertSNR]:
 def factors(name: str, windows: int, device: torch.device) -> None:
     models = load_factors(find_model(name), device=device) if name else random_factors()
     assert models[0].shared
-    models[0].shared.model.to(device)
+    for many in models[0].shared.model.group:
+        many.to(device)
     alone = BertSNR(models[0].info)
     alone.load_state_dict(models[0].state_dict())
     ways = {

@@ -174,6 +174,18 @@ def test_sites_in_accessible_regions(run, model, sequence):
     assert 0 < len(few) < len(sites) and all(float(line.split("\t")[4]) >= 500 for line in few)
 
 
+def test_sites_are_those_of_the_encoder_that_the_heads_read(run, model, sequence, tmp_path):
+    """A better encoder for some factors does not change them: the heads were not trained on its sites."""
+    general, other = (load_factors(model)[0].shared.model for _ in range(2))
+    other.infos, other.binding = [dataclasses.replace(info, name=info.name) for info in other.infos], None
+    with torch.no_grad():
+        other.token_head.bias.add_(1)
+    general.group = [general, other]
+    save_model(str(tmp_path / "group.pt"), general)
+    assert predict(run, tmp_path / "group.pt", sequence, *EASY).out == predict(run, model, sequence, *EASY).out
+    assert run("models", tmp_path / "group.pt").out.count("\tyes\t") == run("models", model).out.count("\tyes\t")
+
+
 def test_the_whole_genome_gives_the_same_sites(run, model, sequence):
     alone = predict(run, model, sequence, *EASY)
     whole = predict(run, model, sequence, *EASY, "-r", "chr1", "-r", "chr2")

@@ -107,9 +107,9 @@ def _read_properties(name: str) -> list[dict[str, str]]:
 
 def properties(model: Model) -> dict[str, str]:
     """The columns of a model except its file, as text."""
-    from ..models.many_factor import shared_model
+    from ..models.many_factor import general_model
 
-    info, many = model.info, shared_model(model)
+    info, many = model.info, general_model(model)
     binding = many is not None and many.binding is not None and info.name in many.binding.factors
     data, metrics = info.training.get("data", {}), info.training.get("validation", {})
     auprs = {level: metrics.get(level, {}).get("aupr") for level in ("nucleotide", "sequence")}

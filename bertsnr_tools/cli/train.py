@@ -103,17 +103,17 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--encoder",
     default="compact",
-    metavar="compact|new|new:HxL|DIR",
+    metavar="compact|new|new:HxL|FILE|DIR",
     help="Encoder: compact, from the shipped model of many factors (k = 3); new, the same with random weights; "
-    "new:HxL, with hidden states of H units and L layers instead of 128x4; or a directory with config.json, vocab.txt "
-    "and weights, such as DNABERT.",
+    "new:HxL, with hidden states of H units and L layers instead of 128x4; a model file, whose encoder is used; or a "
+    "directory with config.json, vocab.txt and weights, such as DNABERT.",
 )
 @click.option(
     "-k",
     "--kmer",
     type=click.IntRange(3, 6),
     metavar="INT",
-    help="Bases per token, 3 to 6.  [default: 3, with DIR from its vocabulary]",
+    help="Bases per token, 3 to 6.  [default: 3, with FILE or DIR from its encoder]",
 )
 @click.option(
     "--lambda",

@@ -43,6 +43,7 @@ FIELDS = {
 }
 # files of earlier releases lack them
 LATER_FIELDS: dict[str, Any] = {"background": {}, "prefilter": {}, "matrix": "", "variant_null": {}}
+SHORT_LIST = 20  # numbers that are written as such
 SHARED_FIELDS = ("k", "window", "encoder", "package_version")  # in a many-factor file: once for all factors
 # what building a model from a damaged configuration, or filling it with foreign weights, may raise
 BUILD_ERRORS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError)
@@ -55,21 +56,46 @@ def new_model(info: ModelInfo) -> BertSNR:
 
 
 def save_model(path: str, model: Model | ManyFactorModel) -> None:
-    """Write a model file atomically; the weights of a many-factor model are rounded to half precision."""
-    weights = {name: weight.detach().cpu() for name, weight in model.state_dict().items()}
+    """Write a model file atomically; of a many-factor model, its whole group, with weights in half precision."""
     content: dict[str, Any] = {"format": FORMAT}
     if isinstance(model, ManyFactorModel):
-        factors = [_fields(info) for info in model.infos]
-        content |= {"format_version": MANY_FACTOR_VERSION, **{name: factors[0][name] for name in SHARED_FIELDS}}
-        content["factors"] = [_without(fields, SHARED_FIELDS) for fields in factors]
-        weights = {name: weight.half() for name, weight in weights.items()}
-        if model.binding:
-            content["binding"] = model.binding.as_dict()
+        first, *others = map(_many_content, model.group)
+        content |= {"format_version": MANY_FACTOR_VERSION, **first, "others": others}
     else:
-        content |= {"format_version": FORMAT_VERSION, **_fields(model.info)}
+        weights = {name: weight.detach().cpu() for name, weight in model.state_dict().items()}
+        content |= {"format_version": FORMAT_VERSION, **_fields(model.info), "weights": weights}
     # a stream, because torch would put a path into the file
     with replace_atomically(path) as temporary, open(temporary, "wb") as stream:
-        torch.save(content | {"weights": weights}, stream)
+        torch.save(content, stream)
+
+
+def _many_content(model: ManyFactorModel) -> dict[str, Any]:
+    """The fields of a many-factor model."""
+    factors = [_fields(info) for info in model.infos]
+    content = {name: factors[0][name] for name in SHARED_FIELDS}
+    content["factors"] = [_packed(_without(fields, SHARED_FIELDS)) for fields in factors]
+    if model.binding:
+        binding = model.binding.as_dict()
+        content["binding"] = binding | {"nulls": _packed(binding["nulls"])}
+    return content | {"weights": {name: weight.detach().cpu().half() for name, weight in model.state_dict().items()}}
+
+
+def _packed(value: Any) -> Any:
+    """Plain values with long lists of numbers as tensors in single precision: pickle takes 9 bytes for a number."""
+    if isinstance(value, dict):
+        return {key: _packed(of_key) for key, of_key in value.items()}
+    if isinstance(value, list) and len(value) > SHORT_LIST and all(isinstance(number, float) for number in value):
+        return torch.tensor(value)
+    return [_packed(item) for item in value] if isinstance(value, list) else value
+
+
+def _unpacked(value: Any) -> Any:
+    """The plain values of `_packed`."""
+    if isinstance(value, dict):
+        return {key: _unpacked(of_key) for key, of_key in value.items()}
+    if isinstance(value, list):
+        return [_unpacked(item) for item in value]
+    return value.tolist() if isinstance(value, torch.Tensor) else value
 
 
 def _fields(info: ModelInfo) -> dict[str, Any]:
@@ -140,32 +166,50 @@ def _check_finite(weights: dict[str, torch.Tensor], path: str) -> None:
 def _load_many(
     content: dict[str, Any], path: str, names: Sequence[str] | None, device: torch.device | str
 ) -> list[BertSNR]:
+    others = content.get("others", [])
+    if not isinstance(others, list):
+        raise DataError(f"model field 'others' is of type {type(others).__name__}, expected list", path)
+    group = [_many_factor_model(part if isinstance(part, dict) else {}, path) for part in (content, *others)]
+    known = {info.name: (group[0], number) for number, info in enumerate(group[0].infos)}
+    for model in group[1:]:
+        for number, info in enumerate(model.infos):
+            check_factor(info.name, known, path)
+            known[info.name] = model, number
+    for name in names or ():
+        check_factor(name, known, path)
+    for model in group:
+        model.group = group
+        model.to(device).eval()
+    return [model.factor(number) for model, number in (known[name] for name in names or known)]
+
+
+def _many_factor_model(content: dict[str, Any], path: str) -> ManyFactorModel:
+    """One encoder and its heads."""
     factors, weights = content.get("factors"), content.get("weights")
     if not isinstance(factors, list) or not factors or not isinstance(weights, dict):
         raise DataError("model field 'factors' or 'weights' is missing or empty", path)
     shared = {name: content.get(name) for name in SHARED_FIELDS}
     infos = []
     for fields in factors:
-        whole = LATER_FIELDS | (fields if isinstance(fields, dict) else {}) | shared | {"weights": weights}
+        whole = LATER_FIELDS | (_unpacked(fields) if isinstance(fields, dict) else {}) | shared | {"weights": weights}
         _check_fields(whole, path)
         infos.append(_info(whole))
-    known = {info.name: index for index, info in enumerate(infos)}
-    if len(known) < len(infos):
+    names = [info.name for info in infos]
+    if len(set(names)) < len(names):
         raise DataError("two factors have one name", path)
-    for name in names or ():
-        check_factor(name, known, path)
     try:
         if least_parameters(infos[0].encoder) > sum(weight.numel() for weight in weights.values()):
             raise ValueError("weights do not match it")
         model = ManyFactorModel(infos)
         model.load_state_dict(weights)
-        if content.get("binding"):
-            model.binding = BindingHeads.from_dict(content["binding"], list(known))
+        if binding := content.get("binding"):
+            if isinstance(binding, dict):
+                binding = binding | {"nulls": _unpacked(binding.get("nulls"))}
+            model.binding = BindingHeads.from_dict(binding, names)
     except BUILD_ERRORS as error:
         raise DataError(f"model configuration cannot be used: {first_line(error)}", path) from error
     _check_finite(weights, path)
-    model.to(device).eval()
-    return [model.factor(known[name]) for name in names or known]
+    return model
 
 
 def _check_fields(content: dict[str, Any], path: str) -> None:

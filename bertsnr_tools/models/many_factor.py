@@ -1,4 +1,7 @@
-"""A model of many factors: one encoder, and for each factor the two heads of `BertSNR`."""
+"""A model of many factors: an encoder, and for each factor the two heads of `BertSNR`.
+
+A file may have several: one encoder with heads for all factors, and others, each with better heads for some of them.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,12 @@ def shared_model(model: Model) -> ManyFactorModel | None:
     return head.model if head else None
 
 
+def general_model(model: Model) -> ManyFactorModel | None:
+    """The many-factor model with heads for all factors, of the file that a model is from, if any."""
+    many = shared_model(model)
+    return many.group[0] if many else None
+
+
 class ManyFactorModel(nn.Module):
     """An encoder with a sequence head and a token head for each factor.
 
@@ -46,7 +55,8 @@ class ManyFactorModel(nn.Module):
     ----------
     info : of the first factor, for what all factors have in common: k, window and encoder
     replicas : copies on other devices, which share the work
-    binding : heads for sites in accessible regions, if any
+    group : the many-factor models of the file: the first has heads for all factors, each other better heads for some
+    binding : heads for sites in accessible regions, if any; they read the first of the group
     """
 
     def __init__(self, infos: Sequence[ModelInfo]):
@@ -57,6 +67,7 @@ class ManyFactorModel(nn.Module):
         self.sequence_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
         self.token_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
         self.replicas: list[ManyFactorModel] = []
+        self.group: list[ManyFactorModel] = [self]  # in a list, they are not submodules
         self.binding: BindingHeads | None = None
 
     def forward(self, ids: torch.Tensor, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,6 +124,10 @@ class ManyFactorModel(nn.Module):
                 own.bias = nn.Parameter(every.bias[rows].clone())
         model.shared = Head(self, number)
         return model.train(self.training)
+
+    def factor_named(self, name: str) -> BertSNR:
+        """`factor` by its name."""
+        return self.factor([info.name for info in self.infos].index(name))
 
     @property
     def device(self) -> torch.device:

@@ -17,9 +17,11 @@ import torch
 from ..errors import DataError
 from ..io.files import error_text
 from ..sequence.encoding import vocabulary
+from .baselines import NETWORKS
 from .encoder import least_parameters, new_encoder
 from .encoder_config import encoder_fields
 from .files import BUILD_ERRORS, first_line, load_factors
+from .many_factor import general_model
 from .registry import WEIGHTS
 
 SHIPPED_MODEL = "human.pt"  # in WEIGHTS: the many-factor model whose encoder training starts from
@@ -67,14 +69,16 @@ def shipped_encoder(k: int) -> Pretrained | None:
 
 
 def model_encoder(path: str) -> Pretrained:
-    """The encoder of a model file, of one factor or of many.
+    """The encoder of a model file, of one factor or of many: the one with heads for all.
 
     Raises
     ------
-    DataError : see `files.load_factors`.
+    DataError : see `files.load_factors`, or the model is a baseline, which has no encoder.
     """
     model = load_factors(path)[0]
-    return Pretrained(model.info.encoder, model.info.k, model.encoder.state_dict())
+    if model.info.encoder.get("model_type") in NETWORKS:
+        raise DataError(f"contains a {model.info.encoder['model_type']} network, which has no encoder", path)
+    return Pretrained(model.info.encoder, model.info.k, (general_model(model) or model).encoder.state_dict())
 
 
 def read_pretrained(directory: str) -> Pretrained:

@@ -234,8 +234,9 @@ class _ModelFiles:
         for replicas in copies:
             for model, replica in zip(models, replicas):
                 model.replicas.append(replica)
-            if (many := shared_model(models[0])) and (many_replica := shared_model(replicas[0])):
-                many.replicas.append(many_replica)
+            if (many := shared_model(models[0])) and (copy := shared_model(replicas[0])):
+                for one, other in zip(many.group, copy.group):
+                    one.replicas.append(other)
         return models
 
 

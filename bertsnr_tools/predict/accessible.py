@@ -18,7 +18,7 @@ from ..log import logger
 from ..models.batching import FactorScorer
 from ..models.binding import BindingHeads, feature_count, motif_scores
 from ..models.interface import Model
-from ..models.many_factor import ManyFactorModel, shared_model
+from ..models.many_factor import ManyFactorModel, general_model, shared_model
 from ..sequence.background import merge_intervals
 from ..sequence.encoding import CODE_LETTERS, OTHER, encode, reverse_complement_codes
 from .calling import CalledSite
@@ -172,7 +172,8 @@ class AccessibleSites:
 
     Attributes
     ----------
-    models, rules : what to scan with, and which sites by motif alone are scored
+    models, rules : what to scan with, and which sites by motif alone are scored; the heads were trained on sites of the
+        `general_model`
     nulls : of each model, in accessible sequence
     regions : the accessible regions
 
@@ -249,12 +250,12 @@ class AccessibleSites:
 
 
 def _with_heads(models: Sequence[Model]) -> list[Model]:
-    """The models that have a binding head; a message states how many have none."""
-    found = []
+    """The factors that have a binding head, as their `general_model`; a message states how many have none."""
+    found: list[Model] = []
     for model in models:
-        many = shared_model(model)
+        many = general_model(model)
         if many and many.binding and model.info.name in many.binding.factors:
-            found.append(model)
+            found.append(model if shared_model(model) is many else many.factor_named(model.info.name))
     names = ", ".join(model.info.name for model in models[:3])
     if not found:
         names += ", …" if len(models) > 3 else ""

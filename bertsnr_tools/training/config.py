@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from ..models.encoder import compact_config
 from ..models.encoder_config import COMPACT_SIZE, HEAD_SIZE
 from ..models.files import new_model
 from ..models.interface import ModelInfo
-from ..models.pretrained import Pretrained, read_pretrained, shipped_encoder
+from ..models.pretrained import Pretrained, model_encoder, read_pretrained, shipped_encoder
 from ..sequence.windows import Windows, site_width
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class ModelDesign:
     k : bases in a token; 1 for the baselines
     pretrained : the encoder that training starts from; None is the compact one with random weights
     encoder : where the encoder comes from: "compact" (shipped), "new" (random weights), "new:192x7" (random weights,
-        hidden states of 192 units, 7 layers) or a directory
+        hidden states of 192 units, 7 layers), a model file or a directory
     size : units of a hidden state and layers of a new encoder
     """
 
@@ -182,7 +183,7 @@ class ModelDesign:
         Raises
         ------
         UsageError : the options contradict each other.
-        DataError : the directory does not contain an encoder.
+        DataError : the file or directory does not contain an encoder.
         """
         if arch != "bertsnr":
             if k or encoder != "compact":
@@ -192,7 +193,7 @@ class ModelDesign:
             return cls(arch, k or 3, shipped_encoder(k or 3), encoder)
         if is_new(encoder):
             return cls(arch, k or 3, None, encoder, _size(encoder))
-        pretrained = read_pretrained(encoder)
+        pretrained = model_encoder(encoder) if os.path.isfile(encoder) else read_pretrained(encoder)
         if k not in (None, pretrained.k):
             raise UsageError(f"-k {k}: the encoder in {encoder} reads {pretrained.k}-mers")
         return cls(arch, pretrained.k, pretrained, encoder)
@@ -200,7 +201,7 @@ class ModelDesign:
     @property
     def from_directory(self) -> bool:
         """The encoder was read from a directory."""
-        return self.encoder != "compact" and not is_new(self.encoder)
+        return self.encoder != "compact" and not is_new(self.encoder) and not os.path.isfile(self.encoder)
 
     def info(self, name: str, positives: Windows) -> ModelInfo:
         """The description of a model for these windows.
