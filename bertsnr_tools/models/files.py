@@ -126,7 +126,7 @@ def load_factors(path: str, names: Sequence[str] | None = None, device: torch.de
 
     Returns
     -------
-    a model for each factor, in the order of `names`; factors of one file share their encoder
+    a model for each factor, in the order of `names`; factors of one file share its encoders
 
     Raises
     ------

@@ -145,7 +145,7 @@ def factors_of(name: str) -> list[str]:
 def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
     """Load models, with replicas on the further devices of `runtime`.
 
-    A many-factor file is loaded once, so that its factors share their encoder. A factor that is chosen twice is one
+    A many-factor file is loaded once, so that its factors share its encoders. A factor that is chosen twice is one
     model. A factor named like another model gets the name of its file too, such as `human:CTCF`.
 
     Parameters
