@@ -68,7 +68,7 @@ def scanner(toy_model, monkeypatch):
         monkeypatch.setattr("bertsnr_tools.predict.model_scan.base_probabilities", device)
         signal = lambda *_: time.sleep(calling)  # noqa: E731
         made = Scanner([toy_model], [CallingRule(0.5)], Runtime(), signal=signal)
-        made._blocks_ahead, made.read_ahead = ahead, True
+        made._blocks_ahead = ahead
         return made, device
 
     yield make
@@ -203,8 +203,7 @@ def test_replicas_give_the_sites_of_one_model(toy_model_file, many_factor_file, 
             monkeypatch.setattr(one, "inference_function", counted(one, asked), raising=False)
         asked.clear()
         made = Scanner(models, [CallingRule(0.5)] * len(models), runtime)
-        made.read_ahead = True
-        found.append([site for sites in made.scan([piece]) for site in sites])
+        found.append([site for sites in made.scan([piece], ahead=True) for site in sites])
     assert found[0] == found[1] and len({site.name for site in found[0]}) > 1
     assert len(asked) == 6 and min(asked.values()) >= 2
 
