@@ -1,9 +1,10 @@
 """Speed of training on a CPU: the training kernel against autograd, alternating in one run.
 
     python benchmarks/training_speed.py [--windows N] [--rounds N] [--batch-size N] [--precision bf16] [--threads 1,2]
+                                        [--malloc-default]
 
 Windows are random. A round trains on the same windows with either; CPU time counts as well, because it depends less on
-other jobs. The median over the rounds is printed.
+other jobs. The median over the rounds is printed. As in the commands, malloc keeps freed memory.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 import numpy as np
 import torch
 
+from bertsnr_tools.cli.limits import keep_freed_memory
 from bertsnr_tools.models.kernels import training
 from bertsnr_tools.sequence.windows import Windows
 from bertsnr_tools.training.config import ModelDesign, Recipe
@@ -50,7 +52,10 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--encoder", default="new")
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--malloc-default", action="store_true", help="let malloc return freed memory to the system")
     given = parser.parse_args()
+    if not given.malloc_default:
+        keep_freed_memory()
     windows = random_windows(given.windows)
     design = ModelDesign.choose(encoder=given.encoder)
     recipe = Recipe(precision=given.precision, batch_size=given.batch_size, epochs=1000)

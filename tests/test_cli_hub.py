@@ -189,6 +189,14 @@ def test_a_genome_gives_the_sizes(hub, tmp_path):
         assert file.chroms() == {"chr1": 1000, "chr2": 900}
 
 
+def test_names_that_ucsc_does_not_know_are_reported(hub, tmp_path):
+    assert "UCSC" not in hub("-f", "sizes", "s.bed").err
+    (tmp_path / "sizes").write_text(f"{SIZES}myseq\t500\n")
+    (tmp_path / "s.bed").write_text(f"{BED}myseq\t5\t15\tCTCF\t0\t+\n")
+    outcome = hub("-f", "sizes", "s.bed")
+    assert outcome.status == 0 and "s.bed: UCSC may refuse sites on myseq; it expects" in outcome.err
+
+
 def test_a_full_disk_leaves_no_hub(hub, tmp_path, file_limit):
     for limit in (0, 100, 400):
         with file_limit(limit):

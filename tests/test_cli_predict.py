@@ -260,6 +260,20 @@ def test_bed9_and_track_lines(run, tmp_path):
     assert (tmp_path / "s.bg").read_text().startswith('track type=bedGraph name="CTCF"')
 
 
+def test_a_track_with_names_that_ucsc_does_not_know(run_here, tmp_path):
+    sequence = (DATA / "region.fa").read_text().partition("\n")[2]
+    for names, shown in {
+        ("chr20", "chr20:1-5000"): "",
+        ("chr20:1-500", "chr2", "myseq"): "chr20:1-500 and 1 more",  # the record has 5,000 bases
+    }.items():
+        (tmp_path / "a.fa").write_text("".join(f">{name}\n{sequence}" for name in names))
+        outcome = run_here("predict", "-m", "CTCF", "--track", "hg38", "a.fa")
+        lines = [line for line in outcome.err.splitlines() if "UCSC" in line]
+        assert outcome.status == 0 and len(lines) == bool(shown), outcome.err
+        assert all(f"--track hg38: UCSC may refuse sites on {shown}; it expects" in line for line in lines)
+        assert "UCSC" not in run_here("predict", "-m", "CTCF", "a.fa").err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -178,10 +178,22 @@ def test_cases_from_other_tools(run_here, toy, sequence, tmp_path):
     assert "is it the genome" not in outcome.err
     notes = [row["note"] for row in table(run_here("variants", *toy, "--format", "tsv", "a.vcf").out)]
     assert sum(note != "." for note in notes) == 9
-    vcf(tmp_path / "b.vcf", *(("chr1", place, "odd", other(at(place - 1)), at(place - 1)) for place in (30, 60)))
-    assert "is it the genome that the rows were called on?" in run_here("variants", *toy, "b.vcf").err
     strict = run_here("variants", *toy, "--strict", "a.vcf")
     assert strict.status == 1 and "a.vcf:7: chr1:303 " in strict.err and "symbolic" in strict.err
+
+
+def test_rows_of_another_genome(run_here, toy, sequence, tmp_path):
+    """An error only if no allele could be scored."""
+    odd = [("chr1", place, "odd", other(sequence[place - 1]), sequence[place - 1]) for place in (30, 60)]
+    vcf(tmp_path / "a.vcf", *odd)
+    outcome = run_here("variants", "-q", *toy, "-o", "o.vcf", "a.vcf")
+    problem = "a.vcf: no allele could be scored: REF disagrees with the genome in 2 of 2"
+    hint = "is it the genome that the rows were called on?"
+    assert (outcome.status, outcome.err) == (1, f"bertsnr-variants: {problem}; {hint}\n")
+    assert not (tmp_path / "o.vcf").exists()
+    vcf(tmp_path / "b.vcf", *odd, ("chr1", 70, "right", sequence[69], other(sequence[69])))
+    outcome = run_here("variants", *toy, "b.vcf")
+    assert outcome.status == 0 and hint in outcome.err
 
 
 def test_a_mismatching_reference_is_an_error_when_strict(run_here, toy, sequence, tmp_path):

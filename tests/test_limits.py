@@ -1,6 +1,7 @@
 """Limits of memory and threads that a shell sets."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -74,3 +75,26 @@ def test_openblas_gets_one_thread_where_more_cannot_start(one_thread_less, monke
     monkeypatch.setattr(limits, "usable_cpus", lambda: 8)
     limits.limit_blas_threads()
     assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_training_keeps_freed_memory():
+    code = """
+import resource, threading
+from bertsnr_tools.cli.options import RuntimeOptions
+RuntimeOptions("cpu", "fp32", 1, training=True).build_for_training()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        pieces = [bytearray(b"1") * (12 << 20) for _ in range(4)]
+        del pieces
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def work():
+    faults()
+    print(faults())
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # pages; without keep_freed_memory 90,000

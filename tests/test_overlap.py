@@ -68,7 +68,7 @@ def scanner(toy_model, monkeypatch):
         monkeypatch.setattr("bertsnr_tools.predict.model_scan.base_probabilities", device)
         signal = lambda *_: time.sleep(calling)  # noqa: E731
         made = Scanner([toy_model], [CallingRule(0.5)], Runtime(), signal=signal)
-        made._blocks_ahead, made.read_ahead = ahead, True
+        made._blocks_ahead = ahead
         return made, device
 
     yield make
@@ -78,7 +78,7 @@ def scanner(toy_model, monkeypatch):
 def run(made, reading, writing):
     """Sites, and seconds for all blocks."""
     sites, start = [], time.perf_counter()
-    for found in made.scan(chunks(reading)):
+    for found in made.scan(chunks(reading), ahead=True):
         time.sleep(writing)
         sites += found
     return sites, time.perf_counter() - start
@@ -125,21 +125,21 @@ def test_three_stages_work_at_the_same_time(scanner):
                 meeting.wait(60)
             yield chunk
 
-    assert len([sites for sites in made.scan(source()) if sites]) >= BLOCKS - 1
+    assert len([sites for sites in made.scan(source(), ahead=True) if sites]) >= BLOCKS - 1
 
 
 def test_few_blocks_are_read_ahead(scanner):
     made, _ = scanner(delay=0)
     taken = []
     blocks = (taken.append(chunk) or chunk for chunk in chunks(0))
-    for number, _ in enumerate(made.scan(blocks)):
+    for number, _ in enumerate(made.scan(blocks, ahead=True)):
         time.sleep(DELAY / 3)
         assert len(taken) <= number + scan.BLOCKS_AHEAD + 3  # of which the reader holds two
     assert len(taken) == BLOCKS
 
 
 def test_a_scan_may_end_early(scanner):
-    begun = scanner()[0].scan(chunks(0))
+    begun = scanner()[0].scan(chunks(0), ahead=True)
     next(begun)
     begun.close()
 
@@ -148,7 +148,7 @@ def test_an_error_while_reading_comes_after_the_blocks_before(scanner):
     made, _ = scanner(delay=0)
     found = []
     with pytest.raises(OSError, match="cannot be read"):
-        for sites in made.scan(chunks(0, fails_at=9)):
+        for sites in made.scan(chunks(0, fails_at=9), ahead=True):
             found.append(sites)
     assert 9 - scan.BLOCKS_AHEAD <= len(found) <= 9
 
@@ -168,7 +168,7 @@ def test_an_interrupted_scan_leaves_no_thread(scanner, stage, monkeypatch):
         made._signal = interrupt
     source = (interrupt() if stage == "reading" and number == 3 else chunk for number, chunk in enumerate(chunks(0)))
     with pytest.raises(KeyboardInterrupt):
-        for _ in made.scan(source):
+        for _ in made.scan(source, ahead=True):
             if stage == "writing":
                 interrupt()
     assert len(threading.enumerate()) == threads
@@ -203,8 +203,7 @@ def test_replicas_give_the_sites_of_one_model(toy_model_file, many_factor_file, 
             monkeypatch.setattr(one, "inference_function", counted(one, asked), raising=False)
         asked.clear()
         made = Scanner(models, [CallingRule(0.5)] * len(models), runtime)
-        made.read_ahead = True
-        found.append([site for sites in made.scan([piece]) for site in sites])
+        found.append([site for sites in made.scan([piece], ahead=True) for site in sites])
     assert found[0] == found[1] and len({site.name for site in found[0]}) > 1
     assert len(asked) == 6 and min(asked.values()) >= 2
 

@@ -79,13 +79,13 @@ def peaks(tmp_path_factory):
 @pytest.mark.skipif(not shutil.which("snakemake"), reason="Snakemake is not installed")
 def test_from_peaks_to_a_model(peaks):
     settings = "peaks=p.narrowPeak fasta=g.fa matrix=jaspar:MA0139.1 atac=open.bed reach=40 test_chroms=chr2".split()
-    settings += ["val_chroms=chr3", "rounds=2", "train=--epochs 1 --background-ratio 1", "name=MYTF"]
+    settings += ["val_chroms=chr3", "rounds=2", "train=--epochs 1 --background-ratio 1"]
     command = ["snakemake", "-s", str(ROOT / "workflow" / "peaks.smk"), "--cores", "2", "-q", "--config", *settings]
     path = f"{BIN}:{os.environ['PATH']}"
     done = subprocess.run(command, cwd=peaks, env=os.environ | {"PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    out = peaks / "out"
-    assert {"MYTF.pt", "calls.narrowPeak", "motif.meme", "evaluation.tsv"} < {path.name for path in out.iterdir()}
+    out = peaks / "CTCF"  # the name of MA0139.1
+    assert {"CTCF.pt", "calls.narrowPeak", "motif.meme", "evaluation.tsv"} < {path.name for path in out.iterdir()}
     trained = (out / "round1" / "train.fa").read_text()
     assert trained.count(">") > 150 and "chr2" not in trained and "chr2" in (out / "test_and_shuffles.fa").read_text()
     assert "chr2" not in (out / "background.train.fa").read_text()

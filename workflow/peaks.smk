@@ -5,27 +5,37 @@
 #
 # The best match of the matrix around the summit of each peak is a site. A model is trained on these sites, against
 # their shuffles and background windows without a peak. Chromosomes that it is not trained on test it.
-# Output, NAME being the name of the factor: out/NAME.pt, the model; out/calls.narrowPeak, the sites that it calls in the
-# peaks; out/motif.meme, .png and .tsv, their motif beside JASPAR's; out/evaluation.tsv; and out/summary.html with all
-# figures. Requires the extras plot, motifs and jaspar. Settings, with --config or in a --configfile:
+# Output in the directory NAME, the name of the factor: NAME.pt, the model; calls.narrowPeak, the sites that it calls in
+# the peaks; motif.meme, .png and .tsv, their motif beside JASPAR's; evaluation.tsv; and summary.html with all figures.
+# Requires the extras plot, motifs and jaspar. Settings, with --config or in a --configfile:
 #     peaks        BED file of peaks, best narrowPeak with summits
 #     fasta        genome; indexed first
 #     matrix       jaspar:NAME, a motif file, or a model
-#     name         name of the factor (default: its name in `matrix`)
+#     name         name of the factor (default: the name of the matrix, such as CTCF for jaspar:MA0139)
 #     atac         BED file of accessible regions, to draw background windows from (default: from the whole genome)
 #     test_chroms  chromosomes for the test, separated by commas (default chr6,chr17,chr20,chr22)
 #     val_chroms   chromosomes that choose the epoch (default chr8,chr10)
 #     reach        bases on either side of a summit where its site is sought (default 100)
 #     rounds       2: train again on the sites that the first model calls (default 1)
 #     train        more options of `bertsnr train`, such as "--epochs 10" (default about 1,500 steps)
-#     out          output directory (default "out")
+#     out          output directory (default: the name of the factor)
 # The encoder that training starts from has seen sites of 202 human factors, but none on the default chromosomes.
 
 from pathlib import Path
 
+
+def matrix_name():
+    """The name of the matrix, or of its file if that has several."""
+    from bertsnr_tools.models.registry import factors_of
+
+    names = factors_of(MATRIX)
+    return names[0] if len(names) == 1 else Path(MATRIX).stem
+
+
 PEAKS, FASTA, MATRIX = (str(config[setting]) for setting in ("peaks", "fasta", "matrix"))
-ATAC, OUT, REACH = config.get("atac", ""), config.get("out", "out"), int(config.get("reach", 100))
-NAME = str(config.get("name", Path(MATRIX.rpartition(":")[2]).stem))
+ATAC, REACH = config.get("atac", ""), int(config.get("reach", 100))
+NAME = str(config.get("name") or matrix_name()).replace("/", "_")
+OUT = config.get("out", NAME)
 ROUNDS = int(config.get("rounds", 1))
 TEST = config.get("test_chroms", "chr6,chr17,chr20,chr22")
 VALIDATION = config.get("val_chroms", "chr8,chr10")

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .. import __version__, log
-from .limits import check_address_space, check_threads, usable_cpus
+from .limits import check_address_space, check_threads, keep_freed_memory, usable_cpus
 
 if TYPE_CHECKING:
     from ..models.device import Runtime
@@ -166,6 +166,7 @@ class RuntimeOptions:
             raise UsageError("several processes cannot all read standard input (-); give the name of a file")
         if processes.rank():
             log.logger.setLevel(logging.ERROR)
+        keep_freed_memory()
         threads = self.threads or max(1, usable_cpus() // processes.local_count())
         return replace(self, device=processes.local_device(self.device), threads=threads).build()
 

@@ -189,8 +189,7 @@ def predict(
         with outputs.open(files, loaded, scan_input.lengths, failures, first=first) as (signal, writer):
             sink = signal if files else None
             scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
-            scanner.accessible, scanner.read_ahead = in_accessible, scan_input.can_read_ahead
-            counts = _scan(scanner, scan_input, writer, with_q)
+            counts = _scan(scanner, scan_input, writer, with_q, in_accessible)
             scanner.stats.check_unscored(fasta or sequences or "-", strict)
             if best:
                 scanner.stats.report_empty()
@@ -215,7 +214,9 @@ def _calling(
     return scored.models, scored.rules, scored
 
 
-def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteSink, with_q: bool) -> Counter[str]:
+def _scan(
+    scanner: Scanner, scan_input: ScanInput, writer: SiteSink, with_q: bool, accessible: AccessibleSites | None
+) -> Counter[str]:
     """Write all sites and count them by model."""
     from collections import Counter
 
@@ -223,14 +224,16 @@ def _scan(scanner: Scanner, scan_input: ScanInput, writer: SiteSink, with_q: boo
 
     stats, shown = scanner.stats, 0
     counts = Counter[str]()
+    chunks = scan_input.chunks(scanner.context, scanner.stride)
+    ahead = scan_input.can_read_ahead
     with progress("scanning", scan_input.bases, "bp") as bar:
-        for sites in scanner.scan_ranked(scan_input.chunks(scanner.context, scanner.stride), with_q=with_q):
+        for sites in scanner.scan_ranked(chunks, with_q=with_q, accessible=accessible, ahead=ahead):
             writer.write(sites)
             counts.update(site.name for site in sites)
             bar.advance(stats.bases - shown)
             shown = stats.bases
-    if scanner.accessible:
-        scanner.accessible.report()
+    if accessible:
+        accessible.report()
     logger.debug("%s sites in %s bp of %s regions", f"{counts.total():,}", f"{shown:,}", f"{stats.regions:,}")
     return counts
 

@@ -17,7 +17,7 @@ from ..io.fields import name_field
 from ..io.files import open_input, text_lines
 from ..io.intervals import Interval, bed_rows, unknown_chrom
 from ..io.sorting import LineSorter
-from ..io.tracks import SITE_COLUMNS, STRAND_COLOURS, site_schema
+from ..io.tracks import SITE_COLUMNS, STRAND_COLOURS, site_schema, warn_of_names
 
 MAX_FACTORS = 500  # of a file; UCSC's page of a composite track becomes slow with more
 _KNOWN = [column.name for column in SITE_COLUMNS[:3]]  # log odds, p and q
@@ -118,6 +118,7 @@ def pack_sites(file: SiteFile, directory: str, name: Callable[[str], str]) -> li
         rows = _bed_rows(path, lengths)
     sorter = LineSorter(_by_factor, directory)
     factors: set[str] = set()
+    chroms: dict[str, None] = {}  # in order
     columns: set[int] = set()
     for factor, line in rows:
         factors.add(factor)
@@ -125,9 +126,11 @@ def pack_sites(file: SiteFile, directory: str, name: Callable[[str], str]) -> li
             problem = f"has sites of more than {MAX_FACTORS} names, but each name becomes a track"
             raise DataError(f"{problem}; give a file with the names of factors in column 4", path)
         columns.add(line.count("\t") + 1)
+        chroms[line.partition("\t")[0]] = None
         if len(columns) > 1:
             raise DataError("some lines have ten columns, which are narrowPeak, and others have not", path)
         sorter.add(f"{factor}\t{line}".encode())
+    warn_of_names(chroms, path)
     schema = site_schema(_WITH_P in columns)
     tracks = []
     for factor, group in itertools.groupby(sorter, lambda line: line.partition(b"\t")[0].decode()):

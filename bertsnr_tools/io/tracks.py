@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ LIGHTEST_GREY = 220  # of a site with score 0
 MAX_TRACK_NAME, MAX_TRACK_DESCRIPTION = 15, 60  # characters, limits of the UCSC browser
 ROWS_TOGETHER = 100_000  # bigWig intervals that are written together
 INTERVALS_PER_ZOOM_RECORD = 10
+_UCSC_CHROM = re.compile(r"chr\w+")
 
 
 SITE_COLUMNS = (  # of sites in bigBed, after BED9
@@ -99,6 +101,21 @@ def track_line(kind: str, name: str, description: str, genome: str) -> str:
     quoted_description = f'"{_printable(description)[:MAX_TRACK_DESCRIPTION]}"'
     line = f"track {types.get(kind, '')}name={quoted_name} description={quoted_description} db={genome} color=0,90,181"
     return f"{line} {settings[kind]}".rstrip() + "\n"
+
+
+def warn_of_names(names: Iterable[str], source: str) -> None:
+    """Warn of sequences that do not have the name of a chromosome at UCSC, such as chr7.
+
+    Parameters
+    ----------
+    source : of their sites, for the message
+    """
+    odd = [name for name in names if not _UCSC_CHROM.fullmatch(name)]
+    if odd:
+        shown = odd[0] + (f" and {len(odd) - 1:,} more" if len(odd) > 1 else "")
+        problem = "%s: UCSC may refuse sites on %s; it expects names of chromosomes, such as chr7"
+        remedy = "give a genome (-f), or FASTA records named chrom:from-to that are as long as that region"
+        logger.warning(f"{problem}: {remedy}", source, shown)
 
 
 def _printable(text: str) -> str:

@@ -128,8 +128,6 @@ class Scanner:
     stats : counts of everything scanned so far
     context : bases to read on either side of a region
     stride : common multiple of the models' steps
-    accessible : scores the sites, if set, and leaves out those outside of its regions
-    read_ahead : read sequence in a thread of its own where blocks are scored ahead, see `ScanInput.can_read_ahead`
 
     Raises
     ------
@@ -150,8 +148,6 @@ class Scanner:
         self.models, self.rules, self.stats = models, rules, ScanStats()
         self._runtime, self._prefilter, self._signal = runtime, prefilter, signal
         self._best = BestSites(best) if best else None
-        self.accessible: AccessibleSites | None = None
-        self.read_ahead = False
         self._steps = [window_step(step, model.info) for model in models]
         if prefilter:
             for model, rule in zip(models, rules):
@@ -162,8 +158,15 @@ class Scanner:
         many_factors = any(shared_model(model) for model in models)  # calling takes long, in one thread
         self._blocks_ahead = BLOCKS_AHEAD if self._on_gpu else int(many_factors)
 
-    def scan(self, chunks: Iterable[Chunk]) -> Iterator[list[CalledSite]]:
+    def scan(
+        self, chunks: Iterable[Chunk], *, accessible: AccessibleSites | None = None, ahead: bool = False
+    ) -> Iterator[list[CalledSite]]:
         """Sites of all models, in the order of the regions and, within a region, of start, end, name and strand.
+
+        Parameters
+        ----------
+        accessible : scores the sites, and leaves out those outside of its regions
+        ahead : read chunks in a thread of its own where blocks are scored ahead, see `ScanInput.can_read_ahead`
 
         Yields
         ------
@@ -175,14 +178,14 @@ class Scanner:
             return [part.score(tiles) for part, tiles in zip(parts, job[1])]
 
         blocks = ((block, [part.cut(block) for part in parts]) for block in self._blocks(chunks))
-        jobs = read_ahead(blocks) if self.read_ahead and self._blocks_ahead else blocks
+        jobs = read_ahead(blocks) if ahead and self._blocks_ahead else blocks
         pending: list[CalledSite] = []  # not yet in order with the sites of other models
         offset, any_window, any_site = 0, False, False  # bases of the region before the chunk; of the region so far
         with closing(jobs), closing(prefetch(score, jobs, self._blocks_ahead)) as scored_blocks:
             for (block, _), scores in scored_blocks:
                 called = [part.call(block, scored, self._signal) for part, scored in zip(parts, scores)]
-                if self.accessible:
-                    called = [self.accessible.rescored(of_part) for of_part in called]
+                if accessible:
+                    called = [accessible.rescored(of_part) for of_part in called]
                 sites: list[CalledSite] = []
                 for chunk, *of_parts in zip(block, *called):
                     pending += itertools.chain.from_iterable(result.sites for result in of_parts)
@@ -230,20 +233,28 @@ class Scanner:
         size = min(BLOCK_BASES, *sizes)
         return in_blocks(itertools.chain.from_iterable(chunk.pieces(size) for chunk in chunks), size)
 
-    def scan_ranked(self, chunks: Iterable[Chunk], *, with_q: bool) -> Iterator[list[RankedSite]]:
+    def scan_ranked(
+        self,
+        chunks: Iterable[Chunk],
+        *,
+        with_q: bool,
+        accessible: AccessibleSites | None = None,
+        ahead: bool = False,
+    ) -> Iterator[list[RankedSite]]:
         """`scan` with p-values.
 
         Parameters
         ----------
         with_q : keep the sites until everything is scanned, then yield those with a q-value of at most the rules'
             `max_q`; the lists of all blocks are empty
+        accessible, ahead : see `scan`
         """
-        nulls = self.accessible.nulls if self.accessible else [known_null(model) for model in self.models]
+        nulls = accessible.nulls if accessible else [known_null(model) for model in self.models]
         kept: list[CalledSite] = []
         others: Sequence[CalledSite] = ()
         if self._best:
             self._best.keep_others, others = with_q, self._best.others
-        for sites in self.scan(chunks):
+        for sites in self.scan(chunks, accessible=accessible, ahead=ahead):
             if with_q:
                 kept += sites
             yield [] if with_q else rank_sites(sites, nulls)
@@ -370,10 +381,10 @@ def scan_sites(
         scan_input = ScanInput(path, bed=os.fspath(regions), each_region=best is not None)
     else:
         scan_input = ScanInput(path, regions=regions or (), each_region=best is not None)
-    scanner.read_ahead = scan_input.can_read_ahead
     chunks = scan_input.chunks(scanner.context, scanner.stride)
     with_q = any(rule.max_q < 1 for rule in rules)
-    return itertools.chain.from_iterable(scanner.scan_ranked(chunks, with_q=with_q))
+    blocks = scanner.scan_ranked(chunks, with_q=with_q, ahead=scan_input.can_read_ahead)
+    return itertools.chain.from_iterable(blocks)
 
 
 def _default_runtime(model: Model) -> Runtime:

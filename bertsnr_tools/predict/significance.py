@@ -284,17 +284,30 @@ class NullDistribution:
     def from_dict(cls, null: dict[str, Any], name: str, path: str | None = None) -> NullDistribution:
         """From `as_dict`, of the model `name` in the file `path`. Errors: see `from_info`."""
         try:
-            scores, neg_log10_ps = (np.array(null[key], dtype=float) for key in ("scores", "logs"))
             windows, width = int(null["windows"]), int(null["width"])
-            if scores.ndim != 1 or scores.shape != neg_log10_ps.shape or len(scores) < 2 or width < 1:
-                raise ValueError("wrong shape")
-            if not (np.isfinite(scores).all() and np.isfinite(neg_log10_ps).all()):
-                raise ValueError("not finite")
-            if np.any(np.diff(scores) <= 0) or np.any(np.diff(neg_log10_ps) < 0):
-                raise ValueError("not in ascending order")
+            if width < 1:
+                raise ValueError(f"width {width}")
+            scores, neg_log10_ps = stored_curve(null["scores"], null["logs"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the null distribution of model {name} is invalid ({error})", path) from error
         return cls(windows, width, scores, neg_log10_ps)
+
+
+def stored_curve(values: Any, neg_log10_ps: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The knots of a null distribution in a model file: ascending values, and -log10 p at each, both shape (n,).
+
+    Raises
+    ------
+    ValueError, TypeError : they are not.
+    """
+    x, y = np.array(values, dtype=float), np.array(neg_log10_ps, dtype=float)
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
+        raise ValueError("wrong shape")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("not finite")
+    if np.any(np.diff(x) < 0) or np.any(np.diff(y) < 0):
+        raise ValueError("not in ascending order")
+    return x, y
 
 
 class PwmNull:

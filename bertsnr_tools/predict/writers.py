@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import UsageError
 from ..io.files import BGZIP_ENDINGS, OutputStream, index_bed
 from ..io.outputs import Failures, KeptStream
-from ..io.tracks import BigWig, bed_line, bedgraph_lines, jaspar_score, narrowpeak_columns, track_line
+from ..io.tracks import BigWig, bed_line, bedgraph_lines, jaspar_score, narrowpeak_columns, track_line, warn_of_names
 from ..log import logger
 from .significance import RankedSite
 
@@ -80,6 +80,8 @@ class SiteWriter:
                 description = f"{title}: binding sites by bertsnr_tools"
                 stream.write(track_line(site_format.kind, title, description, site_format.track).encode())
             yield writer
+        if site_format.track:
+            warn_of_names(writer._last_starts, f"--track {site_format.track}")
         if path.endswith(BGZIP_ENDINGS) and not site_format.track and not stream.failed:
             if writer.in_order:
                 with failures.kept():

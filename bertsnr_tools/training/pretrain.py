@@ -30,7 +30,7 @@ from .config import PretrainConfig
 from .data import seed_of
 from .optimization import adamw, optimizer_step, scheduled_rate, set_learning_rate
 from .pretrain_data import IGNORED, batches, mask_tokens
-from .processes import own_rows, process_group, rank
+from .processes import count, own_rows, process_group, rank
 
 ADAM = {"betas": (0.9, 0.98), "eps": 1e-6}  # usual for masked language models (Liu et al. 2019)
 MAX_GRADIENT_NORM = 1.0
@@ -108,8 +108,7 @@ class PretrainRun:
         with progress("pretraining", config.steps, "steps") as bar:
             bar.advance(self.done)
             for step in range(self.done, config.steps):
-                arrays = self._batch(step)
-                totals += self._step(self.model, step, [torch.from_numpy(own_rows(array)) for array in arrays])
+                totals += self._step(self.model, step, [torch.from_numpy(array) for array in self._batch(step)])
                 bar.advance(1)
                 if (step + 1) % every == 0 or step + 1 == config.steps:
                     self._report(step + 1, *totals.tolist())
@@ -122,15 +121,17 @@ class PretrainRun:
         return mask_tokens(ids, config.k, config.mask_fraction, np.random.default_rng([config.seed, 6, step]))
 
     def _step(self, model: nn.Module, step: int, batch: list[torch.Tensor]) -> torch.Tensor:
-        """Train on a batch; the result is the summed loss, the tokens predicted correctly, and the tokens predicted."""
+        """Train on this process's rows; the result is their summed loss, tokens predicted correctly, and tokens."""
         config = self.config
         torch.manual_seed(seed_of(config.seed, "dropout", step, rank()))
         model.train()
         before, done = step / config.steps, (step + 1) / config.steps
         set_learning_rate(self._optimizer, scheduled_rate(config.learning_rate, config.warmup, done, before))
         with autocast(self._device, config.precision):
-            loss = masked_loss(model, *(part.to(self._device) for part in batch))
-        optimizer_step(model, self._optimizer, loss.mean, clip=MAX_GRADIENT_NORM)
+            loss = masked_loss(model, *(own_rows(part).to(self._device) for part in batch))
+        masked = max(1, int((batch[1] != IGNORED).sum()))
+        weighted = loss.mean * (loss.predicted * count() / masked)  # the mean over processes is that over the batch
+        optimizer_step(model, self._optimizer, weighted, clip=MAX_GRADIENT_NORM)
         return torch.tensor(
             [float(loss.mean.detach()) * loss.predicted, loss.correct, loss.predicted], dtype=torch.float64
         )

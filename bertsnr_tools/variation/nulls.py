@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..models.interface import Model, ModelInfo
+from ..predict.significance import stored_curve
 
 KNOTS = 60  # points of the null distribution that are kept
 TAIL = 100  # highest changes, to which its tail is fitted
@@ -67,14 +68,8 @@ class ChangeNull:
         """
         stored = info.variant_null
         try:
-            changes, neg_log10_ps = (np.array(stored[key], dtype=float) for key in ("changes", "neg_log10_p"))
             count, flank = int(stored["substitutions"]), int(stored["flank"])
-            if changes.ndim != 1 or changes.shape != neg_log10_ps.shape or len(changes) < 2:
-                raise ValueError("wrong shape")
-            if not (np.isfinite(changes).all() and np.isfinite(neg_log10_ps).all()):
-                raise ValueError("not finite")
-            if np.any(np.diff(changes) < 0) or np.any(np.diff(neg_log10_ps) < 0):
-                raise ValueError("not in ascending order")
+            changes, neg_log10_ps = stored_curve(stored["changes"], stored["neg_log10_p"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the null distribution of changes of model {info.name} is invalid ({error})") from error
         return cls(count, flank, changes, neg_log10_ps)

@@ -128,6 +128,18 @@ class AlleleChecker:
             where = f"{row.chrom}:{row.start + 1} {row.ref[:20]}>{row.fields[4][:20]}"
             raise DataError(f"{where} cannot be scored: {NOTES[note]}{shown}", self._path, row.number)
 
+    def check_genome(self) -> None:
+        """Check, after the last row, that the genome is not another one than the rows were called on.
+
+        Raises
+        ------
+        DataError : no allele was scored, and most disagree with the genome.
+        """
+        if self._wrong_genome() and self._counts.total() == self._alleles:
+            disagree = f"{self._counts['ref_mismatch']:,} of {self._alleles:,}"
+            problem = f"no allele could be scored: REF disagrees with the genome in {disagree}"
+            raise DataError(f"{problem}; is it the genome that the rows were called on?", self._path)
+
     def report(self) -> None:
         """Warn of alleles that were not scored."""
         total = sum(self._counts.values())
@@ -153,7 +165,12 @@ def plan_alone(rows: Iterable[VcfRow], checker: AlleleChecker) -> Iterator[Plann
 def annotate(
     planned: Iterable[PlannedRow], genome: Genome, scorer: VariantScorer, checker: AlleleChecker
 ) -> Iterator[list[ScoredRow]]:
-    """Score the alleles of rows, in blocks that do not affect the result, in the order of the rows."""
+    """Score the alleles of rows, in blocks that do not affect the result, in the order of the rows.
+
+    Raises
+    ------
+    DataError : see `AlleleChecker`.
+    """
     block: list[PlannedRow] = []
     bases = 0
     for row in planned:
@@ -164,6 +181,7 @@ def annotate(
             block, bases = [], 0
     if block:
         yield _scored(block, genome, scorer, checker)
+    checker.check_genome()
 
 
 def _changes(row: PlannedRow) -> list[Change]:

@@ -72,7 +72,7 @@ def open_rows(
 
     Raises
     ------
-    DataError : the file or a row cannot be used, or a chromosome is not in the genome.
+    DataError : the file or a row cannot be used, a chromosome is not in the genome, or no row agrees with the genome.
     UsageError : regions without an index, or no such sample.
     """
     checker = AlleleChecker(genome, path, strict)
