@@ -113,7 +113,7 @@ def test_best_sites_are_among_all_sites(models, genome, monkeypatch, count, sign
     regions = [Interval(*peak) for peak in PEAKS]
     expected = []
     for number, region in enumerate(regions):
-        every = scan(models, ScanInput(reference, regions=[region]).chunks(1000, 1))[0]
+        every = scan(models, ScanInput(reference, regions=[region]).chunks(1000))[0]
         chosen = chosen_slowly(every, region, count)
         assert number == 3 or len({one.site.model for one in every}) > 3 and len(every) > len(chosen)
         expected += [one._replace(site=one.site._replace(region=number)) for one in chosen]
@@ -121,7 +121,7 @@ def test_best_sites_are_among_all_sites(models, genome, monkeypatch, count, sign
         monkeypatch.setattr("bertsnr_tools.predict.scan.BLOCK_BASES", block)
         monkeypatch.setattr("bertsnr_tools.predict.chunks.CHUNK_BASES", block)
         scan_input = ScanInput(reference, regions=regions, each_region=True)
-        found, scanner = scan(models, scan_input.chunks(1000, 1), best=count, signal=signal)
+        found, scanner = scan(models, scan_input.chunks(1000), best=count, signal=signal)
         assert {one.name for one in found} >= {"TOY", "WORD", "SOX2"}
         assert found == expected and scanner.stats.regions == len(PEAKS)
         assert scanner.stats.with_sites == len({one.site.region for one in expected})
@@ -153,8 +153,8 @@ def test_q_values_count_all_sites(models, genome):
     reference = Genome(str(genome))
     regions = [Interval(*peak) for peak in PEAKS]
     inputs = ScanInput(reference, regions=regions)
-    every, _ = scan(models[2:3], inputs.chunks(1000, 1), with_q=True)
-    found, _ = scan(models[2:3], inputs.chunks(1000, 1), best=1, with_q=True)
+    every, _ = scan(models[2:3], inputs.chunks(1000), with_q=True)
+    found, _ = scan(models[2:3], inputs.chunks(1000), best=1, with_q=True)
     plain = [one._replace(site=one.site._replace(region=0)) for one in found]
     assert 0 < len(found) < len(every) and set(plain) <= set(every)
     options = {"regions": regions, "threshold": 0.4, "best": 1}

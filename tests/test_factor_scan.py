@@ -146,13 +146,32 @@ def test_many_factor_and_other_models_together(factors, toy_model):
     assert keys == sorted(keys)
 
 
+@pytest.mark.parametrize("signal", [None, ignore])
+def test_sites_of_a_region_are_those_of_the_chromosome(factors, genome, tmp_path, signal):
+    """Also behind an N: windows have the same places, wherever reading begins."""
+    sequence = bytearray(Genome(str(genome)).fetch("chr2", 0, 6000))
+    for position in (1003, 2511, 2512, 4790):
+        sequence[position] = ord("N")
+    (tmp_path / "g.fa").write_bytes(b">chr2\n" + sequence + b"\n")
+    reference = Genome(str(tmp_path / "g.fa"))
+
+    def sites(start, end):
+        found, _ = scan(factors, genome_chunks(reference, [Interval("chr2", start, end)], 100), signal=signal)
+        return [ranked.site[:6] for ranked in found]
+
+    whole = sites(0, 6000)
+    for start, end in ((701, 3017), (733, 2511), (1003, 5500), (1950, 2000), (2513, 4999), (3333, 3400)):
+        inside = [site for site in whole if start <= (site[1] + site[2]) // 2 < end]
+        assert sites(start, end) == inside and inside
+
+
 @pytest.mark.parametrize("shards", [2, 5])
 def test_concatenated_shards_equal_the_unsharded_scan(factors, genome, monkeypatch, shards):
     monkeypatch.setattr("bertsnr_tools.predict.chunks.SHARD_OVERLAP", 800)
     reference = Genome(str(genome))
     regions = [Interval("chr2", 8000, 14_000), Interval("chr3", 0, 2000), Interval("chr2", 990, 1500)]
     whole, _ = scan(factors, genome_chunks(reference, regions, 100))
-    parts = [scan(factors, shard_chunks(reference, regions, (at + 1, shards), 100, 50))[0] for at in range(shards)]
+    parts = [scan(factors, shard_chunks(reference, regions, (at + 1, shards), 100))[0] for at in range(shards)]
     assert sum(parts, []) == whole and len(whole) > 100
     for model in (factors[1], factors[5]):  # region borders
         assert [ranked.site[:6] for ranked in whole if ranked.name == model.info.name] == [

@@ -210,7 +210,7 @@ def test_concatenated_shards_equal_the_unsharded_scan(toy_model, ctcf, genome, m
         return found, scores, scanner.stats.acgt_bases
 
     def sites_of_shards(regions):
-        shares = [sites(shard_chunks(reference, regions, (number, shards), 100, 50)) for number in range(1, shards + 1)]
+        shares = [sites(shard_chunks(reference, regions, (number, shards), 100)) for number in range(1, shards + 1)]
         found, scores, acgt_bases = zip(*shares)
         assert sum(map(bool, found)) > shards // 2
         return sum(found, []), np.fmax.reduce(scores), sum(acgt_bases)
@@ -219,13 +219,6 @@ def test_concatenated_shards_equal_the_unsharded_scan(toy_model, ctcf, genome, m
     assert len(whole[0]) > 50 and joined[0] == whole[0] and joined[2] == whole[2]
     scores, joined_scores = sites(genome_chunks(reference, regions[:1], 100))[1], sites_of_shards(regions[:1])[1]
     assert np.isfinite(scores).sum() == 2 * 5500 and np.array_equal(scores, joined_scores, equal_nan=True)
-
-
-def test_windows_of_a_shard_start_at_the_least_common_multiple_of_the_steps(toy_model, ctcf):
-    ctcf.info.window, window = 90, ctcf.info.window
-    scanner = Scanner([toy_model, ctcf], [CallingRule(0.5)] * 2, Runtime())
-    ctcf.info.window = window
-    assert scanner.stride == 450 and scanner.context == 100  # steps of 50 and 45 bp
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])

@@ -5,9 +5,9 @@ import numpy as np
 from bertsnr_tools.predict.tiling import Tiler, join_windows
 
 
-def windows_of(codes, cuts, window, step, shortest):
+def windows_of(codes, cuts, window, step, shortest, origin=0):
     """All windows as (start, length, core_start, core_end); checks that scores are completed without a gap."""
-    tiler, found, done = Tiler(window, step, shortest), [], 0
+    tiler, found, done = Tiler(window, step, shortest, origin), [], 0
     borders = [0, *cuts, len(codes)]
     for number, (a, b) in enumerate(zip(borders, borders[1:])):
         tiles = tiler.feed(codes[a:b], number == len(borders) - 2)
@@ -34,6 +34,24 @@ def test_windows_of_a_plain_sequence():
 def test_windows_do_not_cross_n():
     codes = np.array([4, 4, 0, 0, 0, 0, 4, 0, 0, 4] + [0] * 12, dtype=np.uint8)
     assert windows_of(codes, [], 10, 5, 3) == [(2, 4, 2, 6), (10, 10, 10, 16), (12, 10, 16, 22)]
+
+
+def test_windows_start_at_multiples_of_the_step_on_the_chromosome():
+    codes = np.array([4, 4] + [0] * 24, dtype=np.uint8)
+    assert windows_of(codes, [], 10, 5, 3) == [
+        (2, 10, 2, 8),  # with the run
+        (5, 10, 8, 12),
+        (10, 10, 12, 17),
+        (15, 10, 17, 20),
+        (16, 10, 20, 26),
+    ]
+    rng = np.random.default_rng(1)
+    codes = np.where(rng.random(400) < 0.02, 4, 0).astype(np.uint8)
+    whole = windows_of(codes, [], 10, 5, 3)
+    for origin in range(20, 60):
+        found = [(at + origin, *rest) for at, *rest in windows_of(codes[origin:], [11, 90], 10, 5, 3, origin)]
+        found = [(at, size, first + origin, end + origin) for at, size, first, end in found]
+        assert set(found[2:]) <= set(whole)
 
 
 def test_every_base_is_in_one_core_however_the_sequence_arrives():
@@ -68,6 +86,6 @@ def test_windows_are_joined_at_their_cores():
 
     (joined,) = join_windows([tiles], score, 2, -1)
     assert joined.dtype == np.float32 and joined.shape == (2, 27)
-    # cores of the windows at 1, 6, 11 and 13: [1, 8) [8, 13) [13, 17) [17, 23); the run of two bases is too short
-    assert joined[0].tolist() == [-1] + [0] * 7 + [1] * 5 + [2] * 4 + [3] * 6 + [-1] * 4
-    assert joined[1, 1:23].tolist() == [*range(7), *range(2, 7), *range(2, 6), *range(4, 10)]
+    # cores of the windows at 1, 5, 10 and 13: [1, 8) [8, 12) [12, 16) [16, 23); the run of two bases is too short
+    assert joined[0].tolist() == [-1] + [0] * 7 + [1] * 4 + [2] * 4 + [3] * 7 + [-1] * 4
+    assert joined[1, 1:23].tolist() == [*range(7), *range(3, 7), *range(2, 6), *range(3, 10)]

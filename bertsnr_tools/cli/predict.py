@@ -224,7 +224,7 @@ def _scan(
 
     stats, shown = scanner.stats, 0
     counts = Counter[str]()
-    chunks = scan_input.chunks(scanner.context, scanner.stride)
+    chunks = scan_input.chunks(scanner.context)
     ahead = scan_input.can_read_ahead
     with progress("scanning", scan_input.bases, "bp") as bar:
         for sites in scanner.scan_ranked(chunks, with_q=with_q, accessible=accessible, ahead=ahead):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UsageError
-from ..io.fasta import CHUNK_BASES, NOT_ACGT, FastaChunk, Genome, read_fasta_chunks
+from ..io.fasta import CHUNK_BASES, FastaChunk, Genome, read_fasta_chunks
 from ..io.intervals import Interval, may_hold_interval, parse_record_name, parse_region
 from ..log import logger
 from ..sequence.encoding import reverse_complement
@@ -118,18 +118,17 @@ class ScanInput:
         """Reading does not wait for another program, as it does from a pipe, so that a scan can end at any time."""
         return isinstance(self._source, Genome) or os.path.isfile(self._source)
 
-    def chunks(self, context: int, stride: int) -> Iterator[Chunk]:
+    def chunks(self, context: int) -> Iterator[Chunk]:
         """The sequence in order.
 
         Parameters
         ----------
         context : bases to read on either side of a region, see `Scanner.context`
-        stride : common multiple of the models' steps, see `Scanner.stride`
         """
         if not isinstance(self._source, Genome):
             return fasta_chunks(read_fasta_chunks(self._source, unique=True))
         if self._shard:
-            return shard_chunks(self._source, self.regions, self._shard, context, stride)
+            return shard_chunks(self._source, self.regions, self._shard, context)
         return genome_chunks(self._source, self.regions, context)
 
 
@@ -200,18 +199,15 @@ def genome_chunks(genome: Genome, regions: Iterable[Interval], context: int) -> 
         yield from _read(genome, region, start, end, EVERYWHERE)
 
 
-def shard_chunks(
-    genome: Genome, regions: Sequence[Interval], shard: tuple[int, int], context: int, stride: int
-) -> Iterator[Chunk]:
+def shard_chunks(genome: Genome, regions: Sequence[Interval], shard: tuple[int, int], context: int) -> Iterator[Chunk]:
     """One of several equal parts of the regions; borders may lie within a region.
 
-    Concatenated, the sites of all shards equal the sites of `genome_chunks`: a shard's first window starts where the
-    unsharded scan has a window, and a site belongs to the shard in which it starts.
+    Concatenated, the sites of all shards equal the sites of `genome_chunks`: a site belongs to the shard in which it
+    starts.
 
     Parameters
     ----------
     shard : (number, shards), number from 1
-    stride : see `ScanInput.chunks`
     """
     number, shards = shard
     sizes = np.array([region.end - region.start for region in regions])
@@ -222,11 +218,8 @@ def shard_chunks(
         start, end = _with_context(genome, region, context)
         core_start = 0 if first <= at else region.start + first - at
         core_end = sys.maxsize if at + size <= last else region.start + last - at
-        earliest = core_start - SHARD_OVERLAP - stride
-        if earliest > start:
-            run_start = _acgt_run_start(genome, region.chrom, start, earliest)
-            start = run_start + (earliest - run_start) // stride * stride
-        yield from _read(genome, region, start, min(end, core_end + SHARD_OVERLAP + stride), (core_start, core_end))
+        start, end = max(start, core_start - SHARD_OVERLAP), min(end, core_end + SHARD_OVERLAP)
+        yield from _read(genome, region, start, end, (core_start, core_end))
 
 
 def _with_context(genome: Genome, region: Interval, context: int) -> tuple[int, int]:
@@ -238,16 +231,6 @@ def _read(genome: Genome, region: Interval, start: int, end: int, core: tuple[in
         chunk_end = min(end, chunk_start + CHUNK_BASES)
         sequence = genome.fetch(region.chrom, chunk_start, chunk_end)
         yield Chunk(region, start, sequence, chunk_end == end, core)
-
-
-def _acgt_run_start(genome: Genome, chrom: str, start: int, position: int) -> int:
-    """Start, at least `start`, of the run of A, C, G and T that ends at `position`."""
-    for end in range(position, start, -CHUNK_BASES):
-        begin = max(start, end - CHUNK_BASES)
-        others = [match.end() for match in NOT_ACGT.finditer(genome.fetch(chrom, begin, end))]
-        if others:
-            return begin + others[-1]
-    return start
 
 
 def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:

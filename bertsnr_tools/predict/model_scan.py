@@ -70,15 +70,15 @@ class ScanPart(ABC):
     def __init__(self, info: ModelInfo, step: int, runtime: Runtime):
         self._runtime = runtime
         self._tiling = (info.window, step, info.k)
-        self._tiler = Tiler(*self._tiling)
+        self._tiler: Tiler | None = None  # of a region whose end has not been cut
 
     def cut(self, block: list[Chunk]) -> list[Tiles]:
         """The windows that each chunk of a block completes."""
         tiles = []
         for chunk in block:
-            tiles.append(self._tiler.feed(encode(chunk.sequence), chunk.last))
-            if chunk.last:
-                self._tiler = Tiler(*self._tiling)
+            tiler = self._tiler or Tiler(*self._tiling, chunk.start)
+            tiles.append(tiler.feed(encode(chunk.sequence), chunk.last))
+            self._tiler = None if chunk.last else tiler
         return tiles
 
     @abstractmethod

@@ -127,7 +127,6 @@ class Scanner:
     ----------
     stats : counts of everything scanned so far
     context : bases to read on either side of a region
-    stride : common multiple of the models' steps
 
     Raises
     ------
@@ -153,7 +152,6 @@ class Scanner:
             for model, rule in zip(models, rules):
                 check_prefilter(model, rule)
         self.context = max(context_bases(model.info) for model in models)
-        self.stride = math.lcm(*self._steps)
         self._on_gpu = any(model.device.type != "cpu" for model in models)
         many_factors = any(shared_model(model) for model in models)  # calling takes long, in one thread
         self._blocks_ahead = BLOCKS_AHEAD if self._on_gpu else int(many_factors)
@@ -381,7 +379,7 @@ def scan_sites(
         scan_input = ScanInput(path, bed=os.fspath(regions), each_region=best is not None)
     else:
         scan_input = ScanInput(path, regions=regions or (), each_region=best is not None)
-    chunks = scan_input.chunks(scanner.context, scanner.stride)
+    chunks = scan_input.chunks(scanner.context)
     with_q = any(rule.max_q < 1 for rule in rules)
     blocks = scanner.scan_ranked(chunks, with_q=with_q, ahead=scan_input.can_read_ahead)
     return itertools.chain.from_iterable(blocks)

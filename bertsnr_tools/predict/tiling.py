@@ -43,31 +43,36 @@ class Tiles(NamedTuple):
 class Tiler:
     """Cut a sequence into windows, each within one run of A, C, G and T.
 
-    In every run, windows start each `step` bases and the last window ends with the run, so that every base is covered.
-    A run shorter than `window` is a single window of its own length; a run shorter than `min_length` has no window. A
-    base is scored by the window in which it lies furthest from the border: the core interval of a window ends in the
-    middle of its overlap with the next window. The windows do not depend on the pieces in which the sequence arrives.
+    In every run, the first window starts with the run, others at multiples of `step`, and the last window ends with the
+    run, so that every base is covered. A run shorter than `window` is a single window of its own length; a run shorter
+    than `min_length` has no window. A base is scored by the window in which it lies furthest from the
+    border: the core interval of a window ends in the middle of its overlap with the next window. The windows do not
+    depend on the pieces in which the sequence arrives, nor, in the middle of a run, on where on the chromosome it
+    begins.
 
     ::
 
+        position   0    5    10   15   20   25
         sequence   NNACGTACGTACGTACGTACNNACGTN
         windows      [--------)          [--)    of 10 bp, each 5 bp
-                          [--------)
+                        [--------)
                              [--------)          the last window of the run ends with it
-        cores        [-----)             [--)
-                            [--)
-                                [-----)
+        cores        [----)              [--)
+                           [--)
+                               [------)
 
     Parameters
     ----------
     window, step : bp; step at most window
     min_length : shorter runs are not scored (bp)
+    origin : position on the chromosome of the sequence's first base
     """
 
-    def __init__(self, window: int, step: int, min_length: int):
+    def __init__(self, window: int, step: int, min_length: int, origin: int = 0):
         self._window, self._step, self._min_length = window, step, min_length
         self._codes = np.empty(0, dtype=np.uint8)  # bases that the next windows may need
         self._start = 0  # position of _codes[0]; within a run, start of its next window
+        self._origin = origin
         self._complete = 0  # bases before this position are scored by earlier windows
 
     def feed(self, codes: np.ndarray, last: bool) -> Tiles:
@@ -87,7 +92,7 @@ class Tiler:
             core_start = self._complete - self._start if continued else run_start
             begins = self._window_starts(run_start, run_end, is_open, continued)
             if is_open:
-                next_start, complete = run_start + len(begins) * self._step, core_start
+                next_start, complete = self._on_grid(int(begins[-1]) + 1) if len(begins) else run_start, core_start
             if not len(begins):
                 continue
             following = np.append(begins[1:], next_start) if is_open else begins[1:]
@@ -114,12 +119,17 @@ class Tiler:
 
     def _window_starts(self, run_start: int, run_end: int, is_open: bool, continued: bool) -> np.ndarray:
         """Starts of a run's windows; in an open run, only of windows that another at full step is sure to follow."""
-        if is_open:
-            return np.arange(run_start, run_end - self._window - self._step + 1, self._step)
-        if run_end - run_start < (self._window if continued else self._min_length):
+        if not is_open and run_end - run_start < (self._window if continued else self._min_length):
             return np.empty(0, dtype=int)
         final = max(run_start, run_end - self._window)
-        return np.append(np.arange(run_start, final, self._step), final)
+        end = run_end - self._window - self._step + 1 if is_open else final
+        begins = np.append(run_start, np.arange(self._on_grid(run_start + 1), end, self._step))
+        begins = begins[begins < end]
+        return begins if is_open else np.append(begins, final)
+
+    def _on_grid(self, position: int) -> int:
+        """The first multiple of the step, on the chromosome, from a position in the present codes on."""
+        return position + -(self._origin + self._start + position) % self._step
 
 
 def _acgt_runs(codes: np.ndarray) -> list[list[int]]:
