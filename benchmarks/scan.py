@@ -264,7 +264,9 @@ def factors(name: str, windows: int, device: torch.device) -> None:
     for way, values in seconds.items():
         rate = 2 * length / min(values)
         print(f"{way:28s}{rate:12,.0f} strand-bases/s{found[way]:10,} calls{min(values) / single:8.2f} x the time")
-    print(f"heads and calling: {1 - encoder / every:.1%} of the time of all factors")
+    encoders = len(models[0].shared.model.group)
+    rest = f"heads and calling: {1 - encoders * encoder / every:.1%} of the time of all factors"
+    print(f"encoders: {encoders}; {rest}")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
 
 

@@ -45,6 +45,7 @@ def test_names_of_shipped_factors(shipped):
         "sox10": r"sox10: no such file, and .* name; did you mean SOX10\? \(see `bertsnr models`\)",
         "SOX": "SOX: .*; did you mean SOX2 or SOX10",
         "XYZ": r"XYZ: no such file, and no shipped model of that name \(see `bertsnr models`\)",
+        "CTCF,SOX2": r"CTCF,SOX2: .*; for several, give -m CTCF -m SOX2 \(see",
         "human:sox2": r"human: contains no factor 'sox2'; did you mean SOX2\? \(see `bertsnr models human`\)",
         "human:": "human:: expected factors after the colon",
         "human:SOX2,": "human:SOX2,: expected factors after the colon",

@@ -198,11 +198,16 @@ def test_sites_at_the_middle_are_enriched_and_the_seed_decides(tmp_path):
     assert at_summit > without + 5
 
 
-def test_regions_read_summits_or_middles(tmp_path, genome):
+def test_regions_read_summits_or_middles(tmp_path, genome, monkeypatch):
     regions = Regions.read(write(tmp_path / "r.narrowPeak", NARROWPEAK))
     assert regions.centers.tolist() == [14.5, 9.5] and regions.summits
     plain = Regions.read(write(tmp_path / "r.bed", "chr1\t0\t9\n"))
     assert plain.centers.tolist() == [4.5] and not plain.summits
+    records = Regions.of_genome(Genome(genome)).intervals
+    assert records and {r.chrom: (r.start, r.end) for r in records} == {
+        name: (0, length) for name, length in Genome(genome).lengths.items()
+    }
+    monkeypatch.setattr("bertsnr_tools.reporting.positions.MAX_RECORD", 5)
     assert Regions.of_genome(Genome(genome)) is None
     with pytest.raises(DataError, match="contains no regions"):
         Regions.read(write(tmp_path / "empty.bed", ""))

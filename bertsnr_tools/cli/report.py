@@ -17,7 +17,7 @@ from . import options
     "--bed",
     metavar="BED",
     help="Regions in which the sites were called, BED or narrowPeak.  [default: the records of FASTA that are named "
-    "chrom:from-to]",
+    "chrom:from-to, else all if none is longer than 100 kb]",
 )
 @options.output
 @click.option("--assembly", metavar="NAME", help="Link to this genome of the UCSC browser, such as hg38.")

@@ -86,6 +86,8 @@ def find(name: str) -> ModelChoice:
     if os.sep in name:
         return ModelChoice(name)
     hint = did_you_mean(name, shipped_models())
+    if all(map(_shipped, parts := name.split(","))):
+        hint = f"; for several, give -m {' -m '.join(parts)}"
     raise DataError(f"no such file, and no shipped model of that name{hint} (see `bertsnr models`)", name)
 
 

@@ -78,7 +78,7 @@ def report_content(
 
     Parameters
     ----------
-    regions : in which sites were called; by default the records of the genome that are named `chrom:from-to`
+    regions : in which sites were called; by default see `Regions.of_genome`
     assembly : UCSC's name of the genome, for links
     seed : of the shuffled positions
     strict : raise an error, rather than log a warning, if a site is not in the logos
@@ -148,7 +148,7 @@ def _best_matches(motifs: Sequence[Motif]) -> tuple[list[Match | None], str]:
     except UsageError as error:
         return [None] * len(motifs), str(error)
     if motifs:
-        logger.info("comparing %d motifs with JASPAR: up to a minute after an installation", len(motifs))
+        logger.info("comparing motifs with JASPAR: up to a minute after an installation")
     rows = compare(motifs, targets, max_q=MAX_Q) if motifs else []
     return [next((match for match in row if _is_aligned(match)), None) for row in rows], ""
 

@@ -17,6 +17,7 @@ from ..metrics import q_values
 from .sites import Sites, groups
 
 SHUFFLES = 500
+MAX_RECORD = 100_000  # bp of records that are regions as a whole
 MAX_BINS = 50  # of the histogram on both sides of the middle
 MIDDLE = 1 / 3  # fraction of the positions of a region that counts as its middle
 _Z95 = 1.959964
@@ -60,9 +61,11 @@ class Regions:
 
     @classmethod
     def of_genome(cls, genome: Genome) -> Regions | None:
-        """The records of a genome that are parts of chromosomes, named `chrom:from-to`; None without any."""
+        """The records of a genome that are parts of chromosomes, named `chrom:from-to`; else all, if they are short."""
         found = [interval_from_name(name, length) for name, length in genome.lengths.items()]
         intervals = [interval for interval in found if interval]
+        if not intervals and max(genome.lengths.values()) <= MAX_RECORD:
+            intervals = [Interval(name, 0, length) for name, length in genome.lengths.items()]
         return cls._of(genome.path, intervals) if intervals else None
 
     @classmethod
