@@ -1,6 +1,7 @@
-"""Files with several encoders: each factor is served by the last one that has it, as if by a file of its own."""
+"""Files with several encoders: the logits of a factor are the mean over the encoders that have it."""
 
 import gzip
+import itertools
 
 import numpy as np
 import pytest
@@ -8,34 +9,35 @@ import torch
 
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.models.batching import probabilities_of_models, token_probabilities
+from bertsnr_tools.models.bertsnr import token_ids
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_factors, save_model
 from bertsnr_tools.models.interface import ModelInfo
-from bertsnr_tools.models.many_factor import ManyFactorModel, general_model, shared_model
+from bertsnr_tools.models.many_factor import ManyFactorModel, general_model, joined, shared_model
+from bertsnr_tools.models.onehot import OneHotModule
 from bertsnr_tools.models.pretrained import model_encoder
 from bertsnr_tools.models.registry import load_models
+from bertsnr_tools.sequence.encoding import CODE_LETTERS
 
 NAMES = ["F5", "F8", "F9", "F12", "F21", "F30"]
-REPLACED = ("F21", "F8")
+SPECIAL = ("F21", "F8")
 
 
 @pytest.fixture(scope="module")
 def files(toy_factors, tmp_path_factory):
-    """Model files: of all factors ("general"), of the replaced ones ("better"), and of both ("group")."""
+    """Model files: of all factors ("general"), of some ("special"), and of both ("group")."""
     directory = tmp_path_factory.mktemp("groups")
-    paths = {name: str(directory / f"{name}.pt") for name in ("general", "better", "group")}
+    paths = {name: str(directory / f"{name}.pt") for name in ("general", "special", "group")}
     torch.manual_seed(11)
     encoder = toy_factors.info.encoder
-    better = ManyFactorModel([ModelInfo(name, 3, 100, encoder, 10, threshold=0.4) for name in REPLACED])
+    special = ManyFactorModel([ModelInfo(name, 3, 100, encoder, 10, threshold=0.4) for name in SPECIAL])
     with torch.no_grad():
-        for parameter in better.parameters():
+        for parameter in special.parameters():
             parameter.mul_(3 if parameter.dim() > 1 else 1)
-        better.token_head.bias.fill_(-2.0)
+        special.token_head.bias.fill_(-2.0)
     save_model(paths["general"], toy_factors)
-    save_model(paths["better"], better)
-    general, replacing = (load_factors(paths[name])[0].shared.model for name in ("general", "better"))
-    general.group = [general, replacing]
-    save_model(paths["group"], general)
+    save_model(paths["special"], special)
+    save_model(paths["group"], joined([load_factors(paths[name])[0].shared.model for name in ("general", "special")]))
     return paths
 
 
@@ -47,17 +49,36 @@ def region(tmp_path_factory):
     return path
 
 
-def test_each_factor_is_served_by_the_last_encoder_that_has_it(files, tmp_path):
+def codes(count=5):
+    return np.random.default_rng(2).integers(0, 4, (count, 100)).astype(np.uint8)
+
+
+def logits(path, name):
+    """Of the model of a factor alone."""
+    (model,) = load_factors(path, [name])
+    with torch.inference_mode():
+        return model(token_ids(codes(), 3))
+
+
+def test_logits_are_means(files, tmp_path):
     again = str(tmp_path / "again.pt")
     save_model(again, shared_model(load_factors(files["group"])[0]))
     for path in (files["group"], again):
         models = load_factors(path)
-        general, better = models[0].shared.model.group
         assert [model.info.name for model in models] == NAMES
-        assert [model.shared.model is better for model in models] == [name in REPLACED for name in NAMES]
-        assert all(general_model(model) is general for model in models)
-        assert [model.info.threshold for model in models] == [0.4 if name in REPLACED else 0.5 for name in NAMES]
-    assert load_factors(files["group"], ["F8"])[0].shared.model.info.name == "F21"
+        assert [model.info.threshold for model in models] == [0.4 if name in SPECIAL else 0.5 for name in NAMES]
+        assert [info.threshold for info in general_model(models[0]).infos] == [0.5] * len(NAMES)
+        with torch.inference_mode():
+            together = models[0].shared.model(token_ids(codes(), 3))
+        for number, model in enumerate(models):
+            own = logits(path, model.info.name)
+            expected = logits(files["general"], model.info.name)
+            if model.info.name in SPECIAL:
+                other = logits(files["special"], model.info.name)
+                assert not torch.allclose(expected[1], other[1], atol=0.1)
+                expected = [(a + b) / 2 for a, b in zip(expected, other)]
+            for one, all_, mean in zip(own, together, expected):
+                assert torch.allclose(one, mean, atol=1e-5) and torch.allclose(all_[..., number], mean, atol=1e-5)
     general = load_factors(files["general"])[0].encoder.state_dict()
     of_group = model_encoder(files["group"]).weights
     assert all(torch.equal(value, of_group[name]) for name, value in general.items())
@@ -70,65 +91,75 @@ def sites(run, region, model, *options):
 
 
 @pytest.mark.parametrize("options", [(), ("--format", "narrowpeak", "-t", "0.3")])
-def test_sites_are_those_of_files_with_one_encoder(run, region, files, options):
+def test_sites_do_not_depend_on_the_chosen_factors(run, region, files, options, tmp_path):
     found = sites(run, region, files["group"], *options)
-    general, better = (sites(run, region, files[name], *options) for name in ("general", "better"))
-    expected = [line for line in general if line.split("\t")[3] not in REPLACED] + better
-    assert sorted(found) == sorted(expected)
-    assert {line.split("\t")[3] for line in better} == set(REPLACED) < {line.split("\t")[3] for line in found}
-    assert better != [line for line in general if line.split("\t")[3] in REPLACED]
-    some = sites(run, region, f"{files['group']}:F8,F30", *options)
-    assert some == [line for line in found if line.split("\t")[3] in ("F8", "F30")]
+    general, special = (sites(run, region, files[name], *options) for name in ("general", "special"))
 
+    def of(lines, *names):
+        return [line for line in lines if line.split("\t")[3] in names]
 
-def test_signal_is_that_of_files_with_one_encoder(run, region, files, tmp_path):
-    pytest.importorskip("pyBigWig")
-    for name, path in files.items():
-        run("predict", "-q", "-@", "1", "-m", path, "--bigwig", tmp_path / f"{name}.{{}}.bw", region)
-    for factor in NAMES:
-        source = "better" if factor in REPLACED else "general"
-        group, alone = ((tmp_path / f"{name}.{factor}.bw").read_bytes() for name in ("group", source))
-        assert group == alone
+    others = [name for name in NAMES if name not in SPECIAL]
+    assert of(found, *others) == of(general, *others)
+    assert of(found, *SPECIAL) and of(found, *SPECIAL) not in (of(general, *SPECIAL), special)
+    for chosen in (["F8", "F30"], ["F21"], ["F9", "F5"]):
+        assert sites(run, region, f"{files['group']}:{','.join(chosen)}", *options) == of(found, *chosen)
+    save_model(str(tmp_path / "F8.pt"), load_factors(files["group"], ["F8"])[0])
+    assert sites(run, region, tmp_path / "F8.pt", *options) == of(found, "F8")
 
 
 @pytest.mark.parametrize("most", [10**9, 1500])
 def test_probabilities_are_in_the_order_of_the_models(files, monkeypatch, most):
     """Also if memory suffices for a few factors at a time only."""
     monkeypatch.setattr("bertsnr_tools.models.batching.MAX_PROBABILITIES", most)
-    codes = np.random.default_rng(2).integers(0, 4, (5, 100)).astype(np.uint8)
     models = load_factors(files["group"])[::-1]
-    for model, found in zip(models, probabilities_of_models(models, codes, Runtime()), strict=True):
-        for one, other in zip(found, token_probabilities(model, codes, Runtime())):
-            assert np.allclose(one, other, atol=1e-6)
+    for precision in ("fp32", "auto"):
+        runtime = Runtime.choose("cpu", precision)
+        for model, found in zip(models, probabilities_of_models(models, codes(), runtime), strict=True):
+            for one, other in zip(found, token_probabilities(model, codes(), runtime)):
+                assert np.allclose(one, other, atol=1e-6 if precision == "fp32" else 0.01)
+            expected = logits(files["group"], model.info.name)[1].sigmoid().numpy()
+            assert np.allclose(found[1], expected, atol=1e-5 if precision == "fp32" else 0.05)
+
+
+def test_gradients_reach_both_encoders(files):
+    (model,) = load_factors(files["group"], ["F8"])
+    letters = np.frombuffer(CODE_LETTERS, np.uint8)[codes()]
+    onehot = torch.from_numpy(np.stack([letters == letter for letter in b"ACGT"], axis=1).astype(np.float32))
+    module = OneHotModule(model)
+    found = module(onehot)
+    assert torch.allclose(found[:, 0], logits(files["group"], "F8")[0], atol=1e-4)
+    found.sum().backward()
+    for part in (model, model.other):
+        assert part.token_embedding.weight.grad.abs().sum() > 0
 
 
 def test_motifs_and_variants_read_all_encoders(run, region, files, tmp_path):
-    for name in files:
-        run("motifs", "-q", "-m", files[name], "-o", tmp_path / f"{name}.meme", region)
-    motifs = {name: dict(_motifs((tmp_path / f"{name}.meme").read_text())) for name in files}
-    assert motifs["group"] == {**motifs["general"], **motifs["better"]} and motifs["better"]
     sequence = "".join(region.read_text().splitlines()[1:])
     alts = ",".join(sorted(set("ACGT") - {sequence[1999]}))
     header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
     (tmp_path / "v.vcf").write_text(f"{header}chr1\t2000\t.\t{sequence[1999]}\t{alts}\t.\t.\t.\n")
-    tables = {}
-    for name, path in files.items():
+    models = {"group": files["group"], "general": files["general"]}
+    models |= {name: f"{files['group']}:{name}" for name in NAMES}
+    motifs, tables = {}, {}
+    for name, path in models.items():
+        motifs[name] = run("motifs", "-q", "-m", path, region).out.split("MOTIF ")[1:]
         run("variants", "-q", "-m", path, "-f", region, "--format", "tsv", "-o", tmp_path / name, tmp_path / "v.vcf")
         tables[name] = (tmp_path / name).read_text().splitlines()[1:]
-    in_better = [line for line in tables["general"] if not set(REPLACED) & set(line.split("\t"))] + tables["better"]
-    assert sorted(tables["group"]) == sorted(in_better) and len(in_better) > 3
-
-
-def _motifs(meme):
-    """Name and text of each motif."""
-    return [(part.split()[0], part) for part in meme.split("MOTIF ")[1:]]
+    for found in (motifs, tables):
+        assert sorted(found["group"]) == sorted(itertools.chain(*(found[name] for name in NAMES))) != []
+        different = {text.split()[0] for text in set(found["group"]) - set(found["general"])}
+        assert different == set(SPECIAL) or found is tables and found["group"] != found["general"]
 
 
 def test_every_encoder_has_replicas(files):
     models = load_models([files["group"]], Runtime((torch.device("cpu"), torch.device("cpu"))))
-    for model in models:
-        (replica,) = model.shared.model.replicas
-        assert replica is model.replicas[0].shared.model is not model.shared.model
+    many = shared_model(models[0])
+    (replica,) = many.replicas
+    assert replica is models[3].replicas[0].shared.model is not many and len(replica.specialists) == 1
+    for one, other in zip(many.group, replica.group, strict=True):
+        assert one.replicas == [other] and one is not other
+    assert many.for_factors([0]).replicas[0].specialists == [] == many.for_factors([0]).specialists
+    assert many.for_factors([0, 1]) is many
 
 
 def test_damaged_groups_are_refused(files, tmp_path):

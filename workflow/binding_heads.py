@@ -47,7 +47,7 @@ from bertsnr_tools.metrics import auc, aupr
 from bertsnr_tools.models.binding import CLIPPED, BindingHeads
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_factors, save_model
-from bertsnr_tools.models.many_factor import ManyFactorModel, general_model
+from bertsnr_tools.models.many_factor import ManyFactorModel, shared_model
 from bertsnr_tools.predict.accessible import CENTER_DISTANCE, COMPOSITION, REACHES, AccessibleBases, Surroundings
 from bertsnr_tools.predict.significance import NullDistribution
 from bertsnr_tools.sequence.encoding import OTHER
@@ -390,9 +390,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--ablation", action="store_true")
     arguments = parser.parse_args()
-    model = general_model(load_factors(arguments.model)[0])
-    if model is None:
+    whole = shared_model(load_factors(arguments.model)[0])
+    if whole is None:
         parser.error(f"{arguments.model}: expected a model of many factors")
+    model = whole.group[0]
     motifs = head_motifs(arguments.data)
     if arguments.cache and arguments.cache.exists():
         arrays = dict(np.load(arguments.cache))
@@ -405,7 +406,7 @@ def main() -> None:
         ablation(data, len(motifs))
     else:
         model.binding = heads(data, motif_tensor(motifs))
-        save_model(arguments.out, model)
+        save_model(arguments.out, whole)
 
 
 if __name__ == "__main__":

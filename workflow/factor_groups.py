@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Better encoders for factors that a shared encoder serves badly: divide them into groups, and join the models.
+"""More encoders for factors that a shared encoder serves badly: divide them into groups, and join the models.
 
     factor_groups.py divide human.pt factors OUT
-    factor_groups.py join human.pt OUT/1.pt OUT/2.pt OUT/3.pt
+    factor_groups.py join human.pt factors OUT/1.pt OUT/2.pt OUT/3.pt
 
 `factors` is the output of factor_windows.py. `divide` makes OUT/N/train with the windows and OUT/N/known.bed.gz with
-the known sites of group N, for `bertsnr train -o OUT/N.pt`. `join` puts the models of the groups into human.pt, whose
-heads for the same factors they replace. Needs scipy.
+the known sites of group N, for `bertsnr train -o OUT/N.pt`. `join` puts the models of the groups into human.pt; the
+logits of their factors are the means with human's own. Needs scipy.
 
 Factors are divided if their validation AUPR over bases is below `LOW`, or below `SMALL` with fewer than `FEW` training
 windows. Similar factors are put into different groups: alike motifs in one encoder hinder each other. (After 25,000
@@ -26,12 +26,18 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from bertsnr_tools.models.cuda import device_token_ids
+from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_factors, save_model
-from bertsnr_tools.models.many_factor import ManyFactorModel, general_model
+from bertsnr_tools.models.many_factor import ManyFactorModel, general_model, joined
 from bertsnr_tools.sequence.encoding import reverse_complement_codes
 from bertsnr_tools.sequence.windows import loci, read_windows
+from bertsnr_tools.training.config import ModelDesign, Recipe
+from bertsnr_tools.training.factor_files import FactorFiles
+from bertsnr_tools.training.factors import split_factors
+from bertsnr_tools.training.many_run import factor_metrics, fit_nulls
 
 GROUPS = 3
+VALIDATION = ("chr8", "chr10")
 LOW, SMALL, FEW = 0.93, 0.98, 1200
 PROFILE_WINDOWS = 30  # training windows by which factors are compared
 
@@ -91,14 +97,22 @@ def divide(model: ManyFactorModel, factors: Path, out: Path) -> None:
         print(f"group {number}: {' '.join(sorted(names))}")
 
 
-def join(path: str, others: list[str]) -> None:
+def join(path: str, factors: Path, others: list[str]) -> None:
     general = load(path)
-    general.group = [general, *map(load, others)]
     matrices = {info.name: info.matrix for info in general.infos}
-    for model in general.group[1:]:
-        for info in model.infos:
-            info.matrix = matrices[info.name]
-    save_model(path, general)
+    model = joined([general, *map(load, others)])
+    files = {name: str(factors / "train" / f"{name}.fa.gz") for name in matrices}
+    background, known = str(factors / "background.fa.gz"), (str(factors / "known.bed.gz"),)
+    precision = Runtime.choose("cpu").precision
+    recipe = Recipe.for_factors(len(files), ModelDesign(), val_chroms=VALIDATION, precision=precision)
+    inputs = FactorFiles(files, background, exclude=known).read(3, recipe.seed)
+    data = split_factors(inputs.sets, recipe, inputs.background, inputs.known)
+    assert data.null_windows is not None and data.null_known is not None
+    for info, measured in zip(model.infos, factor_metrics(model, data.validation, precision)):
+        info.matrix = matrices[info.name]
+        info.training = info.training | {"validation": measured}
+    fit_nulls(model, data.null_windows, data.null_known, recipe)
+    save_model(path, model)
 
 
 def main() -> None:
@@ -107,14 +121,14 @@ def main() -> None:
     dividing, joining = commands.add_parser("divide"), commands.add_parser("join")
     for command in (dividing, joining):
         command.add_argument("model")
-    dividing.add_argument("factors", type=Path)
+        command.add_argument("factors", type=Path)
     dividing.add_argument("out", type=Path)
     joining.add_argument("others", nargs="+")
     arguments = parser.parse_args()
     if arguments.command == "divide":
         divide(load(arguments.model), arguments.factors, arguments.out)
     else:
-        join(arguments.model, arguments.others)
+        join(arguments.model, arguments.factors, arguments.others)
 
 
 if __name__ == "__main__":

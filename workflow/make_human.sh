@@ -34,7 +34,7 @@ for group in groups/[0-9]; do
         --background factors/background.fa.gz --exclude "$group/known.bed.gz" --json "$group.json" --resume \
         "$group/train"
 done
-python3 "$here"/factor_groups.py join human.pt groups/*.pt
+python3 "$here"/factor_groups.py join human.pt factors groups/*.pt
 # more substitutions than training takes, in background windows that no training has seen
 python3 "$here"/variant_nulls.py factors/background_held.fa.gz human.pt
 python3 "$here"/binding_heads.py "$data" human.pt human.pt

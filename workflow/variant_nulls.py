@@ -14,7 +14,7 @@ import torch
 
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_factors, save_model
-from bertsnr_tools.models.many_factor import general_model
+from bertsnr_tools.models.many_factor import shared_model
 from bertsnr_tools.sequence.windows import read_windows
 from bertsnr_tools.variation.substitutions import change_nulls
 
@@ -27,7 +27,7 @@ def add_nulls(path: str, codes) -> None:
     runtime = Runtime.choose("cpu", "fp32")
     for model, null in zip(models, change_nulls(models, codes, runtime)):
         model.info.variant_null = null.as_dict() if null else {}
-    save_model(path, general_model(models[0]) or models[0])
+    save_model(path, shared_model(models[0]) or models[0])
     print(f"{path}: {sum(bool(model.info.variant_null) for model in models)} of {len(models)} factors", file=sys.stderr)
 
 

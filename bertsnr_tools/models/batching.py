@@ -19,7 +19,7 @@ from .bertsnr import BertSNR, token_ids
 from .cuda import CudaScorer
 from .device import Runtime, autocast
 from .interface import InferenceFunction, Model
-from .many_factor import ManyFactorModel, general_model, shared_model
+from .many_factor import ManyFactorModel, shared_model
 from .threads import run_in_threads
 
 CACHE_TOKENS = 3200  # in a forward pass on a CPU: what fits into its cache
@@ -229,7 +229,8 @@ def factor_probabilities(
     sequence probabilities (F, n), token probabilities (F, n, L - k + 1), float32
     """
     heads = [model.shared for model in models if model.shared]
-    model, numbers = heads[0].model, [head.number for head in heads]
+    numbers = [head.number for head in heads]
+    model = heads[0].model.for_factors(numbers)
     sequences = np.empty((len(heads), len(codes)), dtype=np.float32)
     tokens = np.empty((*sequences.shape, codes.shape[1] - model.info.k + 1), dtype=np.float32)
     functions = [(one.device, one.inference_function(runtime.precision)) for one in (model, *model.replicas)]
@@ -253,16 +254,10 @@ def probabilities_of_models(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """`token_probabilities` of each model, in order; neighbours that share an encoder also share its passes."""
     at_once = max(1, MAX_PROBABILITIES // max(1, codes.size))
-    for general, neighbours in itertools.groupby(models, lambda model: general_model(model)):
-        while general and (factors := list(itertools.islice(neighbours, at_once))):
-            found: list[Any] = [None] * len(factors)
-            for many in dict.fromkeys(map(shared_model, factors)):
-                rows = [row for row, model in enumerate(factors) if shared_model(model) is many]
-                of_many = factor_probabilities([factors[row] for row in rows], codes, runtime)  # type: ignore[misc]
-                for row, probabilities in zip(rows, zip(*of_many)):
-                    found[row] = probabilities
-            yield from found
-        for model in neighbours:
+    for many, group in itertools.groupby(models, lambda model: shared_model(model)):
+        while many and (factors := list(itertools.islice(group, at_once))):
+            yield from zip(*factor_probabilities(factors, codes, runtime))  # type: ignore[arg-type]
+        for model in group:
             yield token_probabilities(model, codes, runtime)
 
 

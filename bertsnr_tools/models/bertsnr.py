@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .many_factor import Head
 
 DROPOUT = 0.2
+Logits = tuple[torch.Tensor, torch.Tensor]  # of the sequence, and of the tokens
 _preparing = threading.Lock()  # threads that share a model on a GPU wait for the one that prepares it
 
 
@@ -49,6 +50,7 @@ class BertSNR(nn.Module):
     Attributes
     ----------
     shared : for a factor of a many-factor model: this model, and the number of the factor in it
+    other : another model of the factor; logits are means of both
     """
 
     def __init__(self, info: ModelInfo, encoder: Any = None):
@@ -56,6 +58,7 @@ class BertSNR(nn.Module):
         self.info = info
         self.encoder: Any = encoder or new_encoder(info.encoder)
         self.shared: Head | None = None
+        self.other: BertSNR | None = None
         self.dropout = Dropout(DROPOUT)
         self.sequence_head = nn.Linear(info.encoder["hidden_size"], 1)
         self.token_head = nn.Linear(info.encoder["hidden_size"], 1)
@@ -74,10 +77,17 @@ class BertSNR(nn.Module):
         -------
         sequence logits (B,), token logits (B, T), both float32
         """
+        return mean_logits(self._alone(ids), self.other(ids)) if self.other else self._alone(ids)
+
+    def _alone(self, ids: torch.Tensor) -> Logits:
+        """`forward` without `other`."""
         return self._logits(self.encoder(ids))
 
     def forward_embedded(self, embedded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of both tasks from token embeddings, shape (B, T + 2, H): differentiable in the sequence."""
+        """Logits of both tasks from token embeddings, shape (B, T + 2, H): differentiable in the sequence.
+
+        `other` has embeddings of its own, and is left out.
+        """
         return self._logits(self.encoder.forward_embedded(embedded))
 
     def _logits(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,6 +103,14 @@ class BertSNR(nn.Module):
         """`forward` for inference with the present weights: the fastest kernel that supports encoder and precision."""
         if precision == "fp16":  # the inference encoders overflow: hidden states exceed the range of fp16
             return self
+        own = self._own_function(precision)
+        if self.other is None:
+            return own
+        other = self.other.inference_function(precision)
+        return lambda ids: mean_logits(own(ids), other(ids))
+
+    def _own_function(self, precision: str) -> InferenceFunction:
+        """`inference_function` without `other`."""
         if self.device.type != "cuda":
             return self._new_function(precision)
         # on a GPU, copying the weights takes as long as some thousand windows
@@ -108,7 +126,7 @@ class BertSNR(nn.Module):
         try:
             return partial(self._encoded_logits, inference_encoder(self.encoder, precision, self.device))
         except Unsupported:
-            return self
+            return self._alone if self.other else self
 
     def _encoded_logits(self, encode: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`forward` with an inference encoder."""
@@ -128,6 +146,11 @@ class BertSNR(nn.Module):
     def device(self) -> torch.device:
         """The device that the weights are on."""
         return self.token_head.weight.device
+
+
+def mean_logits(one: Logits, other: Logits) -> Logits:
+    """The mean of the logits of two models, for both tasks."""
+    return (one[0] + other[0]) / 2, (one[1] + other[1]) / 2
 
 
 def inference_encoder(encoder: Any, precision: str, device: torch.device) -> InferenceEncoder | CompiledEncoder:

@@ -18,7 +18,7 @@ from .bertsnr import BertSNR
 from .binding import BindingHeads
 from .encoder import least_parameters
 from .interface import Model, ModelInfo, check_name
-from .many_factor import ManyFactorModel
+from .many_factor import ManyFactorModel, alone, joined
 from .registry import check_factor
 
 FORMAT = "bertsnr_tools model"
@@ -58,6 +58,8 @@ def new_model(info: ModelInfo) -> BertSNR:
 def save_model(path: str, model: Model | ManyFactorModel) -> None:
     """Write a model file atomically; of a many-factor model, its whole group, with weights in half precision."""
     content: dict[str, Any] = {"format": FORMAT}
+    if isinstance(model, BertSNR) and model.other:
+        model = alone(model)
     if isinstance(model, ManyFactorModel):
         first, *others = map(_many_content, model.group)
         content |= {"format_version": MANY_FACTOR_VERSION, **first, "others": others}
@@ -170,17 +172,16 @@ def _load_many(
     if not isinstance(others, list):
         raise DataError(f"model field 'others' is of type {type(others).__name__}, expected list", path)
     group = [_many_factor_model(part if isinstance(part, dict) else {}, path) for part in (content, *others)]
-    known = {info.name: (group[0], number) for number, info in enumerate(group[0].infos)}
+    known = {info.name: number for number, info in enumerate(group[0].infos)}
     for model in group[1:]:
-        for number, info in enumerate(model.infos):
+        for info in model.infos:
             check_factor(info.name, known, path)
-            known[info.name] = model, number
     for name in names or ():
         check_factor(name, known, path)
     for model in group:
-        model.group = group
         model.to(device).eval()
-    return [model.factor(number) for model, number in (known[name] for name in names or known)]
+    whole = joined(group)
+    return [whole.factor(known[name]) for name in names or known]
 
 
 def _many_factor_model(content: dict[str, Any], path: str) -> ManyFactorModel:

@@ -1,17 +1,18 @@
 """A model of many factors: an encoder, and for each factor the two heads of `BertSNR`.
 
-A file may have several: one encoder with heads for all factors, and others, each with better heads for some of them.
+A file may have several: one with heads for all factors, and others with heads for some of them (`joined`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from .bertsnr import DROPOUT, BertSNR, Dropout, inference_encoder
+from .bertsnr import DROPOUT, BertSNR, Dropout, Logits, inference_encoder
 from .binding import BindingHeads
 from .encoder import new_encoder
 from .interface import InferenceFunction, Model, ModelInfo
@@ -37,9 +38,50 @@ def shared_model(model: Model) -> ManyFactorModel | None:
 
 
 def general_model(model: Model) -> ManyFactorModel | None:
-    """The many-factor model with heads for all factors, of the file that a model is from, if any."""
+    """The many-factor model with heads for all factors, alone, of the file that a model is from, if any."""
     many = shared_model(model)
     return many.group[0] if many else None
+
+
+def alone(model: BertSNR) -> ManyFactorModel:
+    """A factor and its `other` model, without the other factors."""
+    group = []
+    for one in (model, model.other):
+        assert one is not None
+        many = ManyFactorModel([model.info])
+        many.encoder, many.sequence_head, many.token_head = one.encoder, one.sequence_head, one.token_head
+        group.append(many)
+    return joined(group)
+
+
+class Specialist(NamedTuple):
+    """A model of some factors, and their numbers in the model of all."""
+
+    model: ManyFactorModel
+    numbers: list[int]
+
+
+def joined(group: Sequence[ManyFactorModel]) -> ManyFactorModel:
+    """The first model, whose logits are means with the logits of the others, which have some of its factors.
+
+    Metadata are from the last model that has a factor.
+
+    Raises
+    ------
+    ValueError : the first does not have a factor of another.
+    """
+    general, *others = group
+    if not others:
+        return general
+    model, names = copy.copy(general), [info.name for info in general.infos]  # a shallow copy shares the weights
+    model.infos, model.replicas, model.group = list(general.infos), [], list(group)
+    for other in others:
+        numbers = [names.index(info.name) for info in other.infos]
+        model.specialists = [*model.specialists, Specialist(other, numbers)]
+        for number, info in zip(numbers, other.infos):
+            model.infos[number] = info
+    model.info = model.infos[0]
+    return model
 
 
 class ManyFactorModel(nn.Module):
@@ -55,7 +97,8 @@ class ManyFactorModel(nn.Module):
     ----------
     info : of the first factor, for what all factors have in common: k, window and encoder
     replicas : copies on other devices, which share the work
-    group : the many-factor models of the file: the first has heads for all factors, each other better heads for some
+    specialists : other models of some factors, see `joined`
+    group : the many-factor models of the file, each alone: of all factors, and the specialists
     binding : heads for sites in accessible regions, if any; they read the first of the group
     """
 
@@ -67,10 +110,11 @@ class ManyFactorModel(nn.Module):
         self.sequence_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
         self.token_head = nn.Linear(infos[0].encoder["hidden_size"], len(infos))
         self.replicas: list[ManyFactorModel] = []
-        self.group: list[ManyFactorModel] = [self]  # in a list, they are not submodules
+        self.specialists: list[Specialist] = []  # in a list, they are not submodules
+        self.group: list[ManyFactorModel] = [self]
         self.binding: BindingHeads | None = None
 
-    def forward(self, ids: torch.Tensor, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, ids: torch.Tensor, factors: torch.Tensor | None = None) -> Logits:
         """Logits of both tasks.
 
         Parameters
@@ -82,9 +126,19 @@ class ManyFactorModel(nn.Module):
         -------
         sequence logits (B,) and token logits (B, T), or for all factors (B, F) and (B, T, F), all float32
         """
-        return self.head_logits(self.encoder(ids), factors)
+        if self.specialists and factors is not None:
+            (sequences, tokens), rows = self(ids), torch.arange(len(ids))
+            return sequences[rows, factors], tokens[rows, :, factors]
+        logits = self.head_logits(self.encoder(ids), factors)
+        return self._with_specialists(logits, (specialist.model(ids) for specialist in self.specialists))
 
-    def head_logits(self, hidden: torch.Tensor, factors: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _with_specialists(self, logits: Logits, of_specialists: Iterable[Logits]) -> Logits:
+        for (_, numbers), others in zip(self.specialists, of_specialists):
+            for every, some in zip(logits, others):
+                every[..., numbers] = (every[..., numbers] + some) / 2
+        return logits
+
+    def head_logits(self, hidden: torch.Tensor, factors: torch.Tensor | None) -> Logits:
         """Hidden states (B, T + 2, H) to the logits of both tasks."""
         pooler = getattr(self.encoder, "pooler", None)
         pooled = pooler(hidden) if pooler else None
@@ -106,12 +160,24 @@ class ManyFactorModel(nn.Module):
             encode = inference_encoder(self.encoder, precision, self.device)
         except Unsupported:
             return self
+        others = [specialist.model.inference_function(precision) for specialist in self.specialists]
 
-        def logits(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def logits(ids: torch.Tensor) -> Logits:
             with torch.autocast(ids.device.type, enabled=False):
-                return self.head_logits(encode(ids).float(), None)
+                of_all = self.head_logits(encode(ids).float(), None)
+            return self._with_specialists(of_all, (other(ids) for other in others))
 
         return logits
+
+    def for_factors(self, numbers: Iterable[int]) -> ManyFactorModel:
+        """This model without the specialists that these factors do not need; logits of other factors may differ."""
+        chosen = set(numbers)
+        needed = [specialist for specialist in self.specialists if chosen & set(specialist.numbers)]
+        if len(needed) == len(self.specialists):
+            return self
+        model = copy.copy(self)
+        model.specialists, model.replicas = needed, [replica.for_factors(chosen) for replica in self.replicas]
+        return model
 
     def factor(self, number: int) -> BertSNR:
         """The model of one factor: the encoder is shared, the heads are copies."""
@@ -123,6 +189,9 @@ class ManyFactorModel(nn.Module):
                 own.weight = nn.Parameter(every.weight[rows].clone())
                 own.bias = nn.Parameter(every.bias[rows].clone())
         model.shared = Head(self, number)
+        for other, numbers in self.specialists:
+            if number in numbers:
+                model.other = other.factor(numbers.index(number))
         return model.train(self.training)
 
     def factor_named(self, name: str) -> BertSNR:

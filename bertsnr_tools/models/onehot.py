@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import max_pool1d, pad
 
 from ..sequence.encoding import CLS, SEP, SPECIAL, UNK
-from .bertsnr import BertSNR
+from .bertsnr import BertSNR, Logits, mean_logits
 
 CODE_ROWS = [0, 3, 1, 2]  # rows A, T, C, G, the letter order of k-mers, of an input with rows A, C, G, T
 
@@ -33,6 +33,7 @@ class OneHotModule(nn.Module):
         if output not in ("sequence", "bases"):
             raise ValueError(f'output is {output!r}; expected "sequence" or "bases"')
         self.model, self.output, self.k = model, output, model.info.k
+        self.other = OneHotModule(model.other, output) if model.other else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """One-hot sequence, float (B, 4, L), rows A, C, G, T, to logits.
@@ -44,11 +45,15 @@ class OneHotModule(nn.Module):
         k, window = self.k, self.model.info.window
         if x.ndim != 3 or x.shape[1] != 4 or not k <= x.shape[2] <= window:
             raise ValueError(f"input has shape {tuple(x.shape)}; expected (B, 4, L) with L from {k} to {window}")
-        sequence_logits, token_logits = self.model.forward_embedded(self._embedded(x))
+        sequence_logits, token_logits = self._logits(x)
         if self.output == "sequence":
             return sequence_logits[:, None]
         # a base has the maximum over the tokens that cover it
         return max_pool1d(pad(token_logits[:, None], (k - 1, k - 1), value=-torch.inf), k, stride=1)[:, 0]
+
+    def _logits(self, x: torch.Tensor) -> Logits:
+        own = self.model.forward_embedded(self._embedded(x))
+        return mean_logits(own, self.other._logits(x)) if self.other else own
 
     def _embedded(self, x: torch.Tensor) -> torch.Tensor:
         """Token embeddings, (B, T + 2, H), of [CLS], the k-mers and [SEP]."""

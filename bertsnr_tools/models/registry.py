@@ -237,7 +237,7 @@ class _ModelFiles:
             for model, replica in zip(models, replicas):
                 model.replicas.append(replica)
             if (many := shared_model(models[0])) and (copy := shared_model(replicas[0])):
-                for one, other in zip(many.group, copy.group):
+                for one, other in dict(zip((many, *many.group), (copy, *copy.group))).items():
                     one.replicas.append(other)
         return models
 

@@ -16,7 +16,7 @@ from ..io.fasta import Record, as_records
 from ..io.motif_files import Motif
 from ..models.batching import probabilities_of_models
 from ..models.device import Runtime
-from ..models.many_factor import general_model
+from ..models.many_factor import shared_model
 from ..predict.scan import assemble_records, in_blocks, window_step
 from ..predict.thresholds import Threshold, base_threshold, parse_threshold
 from ..sequence.encoding import bases_from_tokens, reverse_complement_codes
@@ -103,10 +103,10 @@ class ModelSource(InstanceSource):
             yield from itertools.chain(*found)
 
     def _groups(self, bases: int) -> Iterator[list[BaseCaller]]:
-        """The callers, neighbours of one many-factor file together, as far as the scores of `bases` fit into memory."""
+        """The callers, neighbours that share an encoder together, as far as the scores of `bases` fit into memory."""
         at_once = max(1, MAX_SCORES // (2 * bases + 1))
-        for general, group in itertools.groupby(self._callers, lambda caller: general_model(caller.model)):
-            while chosen := list(itertools.islice(group, at_once if general else 1)):
+        for many, group in itertools.groupby(self._callers, lambda caller: shared_model(caller.model)):
+            while chosen := list(itertools.islice(group, at_once if many else 1)):
                 yield chosen
 
     def _base_scores(self, group: Sequence[BaseCaller], block: list[Record]) -> Iterator[tuple[Record, np.ndarray]]:

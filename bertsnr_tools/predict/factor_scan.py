@@ -41,9 +41,9 @@ class _Factors:
 
     def __init__(self, models: Sequence[ScannedModel], runtime: Runtime):
         heads = [model.model.shared for model in models]  # type: ignore[attr-defined]
-        self.model: ManyFactorModel = heads[0].model
-        self.k = self.model.info.k
         self._columns = np.array([head.number for head in heads])
+        self.model: ManyFactorModel = heads[0].model.for_factors(self._columns.tolist())
+        self.k = self.model.info.k
         self._runtime = runtime
         self._scorer = FactorScorer(self.model, runtime.precision)
 
