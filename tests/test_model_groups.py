@@ -1,4 +1,4 @@
-"""Files with several encoders: the logits of a factor are the mean over the encoders that have it."""
+"""Files with several encoders: the logits of a factor are a weighted mean over the encoders that have it."""
 
 import gzip
 import itertools
@@ -60,7 +60,7 @@ def logits(path, name):
         return model(token_ids(codes(), 3))
 
 
-def test_logits_are_means(files, tmp_path):
+def test_logits_are_weighted_means(files, tmp_path):
     again = str(tmp_path / "again.pt")
     save_model(again, shared_model(load_factors(files["group"])[0]))
     for path in (files["group"], again):
@@ -76,7 +76,7 @@ def test_logits_are_means(files, tmp_path):
             if model.info.name in SPECIAL:
                 other = logits(files["special"], model.info.name)
                 assert not torch.allclose(expected[1], other[1], atol=0.1)
-                expected = [(a + b) / 2 for a, b in zip(expected, other)]
+                expected = [a / 3 + b * 2 / 3 for a, b in zip(expected, other)]
             for one, all_, mean in zip(own, together, expected):
                 assert torch.allclose(one, mean, atol=1e-5) and torch.allclose(all_[..., number], mean, atol=1e-5)
     general = load_factors(files["general"])[0].encoder.state_dict()

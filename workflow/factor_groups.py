@@ -6,7 +6,7 @@
 
 `factors` is the output of factor_windows.py. `divide` makes OUT/N/train with the windows and OUT/N/known.bed.gz with
 the known sites of group N, for `bertsnr train -o OUT/N.pt`. `join` puts the models of the groups into human.pt; the
-logits of their factors are the means with human's own. Needs scipy.
+logits of their factors are weighted means with human's own. Needs scipy.
 
 Factors are divided if their validation AUPR over bases is below `LOW`, or below `SMALL` with fewer than `FEW` training
 windows. Similar factors are put into different groups: alike motifs in one encoder hinder each other. (After 25,000

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .many_factor import Head
 
 DROPOUT = 0.2
+SPECIALIST_WEIGHT = 2 / 3  # in the mean: of 1/2, 2/3 and 1, the one with the best validation AUPR of `human`
 Logits = tuple[torch.Tensor, torch.Tensor]  # of the sequence, and of the tokens
 _preparing = threading.Lock()  # threads that share a model on a GPU wait for the one that prepares it
 
@@ -50,7 +51,7 @@ class BertSNR(nn.Module):
     Attributes
     ----------
     shared : for a factor of a many-factor model: this model, and the number of the factor in it
-    other : another model of the factor; logits are means of both
+    other : a specialist, another model of the factor; logits are weighted means of both
     """
 
     def __init__(self, info: ModelInfo, encoder: Any = None):
@@ -148,9 +149,10 @@ class BertSNR(nn.Module):
         return self.token_head.weight.device
 
 
-def mean_logits(one: Logits, other: Logits) -> Logits:
-    """The mean of the logits of two models, for both tasks."""
-    return (one[0] + other[0]) / 2, (one[1] + other[1]) / 2
+def mean_logits(general: Logits, specialist: Logits) -> Logits:
+    """The weighted mean of the logits of two models, for both tasks."""
+    sequences, tokens = (torch.lerp(*logits, SPECIALIST_WEIGHT) for logits in zip(general, specialist))
+    return sequences, tokens
 
 
 def inference_encoder(encoder: Any, precision: str, device: torch.device) -> InferenceEncoder | CompiledEncoder:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .bertsnr import DROPOUT, BertSNR, Dropout, Logits, inference_encoder
+from .bertsnr import DROPOUT, SPECIALIST_WEIGHT, BertSNR, Dropout, Logits, inference_encoder
 from .binding import BindingHeads
 from .encoder import new_encoder
 from .interface import InferenceFunction, Model, ModelInfo
@@ -62,7 +62,7 @@ class Specialist(NamedTuple):
 
 
 def joined(group: Sequence[ManyFactorModel]) -> ManyFactorModel:
-    """The first model, whose logits are means with the logits of the others, which have some of its factors.
+    """The first model, whose logits are weighted means with the logits of the others, which have some of its factors.
 
     Metadata are from the last model that has a factor.
 
@@ -135,7 +135,7 @@ class ManyFactorModel(nn.Module):
     def _with_specialists(self, logits: Logits, of_specialists: Iterable[Logits]) -> Logits:
         for (_, numbers), others in zip(self.specialists, of_specialists):
             for every, some in zip(logits, others):
-                every[..., numbers] = (every[..., numbers] + some) / 2
+                every[..., numbers] = torch.lerp(every[..., numbers], some, SPECIALIST_WEIGHT)
         return logits
 
     def head_logits(self, hidden: torch.Tensor, factors: torch.Tensor | None) -> Logits:
