@@ -181,14 +181,11 @@ def calibrate(many: ManyFactors) -> None:
     weights = gc_weights(windows, trained)
     names = [model.info.name for model in many.models]
     known = known_sites(windows, names, list(read_bed(str(many.data / "known.bed.gz"))))
-    levels = {
-        network: factor_call_levels(network, windows, many.runtime)
-        for network in dict.fromkeys(map(shared_model, many.models))
-        if network
-    }
+    network = shared_model(many.models[0])
+    assert network is not None, "not a many-factor model"
+    levels = factor_call_levels(network, windows, many.runtime)
     rows, fractions = {}, []
-    for name, model, free in zip(names, many.models, ~known.T):
-        of_factor = levels[model.shared.model][:, model.shared.number]  # type: ignore[attr-defined]
+    for name, model, free, of_factor in zip(names, many.models, ~known.T, levels.T):
         neg_log10_p = NullDistribution.from_info(model.info).neg_log10_p(of_factor[free])
         low, lower = (float(np.mean(neg_log10_p >= exponent)) for exponent in (2, 3))
         weighted = float(np.average(neg_log10_p >= 2, weights=weights[free]))

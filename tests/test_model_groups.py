@@ -170,6 +170,7 @@ def test_damaged_groups_are_refused(files, tmp_path):
         ([3], "'factors' or 'weights' is missing"),
         ([content["others"][0] | {"factors": [content["others"][0]["factors"][0]] * 2}], "two factors have one name"),
         ([content["others"][0] | {"weights": {}}], "weights do not match it"),
+        ([content["others"][0] | {"window": 90}], "encoders read windows or k-mers of different lengths"),
     ):
         torch.save(content | {"others": others}, path)
         with pytest.raises(DataError, match=problem):
@@ -193,6 +194,8 @@ def test_training_starts_from_the_encoder_of_a_file(run, files, tmp_path):
         assert torch.allclose(value, given[name], atol=1e-6)
     outcome = run("train", "--encoder", files["group"], "-k", 4, *options)
     assert outcome.status == 2 and "reads 3-mers" in outcome.err
+    outcome = run("train", "--encoder", tmp_path / "m.pt", *options)
+    assert outcome.status == 2 and "m.pt: is also an input" in outcome.err
     assert run("train", "--arch", "deepsnr", *options).status == 0
     outcome = run("train", "--encoder", tmp_path / "m.pt", "-o", tmp_path / "n.pt", tmp_path / "w.fa.gz")
     assert outcome.status == 1 and "m.pt: contains a deepsnr network, which has no encoder" in outcome.err

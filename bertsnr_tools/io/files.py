@@ -163,11 +163,11 @@ def _same_name(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def files_in(directory: str) -> list[str]:
-    """A directory and the files in it; nothing if it is not one."""
-    if not os.path.isdir(directory):
-        return []
-    return [directory, *(os.path.join(directory, name) for name in os.listdir(directory))]
+def files_in(path: str) -> list[str]:
+    """A file, or a directory and the files in it; nothing if it is neither."""
+    if os.path.isdir(path):
+        return [path, *(os.path.join(path, name) for name in os.listdir(path))]
+    return [path] if os.path.isfile(path) else []
 
 
 def check_outputs(outputs: Iterable[str | None], inputs: Iterable[str | None]) -> None:

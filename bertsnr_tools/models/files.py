@@ -174,6 +174,8 @@ def _load_many(
     group = [_many_factor_model(part if isinstance(part, dict) else {}, path) for part in (content, *others)]
     known = {info.name: number for number, info in enumerate(group[0].infos)}
     for model in group[1:]:
+        if (model.info.k, model.info.window) != (group[0].info.k, group[0].info.window):
+            raise DataError("its encoders read windows or k-mers of different lengths", path)
         for info in model.infos:
             check_factor(info.name, known, path)
     for name in names or ():

@@ -21,7 +21,6 @@ from .baselines import NETWORKS
 from .encoder import least_parameters, new_encoder
 from .encoder_config import encoder_fields
 from .files import BUILD_ERRORS, first_line, load_factors
-from .many_factor import general_model
 from .registry import WEIGHTS
 
 SHIPPED_MODEL = "human.pt"  # in WEIGHTS: the many-factor model whose encoder training starts from
@@ -69,7 +68,7 @@ def shipped_encoder(k: int) -> Pretrained | None:
 
 
 def model_encoder(path: str) -> Pretrained:
-    """The encoder of a model file, of one factor or of many: the one with heads for all.
+    """The encoder of a model file, of one factor or of many: the one that all factors share.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def model_encoder(path: str) -> Pretrained:
     model = load_factors(path)[0]
     if model.info.encoder.get("model_type") in NETWORKS:
         raise DataError(f"contains a {model.info.encoder['model_type']} network, which has no encoder", path)
-    return Pretrained(model.info.encoder, model.info.k, (general_model(model) or model).encoder.state_dict())
+    return Pretrained(model.info.encoder, model.info.k, model.encoder.state_dict())
 
 
 def read_pretrained(directory: str) -> Pretrained:

@@ -113,7 +113,7 @@ class ScanStats:
 class Scanner:
     """Scan sequence for the sites of several models, on both strands.
 
-    The factors of a many-factor model share its passes.
+    The factors of a many-factor model are scored together.
 
     Parameters
     ----------

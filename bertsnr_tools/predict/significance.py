@@ -288,6 +288,8 @@ class NullDistribution:
             if width < 1:
                 raise ValueError(f"width {width}")
             scores, neg_log10_ps = stored_curve(null["scores"], null["logs"])
+            if np.any(np.diff(scores) == 0):
+                raise ValueError("not in ascending order")
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the null distribution of model {name} is invalid ({error})", path) from error
         return cls(windows, width, scores, neg_log10_ps)
