@@ -12,7 +12,7 @@ import torch
 
 from .errors import DataError, UsageError
 from .io.fasta import Record, as_records
-from .io.intervals import parse_record_name
+from .io.intervals import parse_header
 from .io.outputs import Failures, KeptStream
 from .io.tracks import BigWig, bedgraph_lines
 from .models.batching import batches, halve_on_oom
@@ -127,8 +127,8 @@ class Profile(NamedTuple):
     values: np.ndarray
 
     def on_chromosome(self) -> PlacedValues:
-        """The values on the chromosome interval in the record's name."""
-        region = parse_record_name(self.record.name, len(self.record.sequence))
+        """The values on the chromosome interval in the record's header."""
+        region = parse_header(self.record.name, self.record.description, len(self.record.sequence))
         return PlacedValues(region.chrom, region.start, self.values if region.strand == "+" else self.values[::-1])
 
     def bedgraph(self) -> str:

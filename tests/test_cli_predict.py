@@ -8,6 +8,7 @@ import pytest
 
 from bertsnr_tools.models.files import load_model
 from bertsnr_tools.predict.significance import NullDistribution
+from bertsnr_tools.sequence.encoding import reverse_complement
 from conftest import DATA
 
 
@@ -272,6 +273,35 @@ def test_a_track_with_names_that_ucsc_does_not_know(run_here, tmp_path):
         assert outcome.status == 0 and len(lines) == bool(shown), outcome.err
         assert all(f"--track hg38: UCSC may refuse sites on {shown}; it expects" in line for line in lines)
         assert "UCSC" not in run_here("predict", "-m", "CTCF", "a.fa").err
+
+
+def test_sequence_from_the_ucsc_browser_lies_on_its_chromosome(run, tmp_path):
+    header, sequence = (DATA / "region.fa").read_text().split("\n", 1)
+    sequence = "".join(sequence.split())
+    reference = run("predict", "-m", "CTCF", DATA / "region.fa")
+    first, last = (int(part) for part in header.rpartition(":")[2].split("-"))
+    middle = len(sequence) // 2
+    halves = (first, sequence[:middle], "-"), (first + middle, sequence[middle:], "+")
+    records = []
+    for start, part, strand in halves:
+        if strand == "-":
+            part = reverse_complement(part.encode()).decode()
+        records.append(
+            f">hg38_dna range=chr20:{start}-{start + len(part) - 1} strand={strand} repeatMasking=none\n{part}\n"
+        )
+    path = tmp_path / "promoters.fa"
+    path.write_text("".join(records))
+    outcome = run("predict", "-m", "CTCF", "--track", "hg38", path)
+    assert outcome.err == ""  # no warning of names
+    calls = [row[:3] + row[5:6] for row in rows(outcome.out)[1:]]
+    far = [row[:3] + row[5:6] for row in rows(reference.out) if abs(int(row[1]) - first - middle) > 200]
+    assert far and [row for row in calls if abs(int(row[1]) - first - middle) > 200] == far
+    path.write_text(records[0])
+    sites = tmp_path / "sites.bed"
+    sites.write_text(run("predict", "-m", "CTCF", path).out)
+    motifs = run("motifs", "-f", path, sites)
+    assert motifs.status == 0 and motifs.out.startswith("MEME version")
+    assert run("report", "-f", path, "-o", tmp_path / "r.html", sites).status == 0
 
 
 @pytest.mark.parametrize(

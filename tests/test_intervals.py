@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.fasta import Genome
-from bertsnr_tools.io.intervals import Interval, interval_from_name, parse_record_name, parse_region, read_bed
+from bertsnr_tools.io.intervals import (
+    Interval,
+    interval_from_name,
+    may_hold_interval,
+    parse_header,
+    parse_region,
+    read_bed,
+)
 
 LENGTHS = {"chr1": 1000, "HLA-A*01:01": 300, "HLA-A*01:01:02": 50, "X": 10}
 
@@ -76,9 +83,46 @@ def test_an_unknown_chromosome_gets_a_hint_and_no_guess():
     ],
 )
 def test_record_names(name, length, expected):
-    interval = parse_record_name(name, length)
+    interval = parse_header(name, "", length)
     assert (interval.chrom, interval.start, interval.end, interval.strand) == expected
     assert (interval_from_name(name, length) is None) == (interval.chrom == name)
+
+
+UCSC = "range=chr7:5-14 5'pad=0 3'pad=0 strand={} repeatMasking=none"
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "expected"),
+    [
+        ("hg38_dna", UCSC.format("+"), ("chr7", 4, 14, "+")),
+        ("hg38_ncbiRefSeq_NM_1.2", UCSC.format("-"), ("chr7", 4, 14, "-")),
+        ("7", "dna:chromosome chromosome:GRCh38:7:5:14:1", ("7", 4, 14, "+")),
+        ("7", "dna:chromosome chromosome:GRCh38:7:5:14:-1", ("7", 4, 14, "-")),
+        ("ENST1", "cdna primary_assembly:GRCh38:7:5:14:1 gene:ENSG1", ("7", 4, 14, "+")),
+        ("NC_7.14:c14-5", "Homo sapiens chromosome 7", ("NC_7.14", 4, 14, "-")),
+        ("NC_7.14:5-14", "Homo sapiens chromosome 7", ("NC_7.14", 4, 14, "+")),
+    ],
+)
+def test_headers_of_genome_browsers(name, description, expected):
+    interval = parse_header(name, description, 10)
+    assert (interval.chrom, interval.start, interval.end, interval.strand) == expected
+    assert may_hold_interval(name, description)
+    assert parse_header(name, description, 11) == Interval(name, 0, 11)
+
+
+@pytest.mark.parametrize(
+    ("name", "description"),
+    [
+        ("7", "dna:chromosome chromosome:GRCh38:7:1:10:1 REF"),  # a whole chromosome
+        ("x", "range=chr7:14-5"),
+        ("x", "range=chr7:0-9"),
+        ("NC_7.14:c5-14", ""),
+        ("x", "out-of-range=chr7:5-14"),
+    ],
+)
+def test_headers_without_an_interval(name, description):
+    assert not may_hold_interval(name, description)
+    assert parse_header(name, description, 10) == Interval(name, 0, 10)
 
 
 def test_bed(tmp_path):
@@ -144,7 +188,7 @@ def test_utf_16_is_named(tmp_path, encoding):
 
 def test_numbers_too_long_for_any_genome():
     far = "9" * 5000
-    assert parse_record_name(f"chr1:1-{far}", 10) == Interval(f"chr1:1-{far}", 0, 10)
+    assert parse_header(f"chr1:1-{far}", "", 10) == Interval(f"chr1:1-{far}", 0, 10)
 
 
 NAME = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
@@ -219,4 +263,4 @@ def test_byte_order_marks_and_settings_of_browsers_are_skipped(tmp_path):
 
 @pytest.mark.parametrize("strand", [".", ""])
 def test_bedtools_headers_without_a_strand(strand):
-    assert parse_record_name(f"chr1:5-9({strand})", 4) == Interval("chr1", 5, 9)
+    assert parse_header(f"chr1:5-9({strand})", "", 4) == Interval("chr1", 5, 9)

@@ -141,8 +141,9 @@ def predict(
 
     Input is FASTA (plain or gzip; - is standard input), or a genome (-f): all of it, or the regions given by -b and -r.
     Output is BED6 in the order of the input: chrom, start, end, name of the model, score (1000 times the mean base
-    probability), strand. Sites in records named chrom:from-to are reported in chromosome coordinates. N is never
-    called. A site belongs to the region that contains its middle; regions of a genome are read with flanking sequence.
+    probability), strand. Sites in records whose header gives an interval, such as chrom:from-to, are reported in
+    chromosome coordinates. N is never called. A site belongs to the region that contains its middle; regions of a
+    genome are read with flanking sequence.
 
     The p-value of a site is the fraction of genomic background windows with an equally strong or stronger site on
     either strand; only models trained with genomic background report p-values. For PWMs, it is the fraction of random

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,8 +26,9 @@ from .files import (
     open_input,
     replace_atomically,
 )
-from .intervals import Interval, read_bed, unknown_chrom
+from .intervals import Interval, interval_from_header, may_hold_interval, read_bed, unknown_chrom
 
+HEADER_LIMIT = 1000  # bytes before a sequence in which its header is sought
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
 IUPAC = b"ACGTNRYSWKMBDHV"
 NOT_ACGT = re.compile(rb"[^ACGT]+")
@@ -74,7 +76,7 @@ def read_fasta_chunks(path: str, *, unique: bool = False, index: IndexBuilder | 
 
     Parameters
     ----------
-    unique : reject records of equal names
+    unique : reject records of equal names, except, without `index`, if their headers give different intervals
     index : receives the lines for an index of the file
 
     Raises
@@ -84,7 +86,7 @@ def read_fasta_chunks(path: str, *, unique: bool = False, index: IndexBuilder | 
     """
     header: Header | None = None
     position = 0
-    names: set[str] = set()
+    names: set[str | Header] = set()
     with open_input(path) as stream:
         for line, title, body, offset in _split_stream(stream):
             if title is not None:
@@ -92,9 +94,10 @@ def read_fasta_chunks(path: str, *, unique: bool = False, index: IndexBuilder | 
                     yield _last_chunk(header, position, path, line)
                 header, position = _parse_header(title, path, line), 0
                 if unique:
-                    if header.name in names:
+                    key = header if index is None and may_hold_interval(*header) else header.name
+                    if key in names:
                         raise DataError(f"sequence name {header.name!r} occurs more than once", path, line)
-                    names.add(header.name)
+                    names.add(key)
                 if index:
                     index.header(title, offset, line)
                 line += 1
@@ -279,6 +282,17 @@ class Genome:
             cause = error_text(error).removeprefix(f"{index}: ")
             problem = f"has no index, and none can be written beside it ({cause}); run samtools faidx"
             raise DataError(problem, self.path) from error
+
+    @cached_property
+    def parts(self) -> dict[str, Interval]:
+        """The records that are parts of chromosomes, by name; see `intervals.parse_header`."""
+        found = {}
+        for name, entry in self._entries.items():
+            header = self._bytes(max(0, entry.offset - HEADER_LIMIT), entry.offset).rpartition(b"\n>")[2]
+            description = decoded_text(header).partition(name)[2]
+            if interval := interval_from_header(name, description, entry.length):
+                found[name] = interval
+        return found
 
     def check(self, interval: Interval, path: str) -> None:
         """Raise a DataError that names the line of the BED file `path` if an interval is not on the genome."""

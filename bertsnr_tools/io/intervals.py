@@ -1,6 +1,6 @@
-"""Intervals from BED files, region strings and record names. Coordinates are 0-based and half-open throughout.
+"""Intervals from BED files, region strings and FASTA headers. Coordinates are 0-based and half-open throughout.
 
-Exceptions are strings: a region `chrom:from-to` is 1-based and inclusive, a FASTA record name may be either.
+Exceptions are strings: a region `chrom:from-to` is 1-based and inclusive, a FASTA header may be either.
 """
 
 from __future__ import annotations
@@ -165,41 +165,67 @@ def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> 
     return DataError(f"no sequence named {interval.chrom!r} in the genome{hint}", path, interval.line)
 
 
-_HEADER = re.compile(
+_NAME = re.compile(
     r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})(?:\((?P<strand>[+.-]?)\))?"
+)
+_REVERSED_NAME = re.compile(r"(?P<chrom>[^\s:]+):c(?P<last>[0-9]{1,18})-(?P<first>[0-9]{1,18})")  # NCBI
+_UCSC = re.compile(r"(?:^|\s)range=(?P<chrom>\S+):(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})(?:\s|$)")
+_ENSEMBL = re.compile(
+    r"(?:^|\s)[a-z_]+:[^\s:]+:(?P<chrom>[^\s:]+):(?P<first>[0-9]{1,18}):(?P<last>[0-9]{1,18}):(?P<strand>-?)1(?:\s|$)"
 )
 
 
-def parse_record_name(name: str, length: int) -> Interval:
-    """The interval of a FASTA record, from its name.
+def parse_header(name: str, description: str, length: int) -> Interval:
+    """The interval of a FASTA record, from its header.
 
-    `chrom:a-b` is read as bedtools writes it (0-based, half-open) when the sequence is b - a long, as samtools writes
-    it (1-based, inclusive) when it is b - a + 1 long. bedtools' `name::chrom:a-b(strand)` is read too;
-    a strand "." or an empty one is read as "+". Any other name
-    is the chromosome itself, from its first base.
+    The name `chrom:a-b` is read as bedtools writes it (0-based, half-open) when the sequence is b - a long, as samtools
+    writes it (1-based, inclusive) when it is b - a + 1 long. bedtools' `name::chrom:a-b(strand)` is read too;
+    a strand "." or an empty one is read as "+". So are headers of sequence from UCSC (`range=chrom:a-b strand=-`),
+    Ensembl (`chromosome:assembly:chrom:a:b:-1`) and NCBI (`chrom:cb-a` on the reverse strand), 1-based, if the record
+    is b - a + 1 long. With any other header, the name is the chromosome itself, from its first base.
 
     Parameters
     ----------
     name : the header up to its first white space, without ">"
+    description : the rest of the header
     length : bases in the record
     """
-    interval = interval_from_name(name, length)
-    return interval if interval else Interval(name, 0, length)
+    return interval_from_header(name, description, length) or Interval(name, 0, length)
 
 
-def may_hold_interval(name: str) -> bool:
-    """Whether a record name may contain an interval, before the record's length is known."""
-    return bool(_HEADER.fullmatch(name))
+def may_hold_interval(name: str, description: str) -> bool:
+    """Whether a header may contain an interval, before the record's length is known."""
+    return bool(_NAME.fullmatch(name) or _one_based(name, description))
 
 
 def interval_from_name(name: str, length: int) -> Interval | None:
-    """As `parse_record_name`, but None when the name contains no interval of that length."""
-    match = _HEADER.fullmatch(name)
+    """As `interval_from_header`, without a description."""
+    return interval_from_header(name, "", length)
+
+
+def interval_from_header(name: str, description: str, length: int) -> Interval | None:
+    """As `parse_header`, but None when the header contains no interval of that length."""
+    match = _NAME.fullmatch(name)
     if match:
-        first, last, strand = int(match["first"]), int(match["last"]), match["strand"]
-        strand = "-" if strand == "-" else "+"
+        first, last, strand = int(match["first"]), int(match["last"]), "-" if match["strand"] == "-" else "+"
         if last - first == length:
             return Interval(match["chrom"], first, last, strand=strand)
         if last - first + 1 == length and first > 0:
             return Interval(match["chrom"], first - 1, last, strand=strand)
-    return None
+    interval = _one_based(name, description)
+    return interval if interval and interval.end - interval.start == length else None
+
+
+def _one_based(name: str, description: str) -> Interval | None:
+    """The interval in a header of UCSC, Ensembl or NCBI; None for a whole chromosome of Ensembl."""
+    if match := _REVERSED_NAME.fullmatch(name):
+        strand = "-"
+    elif match := _UCSC.search(description):
+        strand = "-" if "strand=-" in description.split() else "+"
+    elif match := _ENSEMBL.search(description):
+        strand = match["strand"] or "+"
+        if strand == "+" and name == match["chrom"] and int(match["first"]) == 1:
+            return None  # it may be too long for memory, and starts at its first base anyway
+    if not match or not 0 < int(match["first"]) <= int(match["last"]):
+        return None
+    return Interval(match["chrom"], int(match["first"]) - 1, int(match["last"]), strand=strand)

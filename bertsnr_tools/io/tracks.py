@@ -114,7 +114,7 @@ def warn_of_names(names: Iterable[str], source: str) -> None:
     if odd:
         shown = odd[0] + (f" and {len(odd) - 1:,} more" if len(odd) > 1 else "")
         problem = "%s: UCSC may refuse sites on %s; it expects names of chromosomes, such as chr7"
-        remedy = "give a genome (-f), or FASTA records named chrom:from-to that are as long as that region"
+        remedy = "give a genome (-f), or FASTA with headers of UCSC, or named chrom:from-to, as long as that region"
         logger.warning(f"{problem}: {remedy}", source, shown)
 
 

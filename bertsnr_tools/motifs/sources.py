@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..io.fasta import Genome, Record
-from ..io.intervals import Interval, interval_from_name, parse_record_name, read_bed, unknown_chrom
+from ..io.intervals import Interval, parse_header, read_bed, unknown_chrom
 from ..predict.calling import Site
 from ..sequence.encoding import CODE_LETTERS, reverse_complement
 from ..sequence.windows import Windows, read_windows, site_width
@@ -48,8 +48,8 @@ class InstanceSource(ABC):
         return ", ".join(f"{count:,} {SKIP_REASONS[reason]}" for reason, count in self.skipped.items())
 
     def locate(self, record: Record, sites: Iterable[Site], name: str) -> Iterator[Instance]:
-        """Instances from sites in a record, on the chromosome interval in the record's name."""
-        region = parse_record_name(record.name, len(record.sequence))
+        """Instances from sites in a record, on the chromosome interval in the record's header."""
+        region = parse_header(record.name, record.description, len(record.sequence))
         for site in sites:
             sequence = record.sequence[site.start : site.end]
             if sequence.translate(None, CODE_LETTERS):
@@ -88,10 +88,8 @@ class SiteSource(InstanceSource):
         super().__init__(path, {name: rule.width or median_low(values) for name, values in lengths.items()})
         self._sites, self._genome, self._rule = sites, genome, rule
         self._parts: dict[str, list[tuple[str, Interval]]] = {}  # chromosome -> records that are parts of it
-        for name, length in genome.lengths.items():
-            part = interval_from_name(name, length)
-            if part:
-                self._parts.setdefault(part.chrom, []).append((name, part))
+        for name, part in genome.parts.items():
+            self._parts.setdefault(part.chrom, []).append((name, part))
 
     @classmethod
     def read(cls, bed: str, fasta: str, rule: InstanceRule) -> SiteSource:

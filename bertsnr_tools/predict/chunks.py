@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..io.fasta import CHUNK_BASES, FastaChunk, Genome, read_fasta_chunks
-from ..io.intervals import Interval, may_hold_interval, parse_record_name, parse_region
+from ..io.intervals import Interval, may_hold_interval, parse_header, parse_region
 from ..log import logger
 from ..sequence.encoding import reverse_complement
 
@@ -234,14 +234,14 @@ def _read(genome: Genome, region: Interval, start: int, end: int, core: tuple[in
 
 
 def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
-    """FASTA records as regions; the record name gives the chromosome and start (`intervals.parse_record_name`).
+    """FASTA records as regions; the header gives the chromosome and start (`intervals.parse_header`).
 
-    Records whose name looks like an interval are kept in memory until their length is known; records on the reverse
+    Records whose header looks like an interval are kept in memory until their length is known; records on the reverse
     strand are reverse-complemented to the forward strand.
     """
     pending: list[bytes] = []
     for piece in pieces:
-        if not may_hold_interval(piece.name):
+        if not may_hold_interval(piece.name, piece.description):
             end = piece.start + len(piece.sequence) if piece.last else sys.maxsize
             yield Chunk(Interval(piece.name, 0, end), 0, piece.sequence, piece.last)
             continue
@@ -249,5 +249,5 @@ def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
         if piece.last:
             sequence = b"".join(pending)
             pending = []
-            region = parse_record_name(piece.name, len(sequence))
+            region = parse_header(piece.name, piece.description, len(sequence))
             yield Chunk(region, region.start, reverse_complement(sequence) if region.strand == "-" else sequence, True)

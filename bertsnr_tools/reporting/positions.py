@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..io.fasta import Genome
-from ..io.intervals import Interval, interval_from_name, read_bed, unknown_chrom
+from ..io.intervals import Interval, read_bed, unknown_chrom
 from ..log import logger
 from ..metrics import q_values
 from .sites import Sites, groups
@@ -61,9 +61,8 @@ class Regions:
 
     @classmethod
     def of_genome(cls, genome: Genome) -> Regions | None:
-        """The records of a genome that are parts of chromosomes, named `chrom:from-to`; else all, if they are short."""
-        found = [interval_from_name(name, length) for name, length in genome.lengths.items()]
-        intervals = [interval for interval in found if interval]
+        """The records of a genome that are parts of chromosomes; else all, if they are short."""
+        intervals = list(genome.parts.values())
         if not intervals and max(genome.lengths.values()) <= MAX_RECORD:
             intervals = [Interval(name, 0, length) for name, length in genome.lengths.items()]
         return cls._of(genome.path, intervals) if intervals else None
@@ -78,8 +77,7 @@ class Regions:
 
     def check(self, genome: Genome) -> None:
         """Raise `DataError` for a region on a chromosome of which the genome has no part."""
-        parts = [interval_from_name(name, length) for name, length in genome.lengths.items()]
-        known = dict(genome.lengths) | {part.chrom: part.end for part in parts if part}
+        known = dict(genome.lengths) | {part.chrom: part.end for part in genome.parts.values()}
         for interval in self.intervals:
             if interval.chrom not in known:
                 raise unknown_chrom(interval, self.source, known)
