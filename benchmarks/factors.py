@@ -2,6 +2,7 @@
 """The many-factor model on held-out windows: accuracy, p-values, cross-tests and motifs of all factors.
 
     python benchmarks/factors.py table FACTORS [--model human]
+    python benchmarks/factors.py singles FACTORS
     python benchmarks/factors.py background FACTORS
     python benchmarks/factors.py motifs FACTORS
     python benchmarks/factors.py cross FACTORS [--figure figures/factors_cross.png]
@@ -9,8 +10,12 @@
 FACTORS is the output of workflow/factor_windows.py. Test windows are its test/<TF>.fa.gz with one shuffle each: the
 published one where test/<TF>.shuf.fa.gz exists, else a new dinucleotide shuffle. At most `MOST` positives of a factor
 are used, evenly spaced, except in the 24 sets of paper.tsv, which are used whole: they are the test parts of the models
-in paper.tsv. The first three commands write their columns of factors.tsv, one line for each factor, and print a
+in paper.tsv. All commands but the last write their columns of factors.tsv, one line for each factor, and print a
 summary.
+
+`singles` trains, with default options, models of a single factor for the sets of which only the training part is
+published (its first fifth is their test part here), unless FACTORS/single/<TF>.pt exists, and measures them on the
+windows of `table`.
 
 `background` counts p-values of windows in held-out regions, without windows in which a site or a peak of the factor is
 known; neither the training nor the null distributions use these regions. Their GC content differs from the GC content
@@ -52,6 +57,7 @@ from bertsnr_tools.sequence.encoding import CODE_LETTERS, bases_from_tokens, rev
 from bertsnr_tools.sequence.shuffle import shuffled_records
 from bertsnr_tools.sequence.windows import Windows, read_windows
 from bertsnr_tools.training.factors import known_sites
+from commands import bertsnr
 from paper import SETS, read_table
 
 HERE = Path(__file__).parent
@@ -59,6 +65,7 @@ TABLE = HERE / "factors.tsv"
 MOST = 300  # positive test windows of a factor; of the sets of paper.tsv, all
 MOST_CROSS = 200
 RELEASE = "jaspar2026"
+TRAINING_PART = "published windows, training part"  # a source of factor_windows.py
 OTHERS = {"default": "single_factor", "D-AEDNet": "d_aednet", "DeepSNR": "deepsnr", "Matching": "pwm"}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 COLUMNS = (
@@ -145,11 +152,11 @@ def measure(many: ManyFactors) -> None:
             "positives": str(len(windows) // 2),
             "nucleotide_aupr": f"{metrics['nucleotide']['aupr']:.4f}",
             "sequence_aupr": f"{metrics['sequence']['aupr']:.4f}",
-            **{column: earlier.get((name, variant), "") for variant, column in OTHERS.items()},
+            **{column: earlier[name, variant] for variant, column in OTHERS.items() if (name, variant) in earlier},
         }
         show(name, rows[name])
     update_table(rows)
-    summarize_accuracy({name: {key: float(text) for key, text in row.items() if text} for name, row in rows.items()})
+    summarize_accuracy({name: {key: float(text) for key, text in row.items()} for name, row in rows.items()})
 
 
 def summarize_accuracy(rows: Mapping[str, Mapping[str, float]]) -> None:
@@ -164,6 +171,31 @@ def summarize_accuracy(rows: Mapping[str, Mapping[str, float]]) -> None:
     near = sum(row["nucleotide_aupr"] >= row["single_factor"] - 0.02 for row in sets)
     above = sum(row["nucleotide_aupr"] > max(row["d_aednet"], row["deepsnr"]) for row in sets)
     print(f"at most 0.02 below the single-factor model: {near}; above DeepSNR and D-AEDNet: {above}")
+
+
+def train_singles(many: ManyFactors) -> None:
+    """AUPR over bases of single-factor models of the sets of which only the training part is published."""
+    with (many.data / "factors.tsv").open() as stream:
+        sources = {row["name"]: row["source"] for row in csv.DictReader(stream, delimiter="\t")}
+    names = [model.info.name for model in many.models if sources[model.info.name] == TRAINING_PART]
+    single = many.data / "single"
+    single.mkdir(exist_ok=True)
+    with TABLE.open() as stream:
+        shared = {row["factor"]: float(row["nucleotide_aupr"]) for row in csv.DictReader(stream, delimiter="\t")}
+    rows, pairs = {}, []
+    for name in names:
+        path = single / f"{name}.pt"
+        if not path.exists():
+            bertsnr("train", "--resume", "-o", path, many.data / "train" / f"{name}.fa.gz")
+        windows = many.test_windows(name, MOST)
+        value = evaluate(load_models([str(path)], many.runtime)[0], windows, many.runtime)["nucleotide"]["aupr"]
+        rows[name] = {"single_factor": f"{value:.4f}"}
+        pairs.append((shared[name], value))
+        print(name, len(windows) // 2, f"{shared[name]:.4f}", f"{value:.4f}", sep="\t", flush=True)
+    update_table(rows)
+    means = np.mean(pairs, axis=0)
+    near = sum(own >= other - 0.02 for own, other in pairs)
+    print(f"{len(pairs)} sets: mean {means[0]:.3f}, single {means[1]:.3f}; at most 0.02 below: {near}")
 
 
 def gc_weights(windows: Windows, like: Windows) -> np.ndarray:
@@ -328,7 +360,7 @@ def draw_cross(path: Path, names: Sequence[str], families: Mapping[str, Sequence
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = {"table": measure, "background": calibrate, "motifs": discover}
+    commands = {"table": measure, "singles": train_singles, "background": calibrate, "motifs": discover}
     parser.add_argument("command", choices=[*commands, "cross"])
     parser.add_argument("factors", type=Path)
     parser.add_argument("--model", default="human")
