@@ -72,6 +72,7 @@ def test_an_unknown_chromosome_gets_a_hint_and_no_guess():
     [
         ("chr7:4-14", 10, ("chr7", 4, 14, "+")),  # bedtools
         ("chr7:5-14", 10, ("chr7", 4, 14, "+")),  # samtools
+        ("chr7:1,005-1,014", 10, ("chr7", 1004, 1014, "+")),  # positions as browsers show them
         ("chr7:4-14(-)", 10, ("chr7", 4, 14, "-")),
         ("CTCF::chr7:4-14(+)", 10, ("chr7", 4, 14, "+")),
         ("hg19_chr6:7-9(+)::chr7:4-14(-)", 10, ("chr7", 4, 14, "-")),
@@ -98,6 +99,7 @@ UCSC = "range=chr7:5-14 5'pad=0 3'pad=0 strand={} repeatMasking=none"
         ("hg38_ncbiRefSeq_NM_1.2", UCSC.format("-"), ("chr7", 4, 14, "-")),
         ("7", "dna:chromosome chromosome:GRCh38:7:5:14:1", ("7", 4, 14, "+")),
         ("7", "dna:chromosome chromosome:GRCh38:7:5:14:-1", ("7", 4, 14, "-")),
+        ("chromosome:GRCh38:7:5:14:-1", "", ("7", 4, 14, "-")),
         ("ENST1", "cdna primary_assembly:GRCh38:7:5:14:1 gene:ENSG1", ("7", 4, 14, "+")),
         ("NC_7.14:c14-5", "Homo sapiens chromosome 7", ("NC_7.14", 4, 14, "-")),
         ("NC_7.14:5-14", "Homo sapiens chromosome 7", ("NC_7.14", 4, 14, "+")),

@@ -166,7 +166,8 @@ def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> 
 
 
 _NAME = re.compile(
-    r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})(?:\((?P<strand>[+.-]?)\))?"
+    r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>[0-9][0-9,]{0,22})-(?P<last>[0-9][0-9,]{0,22})"
+    r"(?:\((?P<strand>[+.-]?)\))?"
 )
 _REVERSED_NAME = re.compile(r"(?P<chrom>[^\s:]+):c(?P<last>[0-9]{1,18})-(?P<first>[0-9]{1,18})")  # NCBI
 _UCSC = re.compile(r"(?:^|\s)range=(?P<chrom>\S+):(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})(?:\s|$)")
@@ -180,9 +181,10 @@ def parse_header(name: str, description: str, length: int) -> Interval:
 
     The name `chrom:a-b` is read as bedtools writes it (0-based, half-open) when the sequence is b - a long, as samtools
     writes it (1-based, inclusive) when it is b - a + 1 long. bedtools' `name::chrom:a-b(strand)` is read too;
-    a strand "." or an empty one is read as "+". So are headers of sequence from UCSC (`range=chrom:a-b strand=-`),
-    Ensembl (`chromosome:assembly:chrom:a:b:-1`) and NCBI (`chrom:cb-a` on the reverse strand), 1-based, if the record
-    is b - a + 1 long. With any other header, the name is the chromosome itself, from its first base.
+    a strand "." or an empty one is read as "+". Numbers may contain commas. Headers of sequence from UCSC
+    (`range=chrom:a-b strand=-`), Ensembl (`chromosome:assembly:chrom:a:b:-1`) and NCBI (`chrom:cb-a`, reverse strand)
+    are 1-based, and read if the record is b - a + 1 long. With any other header, the name is the chromosome itself,
+    from its first base.
 
     Parameters
     ----------
@@ -207,7 +209,8 @@ def interval_from_header(name: str, description: str, length: int) -> Interval |
     """As `parse_header`, but None when the header contains no interval of that length."""
     match = _NAME.fullmatch(name)
     if match:
-        first, last, strand = int(match["first"]), int(match["last"]), "-" if match["strand"] == "-" else "+"
+        first, last = (int(match[number].replace(",", "")) for number in ("first", "last"))
+        strand = "-" if match["strand"] == "-" else "+"
         if last - first == length:
             return Interval(match["chrom"], first, last, strand=strand)
         if last - first + 1 == length and first > 0:
@@ -222,7 +225,7 @@ def _one_based(name: str, description: str) -> Interval | None:
         strand = "-"
     elif match := _UCSC.search(description):
         strand = "-" if "strand=-" in description.split() else "+"
-    elif match := _ENSEMBL.search(description):
+    elif match := _ENSEMBL.search(f"{name} {description}"):
         strand = match["strand"] or "+"
         if strand == "+" and name == match["chrom"] and int(match["first"]) == 1:
             return None  # it may be too long for memory, and starts at its first base anyway
