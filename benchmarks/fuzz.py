@@ -104,7 +104,7 @@ def standard_input(data: bytes):
 def reading(reader: str, directory: Path) -> Callable[[bytes], object]:
     """A function that reads input and gives what it found; the package must not have been imported before."""
     from bertsnr_tools.io.fasta import Genome, read_fasta_chunks, read_records
-    from bertsnr_tools.io.intervals import parse_record_name, parse_region, read_bed
+    from bertsnr_tools.io.intervals import parse_header, parse_region, read_bed
     from bertsnr_tools.io.motif_files import is_motif_file, read_motifs
     from bertsnr_tools.sequence.windows import read_windows
 
@@ -116,7 +116,7 @@ def reading(reader: str, directory: Path) -> Callable[[bytes], object]:
     def read(data: bytes) -> object:
         if reader == "region":
             text = data.decode("utf-8", "replace")
-            parse_record_name(text, 100)
+            parse_header(*text.partition(" ")[::2], 100)
             return parse_region(text, {"chr1": 100_000, "HLA:A*01": 9})
         if reader in ("bed", "fasta", "windows"):
             with standard_input(data):

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertsnr_tools.io.fasta import Genome, fasta_text, read_records
-from bertsnr_tools.io.intervals import Interval, parse_record_name, read_bed
+from bertsnr_tools.io.intervals import Interval, read_bed
 from bertsnr_tools.sequence.background import merge_intervals
 from bertsnr_tools.sequence.encoding import encode
 from commands import bertsnr
@@ -65,9 +65,9 @@ def regions(data: Path) -> Iterator[Region]:
     for path in sorted((data / "regions").glob("*.hg19.fa.gz")):
         record = next(read_records(str(path)))
         group = "chr20:42.2-42.5 Mb" if path.name == ADDED else "development"
-        yield Region(group, parse_record_name(record.name, len(record.sequence)), record.sequence)
+        yield Region(group, record.interval, record.sequence)
     record = next(read_records(str(data / "regions" / LIFTED)))
-    whole = parse_record_name(record.name, len(record.sequence))
+    whole = record.interval
     hg19 = Genome(str(data / "genome/hg19.sparse.fa.gz"))
     for start, end, shift in equal_stretches(hg19.fetch(whole.chrom, 0, 2 * whole.end), record.sequence):
         yield Region("chr2:0-2.3 Mb", Interval(whole.chrom, start, end), record.sequence[start + shift : end + shift])
@@ -226,7 +226,7 @@ def calibration(data: Path, model: str, exclude: list[Path]) -> list[str]:
 
 def low_fractions(model: str, windows: Path) -> str:
     """Percentage of these windows with a site below each p-value of LEVELS."""
-    intervals = [parse_record_name(record.name, len(record.sequence)) for record in read_records(str(windows))]
+    intervals = [record.interval for record in read_records(str(windows))]
     rows = [
         line.split("\t")
         for line in bertsnr("predict", "-m", model, "-t", "p=0.2", "--format", "narrowpeak", windows).splitlines()

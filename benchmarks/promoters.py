@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertsnr_tools.io.fasta import Genome, fasta_text, read_records
-from bertsnr_tools.io.intervals import Interval, parse_record_name, read_bed
+from bertsnr_tools.io.intervals import Interval, read_bed
 from bertsnr_tools.io.motif import Motif
 from bertsnr_tools.io.tracks import bed_line
 from bertsnr_tools.models.device import Runtime
@@ -80,7 +80,7 @@ def read_regions(data: Path) -> list[Region]:
     for path in sorted((data / "regions").glob("*.hg19.fa.gz")):
         (record,) = read_records(str(path))
         sequence = record.sequence.upper()
-        interval = parse_record_name(record.name, len(sequence))
+        interval = record.interval
         one = np.frombuffer(sequence, dtype=np.uint8)
         two = np.frombuffer(genome.fetch(interval.chrom, interval.start, interval.end).upper(), dtype=np.uint8)
         known = (one != ord("N")) & (two != ord("N"))

@@ -12,7 +12,6 @@ import torch
 
 from .errors import DataError, UsageError
 from .io.fasta import Record, as_records
-from .io.intervals import parse_header
 from .io.outputs import Failures, KeptStream
 from .io.tracks import BigWig, bedgraph_lines
 from .models.batching import batches, halve_on_oom
@@ -128,7 +127,7 @@ class Profile(NamedTuple):
 
     def on_chromosome(self) -> PlacedValues:
         """The values on the chromosome interval in the record's header."""
-        region = parse_header(self.record.name, self.record.description, len(self.record.sequence))
+        region = self.record.interval
         return PlacedValues(region.chrom, region.start, self.values if region.strand == "+" else self.values[::-1])
 
     def bedgraph(self) -> str:

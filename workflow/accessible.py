@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bertsnr_tools.io.fasta import Genome, read_records
-from bertsnr_tools.io.intervals import Interval, parse_record_name, read_bed
+from bertsnr_tools.io.intervals import Interval, read_bed
 from bertsnr_tools.models.batching import FactorScorer, sigmoid
 from bertsnr_tools.models.binding import motif_scores
 from bertsnr_tools.models.device import Runtime
@@ -64,7 +64,7 @@ class KnownSequence:
         self.contiguous: list[tuple[Interval, bytes]] = []
         for path in sorted((data / "regions").glob("*.hg19.fa.gz")):
             record = next(read_records(str(path)))
-            self.contiguous.append((parse_record_name(record.name, len(record.sequence)), record.sequence))
+            self.contiguous.append((record.interval, record.sequence))
 
     def fetch(self, chrom: str, start: int, end: int) -> bytes:
         """Bases [start, end), N where unknown."""

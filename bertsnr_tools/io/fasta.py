@@ -26,7 +26,7 @@ from .files import (
     open_input,
     replace_atomically,
 )
-from .intervals import Interval, interval_from_header, may_hold_interval, read_bed, unknown_chrom
+from .intervals import Interval, interval_from_header, may_hold_interval, parse_header, read_bed, unknown_chrom
 
 HEADER_LIMIT = 1000  # bytes before a sequence in which its header is sought
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
@@ -53,6 +53,11 @@ class Record(NamedTuple):
     name: str
     description: str
     sequence: bytes
+
+    @property
+    def interval(self) -> Interval:
+        """Where the record lies, see `intervals.parse_header`."""
+        return parse_header(self.name, self.description, len(self.sequence))
 
 
 class Header(NamedTuple):

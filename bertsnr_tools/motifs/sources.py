@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..io.fasta import Genome, Record
-from ..io.intervals import Interval, parse_header, read_bed, unknown_chrom
+from ..io.intervals import Interval, read_bed, unknown_chrom
 from ..predict.calling import Site
 from ..sequence.encoding import CODE_LETTERS, reverse_complement
 from ..sequence.windows import Windows, read_windows, site_width
@@ -49,7 +49,7 @@ class InstanceSource(ABC):
 
     def locate(self, record: Record, sites: Iterable[Site], name: str) -> Iterator[Instance]:
         """Instances from sites in a record, on the chromosome interval in the record's header."""
-        region = parse_header(record.name, record.description, len(record.sequence))
+        region = record.interval
         for site in sites:
             sequence = record.sequence[site.start : site.end]
             if sequence.translate(None, CODE_LETTERS):
