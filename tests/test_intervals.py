@@ -100,6 +100,7 @@ UCSC = "range=chr7:5-14 5'pad=0 3'pad=0 strand={} repeatMasking=none"
         ("7", "dna:chromosome chromosome:GRCh38:7:5:14:1", ("7", 4, 14, "+")),
         ("7", "dna:chromosome chromosome:GRCh38:7:5:14:-1", ("7", 4, 14, "-")),
         ("chromosome:GRCh38:7:5:14:-1", "", ("7", 4, 14, "-")),
+        ("chromosome:GRCh38:7:1:10:1", "", ("7", 0, 10, "+")),
         ("ENST1", "cdna primary_assembly:GRCh38:7:5:14:1 gene:ENSG1", ("7", 4, 14, "+")),
         ("NC_7.14:c14-5", "Homo sapiens chromosome 7", ("NC_7.14", 4, 14, "-")),
         ("NC_7.14:5-14", "Homo sapiens chromosome 7", ("NC_7.14", 4, 14, "+")),
@@ -116,6 +117,7 @@ def test_headers_of_genome_browsers(name, description, expected):
     ("name", "description"),
     [
         ("7", "dna:chromosome chromosome:GRCh38:7:1:10:1 REF"),  # a whole chromosome
+        ("chr7", "dna:chromosome chromosome:GRCh38:7:1:10:1 REF"),
         ("x", "range=chr7:14-5"),
         ("x", "range=chr7:0-9"),
         ("NC_7.14:c5-14", ""),

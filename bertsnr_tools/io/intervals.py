@@ -225,10 +225,10 @@ def _one_based(name: str, description: str) -> Interval | None:
         strand = "-"
     elif match := _UCSC.search(description):
         strand = "-" if "strand=-" in description.split() else "+"
-    elif match := _ENSEMBL.search(f"{name} {description}"):
+    elif match := _ENSEMBL.search(name) or _ENSEMBL.search(description):
         strand = match["strand"] or "+"
-        if strand == "+" and name == match["chrom"] and int(match["first"]) == 1:
-            return None  # it may be too long for memory, and starts at its first base anyway
+        if strand == "+" and int(match["first"]) == 1 and match.string == description:
+            return None  # perhaps too long for memory, perhaps renamed to chr7
     if not match or not 0 < int(match["first"]) <= int(match["last"]):
         return None
     return Interval(match["chrom"], int(match["first"]) - 1, int(match["last"]), strand=strand)
