@@ -115,12 +115,15 @@ class ManyFactors(NamedTuple):
         return Windows.joined([positives, shuffles])
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a table, by column."""
+    with path.open() as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
 def update_table(rows: Rows) -> None:
     """Set columns of the table; other columns stay."""
-    table: dict[str, dict[str, str]] = {}
-    if TABLE.exists():
-        with TABLE.open() as stream:
-            table = {row["factor"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    table = {row["factor"]: row for row in read_rows(TABLE)} if TABLE.exists() else {}
     for name, row in rows.items():
         table[name] = {"factor": name} | table.get(name, {}) | row
     with TABLE.open("w", newline="") as stream:
@@ -175,13 +178,11 @@ def summarize_accuracy(rows: Mapping[str, Mapping[str, float]]) -> None:
 
 def train_singles(many: ManyFactors) -> None:
     """AUPR over bases of single-factor models of the sets of which only the training part is published."""
-    with (many.data / "factors.tsv").open() as stream:
-        sources = {row["name"]: row["source"] for row in csv.DictReader(stream, delimiter="\t")}
+    sources = {row["name"]: row["source"] for row in read_rows(many.data / "factors.tsv")}
     names = [model.info.name for model in many.models if sources[model.info.name] == TRAINING_PART]
     single = many.data / "single"
     single.mkdir(exist_ok=True)
-    with TABLE.open() as stream:
-        shared = {row["factor"]: float(row["nucleotide_aupr"]) for row in csv.DictReader(stream, delimiter="\t")}
+    shared = {row["factor"]: float(row["nucleotide_aupr"]) for row in read_rows(TABLE)}
     rows, pairs = {}, []
     for name in names:
         path = single / f"{name}.pt"

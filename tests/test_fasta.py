@@ -126,6 +126,26 @@ def test_genomes_that_are_refused(genome, tmp_path):
         Genome(str(tmp_path / "missing.fa"))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "accepted"),
+    [
+        ("hg38_dna range=chr7:5-14", "hg38_dna range=chr7:25-34", True),
+        ("hg38_dna range=chr7:5-14", "hg38_dna range=chr7:5-14 repeatMasking=none", False),
+        ("chr7:5-14 x", "chr7:5-14 y", False),
+    ],
+)
+def test_one_name_for_several_intervals(tmp_path, first, second, accepted):
+    path = tmp_path / "a.fa"
+    path.write_text(f">{first}\nACGTACGTAC\n>{second}\nACGTACGTAC\n")
+    if accepted:
+        assert [record.interval.start for record in read_records(str(path), unique=True)] == [4, 24]
+    else:
+        with pytest.raises(DataError, match="a.fa:3: .* occurs more than once"):
+            list(read_records(str(path), unique=True))
+    with pytest.raises(DataError, match="a.fa:3: .* occurs more than once"):
+        Genome(path)
+
+
 def test_an_old_index_is_a_warning(genome, caplog):
     """A shared reference is often read-only, and copying loses times."""
     lengths = Genome(str(genome)).lengths

@@ -77,6 +77,7 @@ def test_an_unknown_chromosome_gets_a_hint_and_no_guess():
         ("CTCF::chr7:4-14(+)", 10, ("chr7", 4, 14, "+")),
         ("hg19_chr6:7-9(+)::chr7:4-14(-)", 10, ("chr7", 4, 14, "-")),
         ("HLA-A*01:01:5-14", 10, ("HLA-A*01:01", 4, 14, "+")),
+        ("chr7:1,05-1,14", 10, ("chr7:1,05-1,14", 0, 10, "+")),
         ("chr7:5-14", 11, ("chr7:5-14", 0, 11, "+")),  # no interval of that length
         ("chr7:0-9", 10, ("chr7:0-9", 0, 10, "+")),
         ("chr7", 10, ("chr7", 0, 10, "+")),
@@ -191,6 +192,8 @@ def test_utf_16_is_named(tmp_path, encoding):
 
 
 def test_numbers_too_long_for_any_genome():
+    name = "chr1:1" + "0" * 20 + "-1" + "0" * 18 + "10"  # of the length of the record, but no 64-bit integers
+    assert parse_header(name, "", 10) == Interval(name, 0, 10)
     far = "9" * 5000
     assert parse_header(f"chr1:1-{far}", "", 10) == Interval(f"chr1:1-{far}", 0, 10)
 

@@ -26,7 +26,7 @@ from .files import (
     open_input,
     replace_atomically,
 )
-from .intervals import Interval, interval_from_header, may_hold_interval, parse_header, read_bed, unknown_chrom
+from .intervals import Interval, browser_interval, interval_from_header, parse_header, read_bed, unknown_chrom
 
 HEADER_LIMIT = 1000  # bytes before a sequence in which its header is sought
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
@@ -81,7 +81,7 @@ def read_fasta_chunks(path: str, *, unique: bool = False, index: IndexBuilder | 
 
     Parameters
     ----------
-    unique : reject records of equal names, except, without `index`, if their headers give different intervals
+    unique : reject records of equal names, except, without `index`, of different intervals of a genome browser
     index : receives the lines for an index of the file
 
     Raises
@@ -91,7 +91,7 @@ def read_fasta_chunks(path: str, *, unique: bool = False, index: IndexBuilder | 
     """
     header: Header | None = None
     position = 0
-    names: set[str | Header] = set()
+    names: set[tuple[str, Interval | None]] = set()
     with open_input(path) as stream:
         for line, title, body, offset in _split_stream(stream):
             if title is not None:
@@ -99,7 +99,7 @@ def read_fasta_chunks(path: str, *, unique: bool = False, index: IndexBuilder | 
                     yield _last_chunk(header, position, path, line)
                 header, position = _parse_header(title, path, line), 0
                 if unique:
-                    key = header if index is None and may_hold_interval(*header) else header.name
+                    key = header.name, None if index else browser_interval(*header)
                     if key in names:
                         raise DataError(f"sequence name {header.name!r} occurs more than once", path, line)
                     names.add(key)

@@ -165,9 +165,9 @@ def unknown_chrom(interval: Interval, path: str, lengths: Mapping[str, int]) -> 
     return DataError(f"no sequence named {interval.chrom!r} in the genome{hint}", path, interval.line)
 
 
+_POSITION = "[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5}"  # at most 18 digits, which fit into 64 bits
 _NAME = re.compile(
-    r"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>[0-9][0-9,]{0,22})-(?P<last>[0-9][0-9,]{0,22})"
-    r"(?:\((?P<strand>[+.-]?)\))?"
+    rf"(?:.*::)?(?P<chrom>[^\s:]+(?::[^\s:]+)*):(?P<first>{_POSITION})-(?P<last>{_POSITION})(?:\((?P<strand>[+.-]?)\))?"
 )
 _REVERSED_NAME = re.compile(r"(?P<chrom>[^\s:]+):c(?P<last>[0-9]{1,18})-(?P<first>[0-9]{1,18})")  # NCBI
 _UCSC = re.compile(r"(?:^|\s)range=(?P<chrom>\S+):(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})(?:\s|$)")
@@ -197,7 +197,7 @@ def parse_header(name: str, description: str, length: int) -> Interval:
 
 def may_hold_interval(name: str, description: str) -> bool:
     """Whether a header may contain an interval, before the record's length is known."""
-    return bool(_NAME.fullmatch(name) or _one_based(name, description))
+    return bool(_NAME.fullmatch(name) or browser_interval(name, description))
 
 
 def interval_from_name(name: str, length: int) -> Interval | None:
@@ -215,12 +215,12 @@ def interval_from_header(name: str, description: str, length: int) -> Interval |
             return Interval(match["chrom"], first, last, strand=strand)
         if last - first + 1 == length and first > 0:
             return Interval(match["chrom"], first - 1, last, strand=strand)
-    interval = _one_based(name, description)
+    interval = browser_interval(name, description)
     return interval if interval and interval.end - interval.start == length else None
 
 
-def _one_based(name: str, description: str) -> Interval | None:
-    """The interval in a header of UCSC, Ensembl or NCBI; None for a whole chromosome of Ensembl."""
+def browser_interval(name: str, description: str) -> Interval | None:
+    """The interval in a header of UCSC, Ensembl or NCBI, of any length; None for a whole chromosome of Ensembl."""
     if match := _REVERSED_NAME.fullmatch(name):
         strand = "-"
     elif match := _UCSC.search(description):
