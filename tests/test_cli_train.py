@@ -162,7 +162,7 @@ def test_a_student_of_two_models(run_here, windows, tmp_path):
     student = (*once, "--background", "b.fa", "--hard-negatives", "--teacher", "CTCF", "--teacher", "T.pt")
     outcome = run_here(*student, "-o", "X.pt", "--json", "X.json")
     assert outcome.status == 0 and outcome.err.count(": epoch ") == 1
-    assert "--teacher T.pt may have been trained on validation windows" in outcome.err
+    assert "--teacher CTCF, T.pt may have been trained on validation windows" in outcome.err
     report = json.loads((tmp_path / "X.json").read_text())
     assert report["data"]["teachers"] == ["CTCF", "T.pt"]
     assert report["data"]["hard_negatives"] == report["data"]["background"] // 10

@@ -80,7 +80,7 @@ def fake_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(record=lambda: None, synchronize=lambda: None))
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     with FakeTensorMode():
         yield
     guards[CUDA] = own
@@ -255,7 +255,7 @@ def test_training(fake_gpu, kind):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_of_many_factors(fake_gpu, precision):
-    """As `test_training`, with and without background windows."""
+    """As `test_training`, with and without background windows and teachers."""
     labels = np.zeros((5, 100), dtype=np.uint8)
     labels[:3, 40:50] = 1
     windows, known = Windows(list("abcde"), codes(), labels), np.zeros((5, 2), dtype=bool)
@@ -263,8 +263,8 @@ def test_training_of_many_factors(fake_gpu, precision):
     with unset_fake_temporarily():
         model = ManyFactorModel([ModelInfo(name, 3, 100, ENCODERS["compact"], 8) for name in "AB"])
     on_gpu(model)
-    for background in ((), (windows, known)):
-        data = FactorData(["A", "B"], [windows] * 2, [windows] * 2, *background)
+    for background, teachers in (((), ()), ((windows, known), ()), ((windows, known), [[model.factor(0)]] * 2)):
+        data = FactorData(["A", "B"], [windows] * 2, [windows] * 2, *background, teachers=teachers)
         trainer = ManyFactorTrainer(model, recipe, data)
         trainer.train_epoch(EpochWindows(codes(), labels, np.array([0, 1, 0, 1, 1])), 0)
         assert validation_aupr(model, trainer.average, data.validation, recipe).shape == (2,)

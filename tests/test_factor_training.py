@@ -7,14 +7,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from planted import DESIGN, LENGTH, MOTIFS, background, fasta, planted
 
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.metrics import aupr
-from bertsnr_tools.models.encoder import compact_config
-from bertsnr_tools.models.files import load_factors
-from bertsnr_tools.models.pretrained import Pretrained, model_encoder, shipped_encoder
-from bertsnr_tools.sequence.encoding import bases_from_tokens, encode
+from bertsnr_tools.models.files import load_factors, save_model
+from bertsnr_tools.models.many_factor import ManyFactorModel
+from bertsnr_tools.models.pretrained import model_encoder, shipped_encoder
+from bertsnr_tools.sequence.encoding import bases_from_tokens
 from bertsnr_tools.sequence.shuffle import shuffled_records
 from bertsnr_tools.sequence.windows import Windows
 from bertsnr_tools.training import factors as factors_module
@@ -25,46 +26,7 @@ from bertsnr_tools.training.factors import FactorData, draw_epoch, epoch_draws, 
 from bertsnr_tools.training.many_factor import ManyFactorTrainer, fit_many, own_probabilities
 from bertsnr_tools.training.many_run import ManyFactorRun
 
-LENGTH = 40
-MOTIFS = {"AAA1": "GATTACAGG", "BBB2": "CCTGGAATT", "CCC3": "TGACGTCA"}
 CPU = torch.device("cpu")
-SMALL = compact_config(3, LENGTH) | {
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "global_attn_every_n_layers": 1,
-}
-DESIGN = ModelDesign(pretrained=Pretrained(SMALL, 3, {}))
-
-
-def planted(factor, count, seed=0, chroms=("chr1", "chr8")):
-    """Random windows of a factor with its motif at a random position; windows do not overlap."""
-    rng = np.random.default_rng([seed, *factor.encode()])
-    motif, names = encode(MOTIFS[factor].encode()), []
-    codes = rng.integers(0, 4, (count, LENGTH)).astype(np.uint8)
-    labels = np.zeros_like(codes)
-    for row in range(count):
-        at = int(rng.integers(0, LENGTH - len(motif) + 1))
-        codes[row, at : at + len(motif)] = motif
-        labels[row, at : at + len(motif)] = 1
-        start = (int(rng.integers(10)) + 10 * row) * 1000 + sorted(MOTIFS).index(factor) * 100
-        names.append(f"{factor}::{chroms[row % len(chroms)]}:{start}-{start + LENGTH}(+)")
-    return Windows(names, codes, labels)
-
-
-def background(count, seed=5):
-    codes = np.random.default_rng(seed).integers(0, 4, (count, LENGTH)).astype(np.uint8)
-    names = [f"b{row}::chr{row % 3 + 1}:{900_000 + 50 * row}-{900_000 + 50 * row + LENGTH}" for row in range(count)]
-    return Windows(names, codes, np.zeros_like(codes))
-
-
-def fasta(windows):
-    lines = []
-    for record, row in zip(windows.records(), windows.labels):
-        spans = np.nonzero(np.diff(row.astype(int), prepend=0, append=0))[0]
-        site = f" site={spans[0]}-{spans[1]}" if len(spans) else ""
-        lines.append(f">{record.name}{site}\n{record.sequence.decode()}\n")
-    return "".join(lines)
 
 
 @pytest.fixture
@@ -333,11 +295,13 @@ OPTIONS = ["-q", "--encoder", "new", "--precision", "fp32", "--device", "cpu", "
     [
         (["--epochs", 3, "--background", "bg.fa"], (ManyFactorTrainer, "train_epoch"), 2),
         (["--epochs", 5, "--patience", 1, "--lr", 1e-12], (ManyFactorRun, "describe"), 1),  # after the last epoch
+        (["--epochs", 3, "--teacher", "teachers.pt"], (ManyFactorTrainer, "train_epoch"), 3),
     ],
 )
 def test_an_interrupted_run_resumes_to_the_same_bytes(here, run_here, monkeypatch, options, place, number):
     monkeypatch.setattr(factors_module, "FACTOR_WINDOWS", 12)
     (here / "bg.fa").write_text(fasta(background(40)))
+    save_model("teachers.pt", ManyFactorModel([DESIGN.info(factor, planted(factor, 3)) for factor in MOTIFS]))
     line = ["train", *OPTIONS, *options, "AAA1.fa", "BBB2.fa"]
     whole = run_here(*line, "-o", "whole.pt", "--json", "whole.json")
     assert (whole.status, whole.err) == (0, ""), whole.err
@@ -400,7 +364,7 @@ def test_the_command_writes_a_model_of_many_factors(here, run_here, monkeypatch)
     ("arguments", "status", "text"),
     [
         ("-n AAA1.fa AAA1.fa BBB2.fa", 2, "-n: only for a model of one factor; leave it out"),
-        ("--teacher CTCF --prefilter sets", 2, "--teacher, --prefilter: only for a model of one factor"),
+        ("--prefilter sets", 2, "--prefilter: only for a model of one factor"),
         ("--name X --folds 3 X=AAA1.fa", 2, "--name, --folds: only for a model of one factor"),
         ("--by-name --plot x.png --hard-negatives all.fa", 2, "--plot, --hard-negatives: only for a model of one"),
         ("--swap 0 sets", 2, "--swap: only for a model of one factor"),

@@ -82,7 +82,8 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "teachers",
     multiple=True,
     metavar="MODEL",
-    help="Distill this model: train on its probabilities instead of the labels; repeat to use the mean log odds.",
+    help="Distill this model: train on its probabilities instead of the labels; repeat to use the mean log odds, or to "
+    "give a teacher for each of many factors.",
 )
 @click.option(
     "--prefilter",
@@ -231,12 +232,12 @@ def train(
     sources["within_fraction"] = within_fraction or WITHIN_FRACTION
     many = FactorFiles.find(positives, by_name=by_name, **sources)
     if many:
-        for_one = {"-n": negatives, "--teacher": teachers, "--prefilter": prefilter, "--name": name, "--folds": folds}
+        for_one = {"-n": negatives, "--prefilter": prefilter, "--name": name, "--folds": folds}
         for_one |= {"--plot": plot, "--hard-negatives": recipe.pop("hard_negatives")}
         for_one["--swap"] = recipe.pop("swap_fraction") is not None
         _check_many(many, for_one, arch, weighted=recipe["background_ratio"] is not None)
         outputs.check()
-        _train_many(many, outputs, encoder, kmer, runtime, recipe)
+        _train_many(many, outputs, teachers, encoder, kmer, runtime, recipe)
         return
     files = TrainingFiles(positives[0], negatives, teachers=teachers, **sources)
     _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
@@ -340,6 +341,7 @@ def _check_many(files: FactorFiles, single: dict[str, Any], arch: str, *, weight
 def _train_many(
     files: FactorFiles,
     outputs: ModelOutputs,
+    teachers: tuple[str, ...],
     encoder: str,
     kmer: int | None,
     runtime: options.RuntimeOptions,
@@ -347,17 +349,23 @@ def _train_many(
 ) -> None:
     """Train a model of many factors."""
     from ..io.files import check_outputs, files_in
+    from ..models.registry import find_model
 
-    check_outputs(outputs.files(), [*files.names(), *files_in(encoder)])
+    check_outputs(outputs.files(), [*files.names(), *map(find_model, teachers), *files_in(encoder)])
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign
+    from ..training.distillation import load_factor_teachers
     from ..training.many_run import ManyFactorRun
     from ..training.processes import rank
 
     built = runtime.build_for_training(*files.names())
     design = ModelDesign.choose(k=kmer, encoder=encoder)
     settings = {"precision": built.precision} | {key: value for key, value in recipe.items() if value is not None}
-    run = ManyFactorRun(files.read(design.k, recipe["seed"]), design, settings, built.device)
+    inputs = files.read(design.k, recipe["seed"])
+    window = next(iter(inputs.sets.values())).codes.shape[1]
+    tutors = load_factor_teachers(teachers, list(inputs.sets), design.k, window, recipe["val_chroms"], built.device)
+    inputs = inputs._replace(teachers=tutors, sources={**inputs.sources, "teachers": list(teachers)})
+    run = ManyFactorRun(inputs, design, settings, built.device)
     checkpoint = Checkpoint(outputs.checkpoint, run.key(), outputs.resume)
     model, history = run.train(checkpoint)
     if rank():

@@ -129,7 +129,11 @@ class ManyFactorModel(nn.Module):
         if self.specialists and factors is not None:
             (sequences, tokens), rows = self(ids), torch.arange(len(ids))
             return sequences[rows, factors], tokens[rows, :, factors]
-        logits = self.head_logits(self.encoder(ids), factors)
+        hidden = self.encoder(ids)
+        if factors is not None:
+            sequences, tokens = self.head_logits(hidden, factors[:, None])
+            return sequences[:, 0], tokens[..., 0]
+        logits = self.head_logits(hidden, None)
         return self._with_specialists(logits, (specialist.model(ids) for specialist in self.specialists))
 
     def _with_specialists(self, logits: Logits, of_specialists: Iterable[Logits]) -> Logits:
@@ -139,7 +143,12 @@ class ManyFactorModel(nn.Module):
         return logits
 
     def head_logits(self, hidden: torch.Tensor, factors: torch.Tensor | None) -> Logits:
-        """Hidden states (B, T + 2, H) to the logits of both tasks."""
+        """Hidden states (B, T + 2, H) to the logits of both tasks, (B, J) and (B, T, J).
+
+        Parameters
+        ----------
+        factors : numbers of the factors whose heads read each window, int64, shape (B, J); None for all factors
+        """
         pooler = getattr(self.encoder, "pooler", None)
         pooled = pooler(hidden) if pooler else None
         sequence, token = self.sequence_head, self.token_head
@@ -148,8 +157,8 @@ class ManyFactorModel(nn.Module):
             first = hidden[:, 0] if pooled is None else self.dropout(pooled.float())
             if factors is None:
                 return sequence(first), token(hidden[:, 1:-1])
-            sequence_logits = (first * sequence.weight[factors]).sum(-1) + sequence.bias[factors]
-            token_logits = torch.bmm(hidden[:, 1:-1], token.weight[factors][:, :, None])[:, :, 0]
+            sequence_logits = (first[:, None] * sequence.weight[factors]).sum(-1) + sequence.bias[factors]
+            token_logits = torch.bmm(hidden[:, 1:-1], token.weight[factors].transpose(1, 2))
             return sequence_logits, token_logits + token.bias[factors][:, None]
 
     def inference_function(self, precision: str) -> InferenceFunction:

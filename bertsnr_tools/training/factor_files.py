@@ -19,6 +19,8 @@ from .data import WITHIN_FRACTION, draw_background, within_sources
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..models.bertsnr import BertSNR
+
 ENDINGS = (".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz")
 
 
@@ -30,12 +32,14 @@ class FactorInputs(NamedTuple):
     sets : positive windows by factor
     background : background windows; None without any
     known : bool, shape (background windows, factors): a site or a peak of the factor may lie in the window
+    teachers : models to distill, of each factor at least one; empty to train on the labels
     sources : where all this comes from, plain values for the model's metadata
     """
 
     sets: Mapping[str, Windows]
     background: Windows | None = None
     known: np.ndarray | None = None
+    teachers: Sequence[Sequence[BertSNR]] = ()
     sources: Mapping[str, Any] = {}
 
 
@@ -128,7 +132,7 @@ class FactorFiles:
             background = read_windows(str(self.background), False, k, length)
             intervals = _exclusions(self.exclude, background)
         intervals += _located(sets)
-        return FactorInputs(sets, background, known_sites(background, list(sets), intervals), sources)
+        return FactorInputs(sets, background, known_sites(background, list(sets), intervals), sources=sources)
 
     def _read_sets(self, k: int) -> dict[str, Windows]:
         sets: dict[str, Windows] = {}

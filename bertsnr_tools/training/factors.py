@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,10 +11,15 @@ from ..errors import UsageError
 from ..io.intervals import Interval, interval_from_name
 from ..sequence.windows import Windows, loci
 from .config import Recipe, default_swap_fraction
-from .data import shuffled_negatives, swap_sites
+from .data import seed_of, shuffled_negatives, swap_sites
+
+if TYPE_CHECKING:
+    from ..models.bertsnr import BertSNR
 
 FACTOR_WINDOWS = 1000  # positive windows in an epoch of a factor that has as many
 VALIDATION_WINDOWS = 100  # positive windows of a factor that are validated after every epoch
+MOVED = 0.3  # of the positive windows for teachers: fraction whose site is moved into a background window
+MUTATED, SUBSTITUTED = 0.5, 0.08  # of all windows for teachers: fraction that is mutated, and of their bases
 
 
 class FactorData(NamedTuple):
@@ -28,6 +33,7 @@ class FactorData(NamedTuple):
     background : background windows; None without any
     known : bool, shape (background windows, factors): a site or a peak of the factor may lie in the window
     null_windows : background windows for the null distributions, never trained on, and their `known`
+    teachers : see `factor_files.FactorInputs`
     """
 
     names: list[str]
@@ -37,6 +43,7 @@ class FactorData(NamedTuple):
     known: np.ndarray | None = None
     null_windows: Windows | None = None
     null_known: np.ndarray | None = None
+    teachers: Sequence[Sequence[BertSNR]] = ()
 
     def epoch_size(self) -> int:
         """Windows in an epoch, without background windows."""
@@ -80,6 +87,24 @@ def draw_epoch(positives: Sequence[Windows], seed: int, number: int) -> EpochWin
         factors.append(np.full(2 * len(chosen), factor))
     joined = Windows.joined(parts)
     return EpochWindows(joined.codes, joined.labels, np.concatenate(factors))
+
+
+def varied(epoch: EpochWindows, background: Windows | None, key: str) -> EpochWindows:
+    """Windows for teachers, which need no label: more of them than sites and flanks alone would give.
+
+    Some sites are moved into background windows, and some windows are mutated.
+    """
+    random = np.random.default_rng(seed_of(key))
+    codes = epoch.codes.copy()
+    if background:
+        moved = np.nonzero(epoch.labels.any(axis=1) & (random.random(len(codes)) < MOVED))[0]
+        flanks = background.codes[random.integers(len(background), size=len(moved))]
+        codes[moved] = np.where(epoch.labels[moved] > 0, codes[moved], flanks)
+    mutated = np.nonzero(random.random(len(codes)) < MUTATED)[0]
+    shifts = random.integers(1, 4, size=(len(mutated), codes.shape[1]), dtype=np.uint8)
+    chosen = (random.random(shifts.shape, dtype=np.float32) < SUBSTITUTED) & (codes[mutated] < 4)
+    codes[mutated] = np.where(chosen, (codes[mutated] + shifts) % 4, codes[mutated])
+    return epoch._replace(codes=codes)
 
 
 def _drawn_rows(count: int, seed: int, factor: int, number: int) -> np.ndarray:

@@ -13,16 +13,18 @@ from torch.nn.functional import softplus
 
 from ..log import logger, progress
 from ..metrics import aupr
+from ..models.bertsnr import Logits
 from ..models.cuda import device_token_ids
-from ..models.device import autocast
+from ..models.device import autocast, choose_precision
 from ..models.interface import ModelInfo
 from ..models.many_factor import ManyFactorModel
-from ..sequence.encoding import bases_from_tokens, reverse_complement_codes
+from ..sequence.encoding import bases_from_tokens, reverse_complement_codes, token_labels
 from ..sequence.windows import Windows
 from .checkpoint import Checkpoint
 from .config import ModelDesign, Recipe
 from .data import seed_of
-from .factors import EpochWindows, FactorData, draw_epoch
+from .distillation import FactorTargets, FactorTeachers
+from .factors import EpochWindows, FactorData, draw_epoch, varied
 from .fit import ModelState
 from .optimization import two_task_loss
 from .processes import agreed, average_gradients, own_rows
@@ -46,6 +48,9 @@ class ManyFactorTrainer(ModelState):
         self._loss: Callable[..., torch.Tensor] = self._batch_loss
         if compiled:  # small batches learn more per window, but are bound by launches without CUDA graphs
             self._loss = torch.compile(self._batch_loss, mode="reduce-overhead")
+        self._data, self._teachers = data, None
+        if data.teachers:
+            self._teachers = FactorTeachers(data.teachers, choose_precision("auto", model.device))
         self._background = self._known = None
         if data.background is not None and data.known is not None and recipe.background_ratio:
             codes = np.concatenate([data.background.codes, reverse_complement_codes(data.background.codes)])
@@ -68,7 +73,8 @@ class ManyFactorTrainer(ModelState):
         size = min(recipe.batch_size, len(epoch.codes))
         steps = len(epoch.codes) // size
         order = torch.from_numpy(np.random.default_rng([recipe.seed, 2, number]).permutation(len(epoch.codes)))
-        codes, labels, factors = (torch.from_numpy(part).to(device) for part in epoch)
+        epoch, targets = self._targets(epoch, number)
+        codes, *answers = (torch.from_numpy(part).to(device) for part in (epoch.codes, *targets))
         order = order.to(device)
         self.model.train()
         total = torch.zeros((), device=device)
@@ -76,7 +82,7 @@ class ManyFactorTrainer(ModelState):
             for step in range(steps):
                 self.schedule(number, step, steps)
                 rows = own_rows(order[step * size : (step + 1) * size])
-                loss = self._loss(codes[rows], labels[rows], factors[rows], *self._draw_background(size))
+                loss = self._loss(codes[rows], *(part[rows] for part in answers), *self._draw_background(size))
                 total += loss.detach()
                 loss.backward()
                 average_gradients(self.model)
@@ -86,6 +92,15 @@ class ManyFactorTrainer(ModelState):
                 self._update_average(number * steps + step + 1)
                 bar.advance(size)
         return agreed(float(total) / steps, device)
+
+    def _targets(self, epoch: EpochWindows, number: int) -> tuple[EpochWindows, FactorTargets]:
+        """Windows and targets of an epoch: from the labels, or from the teachers, for whom the windows are varied."""
+        if self._teachers is None:
+            tokens, positive = token_labels(epoch.labels, self.k), epoch.labels.max(axis=1, keepdims=True)
+            return epoch, FactorTargets(epoch.factors[:, None], positive, tokens[..., None])
+        key = f"{self.recipe.seed} teachers epoch {number}"
+        epoch = varied(epoch, self._data.background, key)
+        return epoch, self._teachers.targets(epoch, key)
 
     def _draw_background(self, size: int) -> tuple[torch.Tensor, ...]:
         """Codes of background windows on random strands, and which factors may have a site in them."""
@@ -98,29 +113,37 @@ class ManyFactorTrainer(ModelState):
     def _batch_loss(
         self,
         codes: torch.Tensor,
-        labels: torch.Tensor,
         factors: torch.Tensor,
+        sequences: torch.Tensor,
+        tokens: torch.Tensor,
         background: torch.Tensor | None = None,
         known: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Two-task loss of the labelled windows for their factors, and of background windows for all factors."""
-        positive = labels.any(dim=1).float()
-        tokens = labels.unfold(1, self.k, 1).amin(dim=-1).float()
+        """Two-task loss of windows for their own factor, for others, and of background windows for all factors."""
+        weight = self.recipe.task_weight
         every = codes if background is None else torch.cat([codes, background])
         with autocast(codes.device, self.recipe.precision):
             hidden = self.model.encoder(device_token_ids(every, self.k))
-        logits = self.model.head_logits(hidden[: len(codes)], factors)
-        loss = two_task_loss(logits, (positive, tokens), self.recipe.task_weight)
+        logits, targets = self.model.head_logits(hidden[: len(codes)], factors), (sequences.float(), tokens.float())
+        own, others = slice(1), slice(1, None)
+        loss = two_task_loss(_columns(logits, own), _columns(targets, own), weight)
+        if factors.shape[1] > 1:
+            loss = loss + two_task_loss(_columns(logits, others), _columns(targets, others), weight)
         if known is None:
             return loss
         sequence_logits, token_logits = self.model.head_logits(hidden[len(codes) :], None)
-        losses = self.recipe.task_weight * softplus(sequence_logits)
-        losses = losses + (1 - self.recipe.task_weight) * softplus(token_logits).mean(dim=1)
+        losses = weight * softplus(sequence_logits) + (1 - weight) * softplus(token_logits).mean(dim=1)
         return loss + self.recipe.background_ratio * losses.masked_fill(known, 0.0).mean()
 
     def _update_average(self, steps: int) -> None:
         values = list(self.model.state_dict().values())
         torch._foreach_lerp_(list(self.average.values()), values, 1 - self.average_decay(steps))
+
+
+def _columns(tasks: Logits, chosen: slice) -> Logits:
+    """Some of the factors, of sequences (B, J) and of tokens (B, T, J)."""
+    sequences, tokens = tasks
+    return sequences[:, chosen], tokens[:, :, chosen]
 
 
 def fit_many(

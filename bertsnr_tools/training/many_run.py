@@ -14,6 +14,7 @@ from ..log import logger
 from ..metrics import Ranking
 from ..models.interface import DEFAULT_THRESHOLD, check_name
 from ..models.many_factor import ManyFactorModel
+from ..models.pretrained import weights_digest
 from ..predict.significance import MIN_BACKGROUND, NullDistribution, factor_call_levels
 from ..sequence.encoding import bases_from_tokens
 from ..sequence.windows import Windows
@@ -57,7 +58,8 @@ class ManyFactorRun:
         for name in inputs.sets:
             check_name(name)
         self.recipe = Recipe.for_factors(len(inputs.sets), self.design, **self.settings)
-        self.data = split_factors(inputs.sets, self.recipe, inputs.background, inputs.known)
+        data = split_factors(inputs.sets, self.recipe, inputs.background, inputs.known)
+        self.data = data._replace(teachers=inputs.teachers)
         check_divisible(min(self.recipe.batch_size, self.data.epoch_size()), BACKGROUND_SHARE)
         logger.info("%d factors, %d windows in an epoch", len(inputs.sets), self.data.epoch_size())
 
@@ -71,6 +73,7 @@ class ManyFactorRun:
             known=None if inputs.known is None else inputs.known.tobytes(),
             k=design.k,
             encoder=design.pretrained.digest() if design.pretrained else design.size,
+            teachers=[weights_digest(teacher.state_dict()) for some in inputs.teachers for teacher in some],
             recipe=self.recipe,
             version=__version__,
         )
