@@ -127,7 +127,7 @@ class FactorTargets(NamedTuple):
 
 
 class FactorTeachers:
-    """Teachers of a many-factor model; teachers of its own factor judge a window, and teachers of others at random.
+    """The teachers of a many-factor model. They judge a window for its own factor and for others, chosen at random.
 
     Without the others, a student of eight factors gained half as much.
 

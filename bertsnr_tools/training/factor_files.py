@@ -32,15 +32,15 @@ class FactorInputs(NamedTuple):
     sets : positive windows by factor
     background : background windows; None without any
     known : bool, shape (background windows, factors): a site or a peak of the factor may lie in the window
-    teachers : models to distill, of each factor at least one; empty to train on the labels
     sources : where all this comes from, plain values for the model's metadata
+    teachers : models to distill, of each factor at least one; empty to train on the labels
     """
 
     sets: Mapping[str, Windows]
     background: Windows | None = None
     known: np.ndarray | None = None
-    teachers: Sequence[Sequence[BertSNR]] = ()
     sources: Mapping[str, Any] = {}
+    teachers: Sequence[Sequence[BertSNR]] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class FactorFiles:
             background = read_windows(str(self.background), False, k, length)
             intervals = _exclusions(self.exclude, background)
         intervals += _located(sets)
-        return FactorInputs(sets, background, known_sites(background, list(sets), intervals), sources=sources)
+        return FactorInputs(sets, background, known_sites(background, list(sets), intervals), sources)
 
     def _read_sets(self, k: int) -> dict[str, Windows]:
         sets: dict[str, Windows] = {}
