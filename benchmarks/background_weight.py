@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bertsnr_tools.evaluation import evaluate
+from bertsnr_tools.io.fasta import fasta_text
 from bertsnr_tools.io.intervals import read_bed
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.registry import load_one
@@ -60,12 +61,11 @@ def main() -> None:
     given = parser.parse_args()
     runtime, weights = Runtime.choose(), given.weights.split(",")
     every = read_windows(given.factors / "background.fa.gz", False)
-    background, sites = held_out(every), read_bed(given.factors / "known.bed.gz")
+    background, sites = held_out(every), list(read_bed(str(given.factors / "known.bed.gz")))
     some = given.models / "background.fa"
     given.models.mkdir(parents=True, exist_ok=True)
     rows = np.sort(np.random.default_rng(1).choice(len(every), min(len(every), TRAINING_WINDOWS), replace=False))
-    records = every.take(rows).records()
-    some.write_text("".join(f">{record.name}\n{record.sequence.decode()}\n" for record in records))
+    some.write_bytes(b"".join(fasta_text(record.name, "", record.sequence) for record in every.take(rows).records()))
     columns = [f"{kind}_{model}" for model in (*weights, "human") for kind in ("shuffles", "background")]
     print("factor", "windows", *columns, sep="\t")
     table = []

@@ -48,7 +48,7 @@ class ManyFactorTrainer(ModelState):
         self._loss: Callable[..., torch.Tensor] = self._batch_loss
         if compiled:  # small batches learn more per window, but are bound by launches without CUDA graphs
             self._loss = torch.compile(self._batch_loss, mode="reduce-overhead")
-        self._data, self._teachers = data, None
+        self._teachers, self._flanks = None, data.background
         if data.teachers:
             self._teachers = FactorTeachers(data.teachers, choose_precision("auto", model.device))
         self._background = self._known = None
@@ -99,7 +99,7 @@ class ManyFactorTrainer(ModelState):
             tokens, positive = token_labels(epoch.labels, self.k), epoch.labels.max(axis=1, keepdims=True)
             return epoch, FactorTargets(epoch.factors[:, None], positive, tokens[..., None])
         key = f"{self.recipe.seed} teachers epoch {number}"
-        epoch = varied(epoch, self._data.background, key)
+        epoch = varied(epoch, self._flanks, key)
         return epoch, self._teachers.targets(epoch, key)
 
     def _draw_background(self, size: int) -> tuple[torch.Tensor, ...]:
