@@ -49,7 +49,7 @@ from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_model, save_model
 from bertsnr_tools.models.pretrained import Pretrained, model_encoder, shipped_encoder
 from bertsnr_tools.models.pwm import PwmModel
-from bertsnr_tools.motifs.instances import InstanceCounts
+from bertsnr_tools.motifs.instances import letter_counts
 from bertsnr_tools.sequence.windows import Windows, site_width
 from bertsnr_tools.training.checkpoint import Checkpoint, digest
 from bertsnr_tools.training.config import ModelDesign, Recipe, default_epochs, default_swap_fraction
@@ -120,12 +120,9 @@ COLUMNS = [
 def site_motif(name: str, positives: Windows) -> Motif:
     """The PWM of the labelled sites."""
     width = site_width(positives)
-    pile = InstanceCounts(width)
-    for record, row in zip(positives.records(), positives.labels):
-        start = int(row.argmax())
-        if row.sum() == width:
-            pile.add(record.sequence[start : start + width])
-    return Motif(name, pile.counts)
+    whole = positives.take(np.flatnonzero(positives.labels.sum(axis=1) == width))
+    columns = whole.labels.argmax(axis=1)[:, None] + np.arange(width)
+    return Motif(name, letter_counts(np.take_along_axis(whole.codes, columns, axis=1)))
 
 
 def encoders(data: Path, table: Path) -> None:

@@ -21,6 +21,7 @@ from .models.interface import Model, ModelInfo
 from .models.onehot import OneHotModule
 from .models.pwm import PwmModel
 from .motifs import model_source
+from .motifs.instances import ALIGNED, InstanceRule
 from .plots.report_page import write_report
 from .predict.scan import base_scores, scan_sites
 from .predict.significance import RankedSite
@@ -198,12 +199,20 @@ def find_motif(
     width: int | None = None,
     coverage: float = 0.8,
     every: bool = False,
+    align: int = ALIGNED,
     forward: bool = False,
     threshold: str | float | None = None,
 ) -> Motif:
-    """Make the motif of a model from the bases that it calls; see `motifs.model_source.find_motif`."""
-    options: dict[str, Any] = {"every": every, "forward": forward, "threshold": threshold, "runtime": model.runtime}
-    return model_source.find_motif(model.network, sequences, width=width, coverage=coverage, **options)
+    """Make the motif of a model from the bases that it calls; see `motifs.model_source.find_motif`.
+
+    Parameters
+    ----------
+    width, coverage, every, align : see `motifs.instances.InstanceRule`
+    """
+    rule = InstanceRule(width, coverage, every, align)
+    return model_source.find_motif(
+        model.network, sequences, rule=rule, forward=forward, threshold=threshold, runtime=model.runtime
+    )
 
 
 def variants(

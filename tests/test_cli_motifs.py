@@ -56,13 +56,13 @@ def test_a_scan_flows_into_motifs(run, tmp_path):
     region = tmp_path / "region.fa"
     region.write_bytes(REGION.read_bytes())
     calls = run("predict", "-m", "CTCF", region).out
-    outcome = run("motifs", "-f", region, "--instances", tmp_path / "i.bed", "-", stdin=calls.encode())
+    outcome = run("motifs", "-f", region, "--align", 0, "--instances", tmp_path / "i.bed", "-", stdin=calls.encode())
     assert outcome.status == 0 and "MOTIF CTCF\n" in outcome.out and len(calls.splitlines()) > 1
     assert [line.split("\t")[:3] for line in (tmp_path / "i.bed").read_text().splitlines()] == [
         line.split("\t")[:3] for line in calls.splitlines()
     ]
     # the model finds the same sites in the sequence itself; without --every, one record gives one instance
-    direct = run("motifs", "-m", "CTCF", "--every", region)
+    direct = run("motifs", "-m", "CTCF", "--align", 0, "--every", region)
     assert direct.out == outcome.out
     assert "nsites= 1 " in run("motifs", "-m", "CTCF", region).out
 

@@ -20,11 +20,17 @@ from bertsnr_tools.io.motif_files import (
     unique_id,
     write_motifs,
 )
-from bertsnr_tools.motifs.discovery import discover_motifs
-from bertsnr_tools.motifs.instances import InstanceCounts, InstanceRule, called_instances, instance_starts
+from bertsnr_tools.motifs.discovery import discover, discover_motifs
+from bertsnr_tools.motifs.instances import (
+    InstanceRule,
+    aligned_offsets,
+    called_instances,
+    instance_starts,
+    letter_counts,
+)
 from bertsnr_tools.motifs.sources import SiteSource
 from bertsnr_tools.predict.calling import CalledSite, Site
-from bertsnr_tools.sequence.encoding import encode
+from bertsnr_tools.sequence.encoding import encode, reverse_complement
 
 SHORT = Motif("A_1", np.array([[7, 0, 0, 0], [0, 3, 3, 1], [2, 2, 2, 1]], dtype=float), "short")
 
@@ -156,6 +162,68 @@ def test_the_better_of_two_strands_is_the_instance():
     assert called_instances(scores, 0.5, 5, one)[0][:3] == (20, 25, "-")
 
 
+def planted(count, errors, reach=3, seed=5):
+    """Instances of one motif with flanks, each off by up to 2 bp, some letters changed; how far each is off."""
+    rng = np.random.default_rng(seed)
+    motif = encode(b"TGACTCAGCA")
+    codes = rng.integers(0, 4, (count, len(motif) + 2 * reach)).astype(np.uint8)
+    off = rng.choice([-2, -1, 0, 1, 2], count, p=[0.1, 0.2, 0.4, 0.2, 0.1])
+    changed = np.where(rng.random((count, len(motif))) < errors, rng.integers(0, 4, (count, len(motif))), motif)
+    codes[np.arange(count)[:, None], (reach + off)[:, None] + np.arange(len(motif))] = changed
+    return codes, off
+
+
+@pytest.mark.parametrize("count", [20, 400, 40_000])
+def test_instances_are_aligned_with_each_other(count):
+    codes, off = planted(count, 0.2)
+    moved = aligned_offsets(codes, 3)
+    assert (moved == off).mean() > 0.95 and (off == 0).mean() < 0.6
+    assert np.abs(moved).max() <= 3 and (moved == aligned_offsets(codes, 3)).all()
+
+
+def test_instances_that_already_agree_stay():
+    codes, _ = planted(200, 0)
+    codes[:, 3:13] = encode(b"TGACTCAGCA")
+    assert not aligned_offsets(codes, 3).any()
+    assert not aligned_offsets(codes[:, 3:13], 0).any()
+    few, off = planted(19, 0)
+    assert off.any() and not aligned_offsets(few, 3).any()
+
+
+def test_chance_does_not_align_unrelated_instances():
+    """No letter becomes frequent where there is no motif."""
+    codes = np.random.default_rng(6).integers(0, 4, (300, 14)).astype(np.uint8)
+    moved = aligned_offsets(codes, 2)
+    aligned = codes[np.arange(300)[:, None], (2 + moved)[:, None] + np.arange(10)]
+    assert Motif("x", letter_counts(aligned)).information.sum(axis=1).max() < 0.3
+
+
+@pytest.mark.parametrize("before", ["N", "T"])
+def test_instances_move_on_both_strands_but_not_to_unknown_bases(tmp_path, before):
+    """The last site is next to a base that is unknown, or that completes the motif."""
+    rng, width = random.Random(8), 10
+    sites, text = [], ""
+    for number in range(60):
+        off = (0, 0, -1, 1)[number // 2 % 4]
+        text += "".join(rng.choices("ACGT", k=20))
+        sites.append(Interval("c", len(text) + off, len(text) + off + width, "TF", "-" if number % 2 else "+"))
+        text += "TGCTGAGTCA" if number % 2 else "TGACTCAGCA"
+    text += before + "GACTCAGCAG"
+    sites.append(Interval("c", len(text) - 10, len(text), "TF"))
+    (tmp_path / "g.fa").write_text(f">c\n{text}\n")
+    genome = Genome(str(tmp_path / "g.fa"))
+    moved, kept = [], []
+    (aligned,) = discover(SiteSource(sites, genome, InstanceRule(width)), write=moved.append)
+    (plain,) = discover(SiteSource(sites, genome, InstanceRule(width, align=0)), write=kept.append)
+    assert aligned.information.sum() > plain.information.sum() + 5
+    assert all(instance.sequence == b"TGACTCAGCA" for instance in moved[:60])
+    assert moved[60].sequence == (b"GACTCAGCAG" if before == "N" else b"TGACTCAGCA")
+    for instance, site in zip(moved, kept):
+        assert abs(instance.interval.start - site.interval.start) <= 1 and instance.interval.end <= len(text)
+        known = genome.fetch("c", instance.interval.start, instance.interval.end)
+        assert instance.sequence == (known if instance.interval.strand == "+" else reverse_complement(known))
+
+
 def test_matrices():
     assert SHORT.width == 3 and SHORT.sites == 7
     assert SHORT.probs[1].tolist() == [0, 3 / 7, 3 / 7, 1 / 7]
@@ -165,10 +233,8 @@ def test_matrices():
     assert SHORT.log_odds[0, 0] == pytest.approx(np.log2(7.25 / 8 / 0.25))
     assert SHORT.log_odds[0, 1] == pytest.approx(np.log2(0.25 / 8 / 0.25))
     assert SHORT.reverse_complement().counts[-1].tolist() == [0, 0, 0, 7]
-    pfm = InstanceCounts(3)
-    for sequence in (b"ACG", b"ACT", b"TTT"):
-        pfm.add(sequence)
-    assert pfm.counts.tolist() == [[2, 0, 0, 1], [0, 2, 0, 1], [0, 0, 1, 2]]
+    pfm = letter_counts(encode(b"ACGACTTTT").reshape(3, 3))
+    assert pfm.tolist() == [[2, 0, 0, 1], [0, 2, 0, 1], [0, 0, 1, 2]]
     assert "".join(BASES[c] for c in [0, 3, 1, 2]) == "ATCG" and encode(b"ATCG").tolist() == [0, 1, 2, 3]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..motifs.instances import InstanceRule
     from ..motifs.sources import InstanceSource
 
-COVERAGE = 0.8
+COVERAGE, ALIGNED = 0.8, 2
 
 
 @options.command
@@ -48,6 +48,13 @@ COVERAGE = 0.8
     help="Minimum fraction of an instance that must be called.",
 )
 @click.option("--every", is_flag=True, help="Use every instance in a sequence, not only one.")
+@click.option(
+    "--align",
+    type=click.IntRange(0, 1000),
+    default=ALIGNED,
+    metavar="BP",
+    help="Move instances by up to BP to where they agree; 0 leaves them in the middle of the calls.",
+)
 @click.option("--forward", is_flag=True, help="Score only the forward strand of FASTA records.")
 @options.threshold
 @options.step
@@ -82,6 +89,7 @@ def motifs(
     width: int | None,
     coverage: float,
     every: bool,
+    align: int,
     forward: bool,
     threshold: tuple[str, float] | None,
     step: int | None,
@@ -98,6 +106,7 @@ def motifs(
     Input is BED of called sites with their sequence (-f: a genome, or the scanned FASTA), one motif for each name; or
     FASTA, called by a model (-m) or labelled by `bertsnr windows`. - is standard input. Each sequence gives one
     instance: the first stretch of which at least --coverage is called, trimmed to the motif's width around its middle.
+    From 20 instances on, each moves by up to --align bp to where it agrees with the others.
 
     With --discover, neither sites nor a model is required: the motif of FASTA is the one that best tells its sequences
     from their dinucleotide shuffles. It is a start for `predict -m`.
@@ -121,7 +130,8 @@ def motifs(
 
     if discover:
         given = {"-f": fasta, "-m": models, "--width": width, "--coverage": coverage != COVERAGE, "--every": every}
-        _check_discover(given | {"--forward": forward, "-t": threshold, "-s": step, "--instances": instances})
+        given |= {"--align": align != ALIGNED, "--forward": forward, "-t": threshold is not None, "-s": step}
+        _check_discover(given | {"--instances": instances})
     if fasta and models:
         raise UsageError("-f and -m exclude each other: the sites in a BED file are already called")
     output = output or (None if compare else "-")
@@ -135,7 +145,7 @@ def motifs(
         check_plot(logo, logos=True)
     targets = comparison.load_targets(compare) if compare else []
 
-    rule = InstanceRule(width, coverage, every)
+    rule = InstanceRule(width, coverage, every, align)
     called = None if discover else _open_source(source, fasta, models, rule, threshold, step, forward, runtime)
     with Failures(output, instances, logo, compare) as failures:
         with instance_writer(instances, failures) as write:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from ..errors import DataError
 from ..io.fasta import Genome
 from ..io.intervals import Interval, read_bed
 from ..io.motif_files import Motif, unique_id
 from ..log import logger
 from ..predict.calling import CalledSite
-from .instances import Instance, InstanceCounts, InstanceRule
+from ..sequence.encoding import encode
+from .instances import ALIGNED, Instance, InstanceRule, aligned_offsets, letter_counts
 from .sources import InstanceSource, SiteSource
 
 
@@ -33,15 +36,11 @@ def discover(
     ------
     DataError : no instances were found, or a site was skipped with `strict`.
     """
-    pfms = {name: InstanceCounts(width) for name, width in source.widths.items()}
-    for instance in source.instances():
-        pfms[instance.interval.name].add(instance.sequence)
-        if write:
-            write(instance)
+    pfms = motif_counts(source, write=write)
     motifs: list[Motif] = []
-    for name, pfm in pfms.items():
-        if pfm.counts.any():
-            motifs.append(Motif(unique_id(name, [motif.id for motif in motifs]), pfm.counts))
+    for name, counts in pfms.items():
+        if counts.any():
+            motifs.append(Motif(unique_id(name, [motif.id for motif in motifs]), counts))
     skipped = source.skip_report()
     if not motifs:
         raise DataError(f"no motif instances found{f' (skipped: {skipped})' if skipped else ''}", source.path)
@@ -49,12 +48,37 @@ def discover(
         raise DataError(f"sites skipped: {skipped}", source.path)
     if skipped:
         logger.warning("sites skipped: %s", skipped)
-    missing = [name for name, pfm in pfms.items() if not pfm.counts.any()]
+    missing = [name for name, counts in pfms.items() if not counts.any()]
     if missing:
         logger.warning("%d of %d motifs without instances: %s", len(missing), len(pfms), ", ".join(missing))
     for motif in motifs:
         logger.debug("%s: %s instances of %d bp", motif.id, f"{motif.sites:,}", motif.width)
     return motifs
+
+
+def motif_counts(source: InstanceSource, *, write: Callable[[Instance], None] | None = None) -> dict[str, np.ndarray]:
+    """The aligned instances of a source as PFMs, float64, shape (width, 4), by name; zeros where there are none.
+
+    Parameters
+    ----------
+    write : takes each aligned instance, in order
+    """
+    contexts: dict[str, list[bytes]] = {name: [] for name in source.widths}
+    found: list[Instance] = []
+    for instance in source.instances():
+        contexts[instance.interval.name].append(instance.context)
+        if write:
+            found.append(instance)
+    counts, offsets, reach = {}, {}, source.rule.align
+    for name, width in source.widths.items():
+        codes = encode(b"".join(contexts[name])).reshape(-1, width + 2 * reach)
+        moves = aligned_offsets(codes, reach)
+        counts[name] = letter_counts(codes[np.arange(len(codes))[:, None], (reach + moves)[:, None] + np.arange(width)])
+        offsets[name] = iter(moves.tolist())
+    if write:
+        for instance in found:
+            write(instance.moved(next(offsets[instance.interval.name])))
+    return counts
 
 
 def discover_motifs(
@@ -63,6 +87,7 @@ def discover_motifs(
     *,
     width: int | None = None,
     coverage: float = 0.8,
+    align: int = ALIGNED,
 ) -> list[Motif]:
     """Make motifs from called sites, one for each site name.
 
@@ -72,6 +97,7 @@ def discover_motifs(
     genome : indexed FASTA; its sequences are chromosomes, or parts of them named `chrom:from-to`
     width : bases of the motifs; None for the median site of each name
     coverage : sites shorter than this fraction of the width are skipped, with a warning
+    align : bases that an instance may move to agree with the others
 
     Raises
     ------
@@ -85,4 +111,4 @@ def discover_motifs(
     intervals = [Interval(s.chrom, s.start, s.end, s.name, s.strand, getattr(s, "line", None)) for s in given]
     path = os.fspath(sites) if isinstance(sites, (str, os.PathLike)) else "sites"
     indexed = genome if isinstance(genome, Genome) else Genome(os.fspath(genome))
-    return discover(SiteSource(intervals, indexed, InstanceRule(width, coverage), path))
+    return discover(SiteSource(intervals, indexed, InstanceRule(width, coverage, align=align), path))

@@ -17,11 +17,15 @@ from ..io.intervals import Interval
 from ..io.motif_files import BASES
 from ..io.outputs import Failures, KeptStream
 from ..predict.calling import STRANDS, Site, resolve_strands
-from ..sequence.encoding import CODE_LETTERS, encode
+from ..sequence.encoding import CODE_LETTERS, OTHER
 
-_COLUMN = np.array(
-    [BASES.index(chr(letter)) for letter in CODE_LETTERS]
-)  # code of `encoding.encode` -> column of a PFM
+ALIGNED = 2  # bp: instances move at most so far, by default
+LEAST_ALIGNED = 20  # fewer instances agree better by chance
+COST = 1.5  # nats, for each base of a move: without it, chance aligns instances that have no motif
+ROUNDS = 10
+PSEUDOCOUNT = 0.25  # of each letter
+_CHUNK = 1 << 14  # instances that are aligned at a time; bounds the memory
+_CODES = [CODE_LETTERS.index(base.encode()) for base in BASES]  # column of a PFM -> code of `encoding.encode`
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,20 @@ class InstanceRule:
     width : bases of an instance; None for the median site of each motif
     coverage : minimum fraction of an instance that must be called
     every : take every instance of a sequence, not only one
+    align : bases that an instance may move to agree with the others; 0 leaves all where the paper has them
     """
 
     width: int | None = None
     coverage: float = 0.8
     every: bool = False
+    align: int = ALIGNED
 
     def min_called_bases(self, width: int) -> int:
         """Number of bases that must be called in an instance of `width` bases."""
         return max(1, math.ceil(self.coverage * width - 1e-9))
+
+
+DEFAULT_RULE = InstanceRule()
 
 
 class Instance(NamedTuple):
@@ -50,13 +59,26 @@ class Instance(NamedTuple):
     Attributes
     ----------
     interval : where it lies, 0-based, half-open, stranded; its name is the motif's
-    score : mean base probability, 0 where it is unknown
-    sequence : its bases, read on its strand
+    score : mean base probability where it was called, 0 where it is unknown
+    context : its bases and as many in both flanks as it may move, read on its strand, N where there are none
     """
 
     interval: Interval
     score: float
-    sequence: bytes
+    context: bytes
+
+    @property
+    def sequence(self) -> bytes:
+        """Its bases, read on its strand."""
+        return self.moved(0).context
+
+    def moved(self, offset: int) -> Instance:
+        """Moved by some bases in the direction of its strand, at most the length of a flank; without flanks."""
+        start, end = self.interval.start, self.interval.end
+        first = (len(self.context) - end + start) // 2 + offset
+        step = offset if self.interval.strand == "+" else -offset
+        interval = self.interval._replace(start=start + step, end=end + step)
+        return Instance(interval, self.score, self.context[first : first + end - start])
 
 
 def instance_starts(calls: np.ndarray, width: int, min_called: int) -> np.ndarray:
@@ -113,20 +135,59 @@ def called_instances(strand_scores: np.ndarray, threshold: float, width: int, ru
     return [max(plus + minus, key=lambda site: site.score)] if plus or minus else []
 
 
-class InstanceCounts:
-    """PFM of one motif, counted instance by instance.
+def letter_counts(codes: np.ndarray) -> np.ndarray:
+    """PFM of instances: counts of A, C, G and T, float64, shape (width, 4).
 
-    Attributes
+    Parameters
     ----------
-    counts : float64, shape (width, 4)
+    codes : uint8, shape (n, width)
     """
+    return np.stack([(codes == code).sum(axis=0) for code in _CODES], axis=1).astype(float)
 
-    def __init__(self, width: int):
-        self.counts = np.zeros((width, len(BASES)))
 
-    def add(self, sequence: bytes) -> None:
-        """Count one instance, `width` letters A, C, G and T."""
-        self.counts[np.arange(len(self.counts)), _COLUMN[encode(sequence)]] += 1
+def aligned_offsets(codes: np.ndarray, reach: int) -> np.ndarray:
+    """How many bases to move each instance, in its reading direction, so that all agree; int, shape (n,).
+
+    The middle of a run of called bases is rarely the same base of the motif. In each round, an instance moves to where
+    it is most likely under the motif of all others, until none moves (expectation-maximisation with hard assignments).
+    It never moves to letters other than ACGT.
+
+    Parameters
+    ----------
+    codes : of instances with `reach` bases in both flanks, uint8, shape (n, width + 2 reach)
+    """
+    rows, width = np.arange(len(codes)), codes.shape[1] - 2 * reach
+    offsets = np.zeros(len(codes), dtype=int)
+    if not reach or len(codes) < LEAST_ALIGNED:
+        return offsets
+    windows = np.lib.stride_tricks.sliding_window_view(codes, width, axis=1)
+    parts = [slice(first, first + _CHUNK) for first in range(0, len(codes), _CHUNK)]
+    costs = COST * np.abs(np.arange(-reach, reach + 1))
+    for _ in range(ROUNDS):
+        present = windows[rows, reach + offsets]
+        counts = np.stack([(present == code).sum(axis=0) for code in range(OTHER)], axis=1)
+        fits = np.concatenate([_log_likelihoods(windows[part], present[part], counts) for part in parts])
+        moved = (fits - costs).argmax(axis=1) - reach
+        if np.array_equal(moved, offsets):
+            break
+        offsets = moved
+    return offsets
+
+
+def _log_likelihoods(windows: np.ndarray, present: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of each instance at several offsets, given the others, up to a constant; shape (n, offsets).
+
+    Parameters
+    ----------
+    windows : codes at the offsets, shape (n, offsets, width)
+    present : codes where the instances now are, shape (n, width)
+    counts : of each code in all instances, shape (width, 4)
+    """
+    others = np.log(np.maximum(counts - np.arange(2)[:, None, None], 0) + PSEUDOCOUNT)  # without or with its own letter
+    table = np.concatenate([others, np.full((*others.shape[:2], 1), -np.inf)], axis=2)
+    own = (windows == present[:, None]).astype(int)
+    found: np.ndarray = table[own, np.arange(windows.shape[2]), windows].sum(axis=2)
+    return found
 
 
 def check_instance_file(path: str) -> None:

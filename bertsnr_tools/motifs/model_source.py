@@ -21,7 +21,7 @@ from ..predict.scan import assemble_records, in_blocks, window_step
 from ..predict.thresholds import Threshold, base_threshold, parse_threshold
 from ..sequence.encoding import bases_from_tokens, reverse_complement_codes
 from .discovery import discover
-from .instances import Instance, InstanceRule, called_instances
+from .instances import DEFAULT_RULE, Instance, InstanceRule, called_instances
 from .sources import InstanceSource
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class ModelSource(InstanceSource):
         for name, count in Counter(caller.model.info.name for caller in callers).items():
             if count > 1:
                 raise UsageError(f"{count} models are named {name}; give models with different names")
-        super().__init__(path, {c.model.info.name: rule.width or c.model.info.site_width for c in callers})
-        self._records, self._callers, self._rule, self._runtime = records, callers, rule, runtime
+        super().__init__(path, {c.model.info.name: rule.width or c.model.info.site_width for c in callers}, rule)
+        self._records, self._callers, self._runtime = records, callers, runtime
 
     def instances(self) -> Iterator[Instance]:
         """The instances of each record, in the order of the records and, within a record, of the models."""
@@ -98,7 +98,7 @@ class ModelSource(InstanceSource):
                 for instances, (record, scores) in zip(found, self._base_scores(group, block)):
                     for caller, strand_scores in zip(group, scores.reshape(len(group), 2, -1)):
                         name = caller.model.info.name
-                        sites = called_instances(strand_scores, caller.threshold, self.widths[name], self._rule)
+                        sites = called_instances(strand_scores, caller.threshold, self.widths[name], self.rule)
                         instances += self.locate(record, sites, name)
             yield from itertools.chain(*found)
 
@@ -131,9 +131,7 @@ def find_motif(
     model: Model,
     sequences: str | os.PathLike[str] | Iterable[str | bytes | Record],
     *,
-    width: int | None = None,
-    coverage: float = 0.8,
-    every: bool = False,
+    rule: InstanceRule = DEFAULT_RULE,
     forward: bool = False,
     threshold: str | float | None = None,
     runtime: Runtime | None = None,
@@ -143,9 +141,7 @@ def find_motif(
     Parameters
     ----------
     sequences : FASTA file, or sequences
-    width : bases of the motif; None for the median site of the model's training
-    coverage : minimum fraction of an instance that must be called
-    every : use every instance in a sequence, not only one
+    rule : how instances are taken; width None is the median site of the model's training
     forward : score only the forward strand of sequences
     threshold : base probability above which a base is called, or "p=1e-4" or "score=12"; None for the model's own
     runtime : device, precision and batch size; None for the CPU in fp32
@@ -159,6 +155,5 @@ def find_motif(
     >>> motif = find_motif(load_model("CTCF"), "peaks.fa")  # doctest: +SKIP
     """
     caller = BaseCaller.for_model(model, parse_threshold(threshold), forward=forward)
-    rule = InstanceRule(width, coverage, every)
     path = str(sequences) if isinstance(sequences, (str, os.PathLike)) else "sequences"
     return discover(ModelSource(as_records(sequences), [caller], rule, runtime or Runtime(), path))[0]

@@ -32,11 +32,12 @@ class InstanceSource(ABC):
     ----------
     path : input, for error messages
     widths : width of each motif by name, in the order of output
+    rule : how instances are taken
     skipped : number of sites without an instance, by the keys of `SKIP_REASONS`; counted by `instances`
     """
 
-    def __init__(self, path: str, widths: dict[str, int]):
-        self.path, self.widths = path, widths
+    def __init__(self, path: str, widths: dict[str, int], rule: InstanceRule):
+        self.path, self.widths, self.rule = path, widths, rule
         self.skipped: Counter[str] = Counter()
 
     @abstractmethod
@@ -51,16 +52,14 @@ class InstanceSource(ABC):
         """Instances from sites in a record, on the chromosome interval in the record's header."""
         region = record.interval
         for site in sites:
-            sequence = record.sequence[site.start : site.end]
-            if sequence.translate(None, CODE_LETTERS):
+            if record.sequence[site.start : site.end].translate(None, CODE_LETTERS):
                 self.skipped["n"] += 1
                 continue
-            if site.strand == "-":
-                sequence = reverse_complement(sequence)
+            context = with_flanks(record.sequence, site.start, site.end, self.rule.align)
             start = region.start + site.start if region.strand == "+" else region.end - site.end
             strand = "+" if site.strand == region.strand else "-"
-            interval = Interval(region.chrom, start, start + len(sequence), name, strand)
-            yield Instance(interval, site.score, sequence)
+            interval = Interval(region.chrom, start, start + site.end - site.start, name, strand)
+            yield Instance(interval, site.score, reverse_complement(context) if site.strand == "-" else context)
 
 
 class SiteSource(InstanceSource):
@@ -85,8 +84,8 @@ class SiteSource(InstanceSource):
         lengths: dict[str, list[int]] = {}
         for site in sites:
             lengths.setdefault(site.name, []).append(site.end - site.start)
-        super().__init__(path, {name: rule.width or median_low(values) for name, values in lengths.items()})
-        self._sites, self._genome, self._rule = sites, genome, rule
+        super().__init__(path, {name: rule.width or median_low(values) for name, values in lengths.items()}, rule)
+        self._sites, self._genome = sites, genome
         self._parts: dict[str, list[tuple[str, Interval]]] = {}  # chromosome -> records that are parts of it
         for name, part in genome.parts.items():
             self._parts.setdefault(part.chrom, []).append((name, part))
@@ -103,16 +102,16 @@ class SiteSource(InstanceSource):
             width = self.widths[site.name]
             record, part = self._containing_record(site)
             centered = _centered(site, width)
-            if site.end - site.start < self._rule.min_called_bases(width):
+            if site.end - site.start < self.rule.min_called_bases(width):
                 self.skipped["short"] += 1
             elif centered.start < part.start or centered.end > part.end:
                 self.skipped["edge"] += 1
             else:
-                sequence = self._sequence(record, part, centered)
-                if sequence.translate(None, CODE_LETTERS):
+                instance = Instance(centered, 0.0, self._context(record, part, centered))
+                if instance.sequence.translate(None, CODE_LETTERS):
                     self.skipped["n"] += 1
                 else:
-                    yield Instance(centered, 0.0, sequence)
+                    yield instance
 
     def _containing_record(self, site: Interval) -> tuple[str, Interval]:
         """The record that contains a site, and the interval of its chromosome that the record is."""
@@ -127,11 +126,20 @@ class SiteSource(InstanceSource):
             raise DataError(f"site {site} is not inside a sequence of {self._genome.path}", self.path, site.line)
         raise unknown_chrom(site, self.path, lengths)
 
-    def _sequence(self, record: str, part: Interval, interval: Interval) -> bytes:
-        """Bases of an interval on its strand, from a record that may itself be reverse-complemented."""
+    def _context(self, record: str, part: Interval, interval: Interval) -> bytes:
+        """Bases of an interval and its flanks on its strand, from a record that may itself be reverse-complemented."""
+        flank = self.rule.align
         start = interval.start - part.start if part.strand == "+" else part.end - interval.end
-        sequence = self._genome.fetch(record, start, start + interval.end - interval.start)
-        return sequence if part.strand == interval.strand else reverse_complement(sequence)
+        end, first = start + interval.end - interval.start, max(0, start - flank)
+        sequence = self._genome.fetch(record, first, min(part.end - part.start, end + flank))
+        context = with_flanks(sequence, start - first, end - first, flank)
+        return context if part.strand == interval.strand else reverse_complement(context)
+
+
+def with_flanks(sequence: bytes, start: int, end: int, flank: int) -> bytes:
+    """Bases [start, end) of a sequence and `flank` more on both sides, N beyond its ends."""
+    left, right = max(0, start - flank), end + flank
+    return b"N" * (flank - start + left) + sequence[left:right].ljust(right - left, b"N")
 
 
 def _centered(site: Interval, width: int) -> Interval:
@@ -152,8 +160,8 @@ class LabelSource(InstanceSource):
     """
 
     def __init__(self, windows: Windows, name: str, rule: InstanceRule, path: str = "windows"):
-        super().__init__(path, {name: rule.width or site_width(windows)})
-        self._windows, self._rule = windows, rule
+        super().__init__(path, {name: rule.width or site_width(windows)}, rule)
+        self._windows = windows
 
     @classmethod
     def read(cls, fasta: str, rule: InstanceRule) -> LabelSource:
@@ -172,7 +180,7 @@ class LabelSource(InstanceSource):
         """The instances of each window, in the order of the windows."""
         ((name, width),) = self.widths.items()
         for record, labels in zip(self._windows.records(), self._windows.labels):
-            sites = called_instances(np.stack([labels, np.zeros_like(labels)]), 0.5, width, self._rule)
+            sites = called_instances(np.stack([labels, np.zeros_like(labels)]), 0.5, width, self.rule)
             yield from self.locate(record, sites, name)
 
 

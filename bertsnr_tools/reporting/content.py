@@ -17,7 +17,8 @@ from ..io.motif_files import Motif
 from ..log import logger
 from ..models.registry import shipped_table
 from ..motifs.comparison import MAX_Q, Match, compare, load_targets
-from ..motifs.instances import InstanceCounts, InstanceRule
+from ..motifs.discovery import motif_counts
+from ..motifs.instances import InstanceRule
 from ..motifs.sources import SKIP_REASONS, SiteSource
 from .positions import Regions, position_table, sites_in_regions
 from .sites import Sites, groups
@@ -122,7 +123,7 @@ def series_motifs(sites: Sites, series: Series, genome: Genome) -> tuple[list[Mo
     ------
     DataError : a site is not on the genome.
     """
-    counts: dict[tuple[int, int], InstanceCounts] = {}
+    counts: dict[tuple[int, int], np.ndarray] = {}
     numbers = {factor: number for number, factor in enumerate(sites.factors)}
     skipped: Counter[str] = Counter()
     for sample, file in enumerate(sites.files):
@@ -130,14 +131,9 @@ def series_motifs(sites: Sites, series: Series, genome: Genome) -> tuple[list[Mo
         if not intervals:
             continue
         source = SiteSource(intervals, genome, InstanceRule(), file.path)
-        for name, width in source.widths.items():
-            counts[numbers[name], sample] = InstanceCounts(width)
-        for instance in source.instances():
-            counts[numbers[instance.interval.name], sample].add(instance.sequence)
+        counts |= {(numbers[name], sample): pfm for name, pfm in motif_counts(source).items()}
         skipped += source.skipped
-    made = [
-        Motif(str(i), counts[key].counts) if counts[key].counts.any() else None for i, key in enumerate(series.keys)
-    ]
+    made = [Motif(str(i), counts[key]) if counts[key].any() else None for i, key in enumerate(series.keys)]
     return made, ", ".join(f"{count:,} {SKIPPED[reason]}" for reason, count in skipped.items())
 
 
