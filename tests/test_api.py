@@ -168,6 +168,17 @@ def test_a_matrix_is_a_model_too(tmp_path):
         bt.load_models([path], runtime=Runtime())[0].as_onehot_module()
 
 
+def test_numbers_out_of_range_are_errors(ctcf):
+    for options in ({"best": -1}, {"best": 0}, {"step": -5}, {"step": 0}):
+        with pytest.raises(bt.UsageError, match="expected at least 1"):
+            list(bt.scan(ctcf, DATA / "region.fa", **options))
+    for options in ({"k": 0}, {"copies": 0}):
+        with pytest.raises(bt.UsageError, match="expected at least 1"):
+            list(bt.shuffle(["ACGTACGA"], **options))
+    with pytest.raises(bt.UsageError, match="the recipe has no setting 'epoch'; did you mean epochs"):
+        bt.train(bt.read_windows(DATA / "expected" / "windows.fa"), recipe={"epoch": 1})
+
+
 def test_shuffles_keep_dinucleotides():
     shuffled = next(bt.shuffle(["ACGTTGCAAGGCTTACGATCGA"])).sequence.decode()
 

@@ -133,10 +133,11 @@ def test_a_full_temporary_directory_is_an_error(tmp_path, monkeypatch):
         file.add("c", 1, 2, "x")
 
 
-def test_what_is_not_bigbed(tmp_path):
+def test_what_is_not_bigbed(tmp_path, capfd):
     (tmp_path / "t.bb").write_text("chr1\t1\t5\n")
     with pytest.raises(DataError, match=r"t\.bb: is not a bigWig or bigBed file"):
         read_bigbed(str(tmp_path / "t.bb"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_sorting_takes_flat_memory(monkeypatch):

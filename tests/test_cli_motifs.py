@@ -51,6 +51,32 @@ def test_calls_of_several_factors_make_several_motifs(run, genome, tmp_path):
     assert not (tmp_path / "no.meme").exists() and not (tmp_path / "no.bed").exists()
 
 
+def test_sites_without_strand_or_name(run, genome, tmp_path):
+    bed = tmp_path / "calls.bed"
+    bed.write_text("chr1\t100\t110\nchr1\t200\t210\n")
+    outcome = run("motifs", "-f", genome, bed)
+    assert outcome.status == 0 and "MOTIF calls\n" in outcome.out
+    assert outcome.err == f'bertsnr-motifs: {bed}: 2 sites have no strand (column 6) and are read as "+"\n'
+    piped = run("motifs", "-f", genome, "-", stdin=b"chr1\t100\t110\tA\t0\t.\nchr1\t200\t210\tA\t0\t-\n")
+    assert piped.err == 'bertsnr-motifs: standard input: 1 sites have no strand (column 6) and are read as "+"\n'
+
+
+def test_peaks_in_place_of_sites_get_a_motif_without_matches(run, genome, tmp_path):
+    bed = tmp_path / "peaks.bed"
+    bed.write_text("chr1\t100\t400\tP\t0\t+\nchr1\t500\t800\tP\t0\t+\n")
+    outcome = run("motifs", "-f", genome, "--compare", "jaspar", "-o", tmp_path / "m.meme", bed)
+    assert outcome.status == 0 and len(outcome.out.splitlines()) == 1
+    assert "wider than 100 bp and not compared, such as P (300 bp); are its sites peaks?" in outcome.err
+
+
+def test_options_of_models_require_one(run, genome, tmp_path):
+    outcome = run("motifs", "-f", genome, "-t", "0.3", DATA / "sites.bed")
+    assert outcome.status == 2 and "--forward, -t, -s require a model; add -m MODEL" in outcome.err
+    (tmp_path / "a.fa").write_text(">a\n" + "ACGT" * 25 + "\n")
+    outcome = run("motifs", tmp_path / "a.fa")
+    assert outcome.status == 1 and outcome.err.endswith("to find sites, add -m MODEL or --discover\n")
+
+
 def test_a_scan_flows_into_motifs(run, tmp_path):
     """The FASTA that was scanned serves as the genome of its calls."""
     region = tmp_path / "region.fa"

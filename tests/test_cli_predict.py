@@ -261,6 +261,16 @@ def test_bed9_and_track_lines(run, tmp_path):
     assert (tmp_path / "s.bg").read_text().startswith('track type=bedGraph name="CTCF"')
 
 
+def test_a_header_with_an_interval_of_another_length_is_a_warning(run_here, tmp_path):
+    sequence = (DATA / "region.fa").read_text().partition("\n")[2]
+    headers = ("chr20:1-500", "hg38_dna range=chr20:11-20 strand=-", "c3")
+    (tmp_path / "a.fa").write_text("".join(f">{header}\n{sequence}" for header in headers))
+    outcome = run_here("predict", "-m", "CTCF", "a.fa")
+    warning = "record 'chr20:1-500' has 5,000 bp, the interval in its header has not; positions are in the record\n"
+    assert (outcome.status, outcome.err) == (0, f"bertsnr-predict: {warning}")
+    assert {line.split("\t")[0] for line in outcome.out.splitlines()} == {"chr20:1-500", "hg38_dna", "c3"}
+
+
 def test_a_track_with_names_that_ucsc_does_not_know(run_here, tmp_path):
     sequence = (DATA / "region.fa").read_text().partition("\n")[2]
     for names, shown in {

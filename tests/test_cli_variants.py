@@ -271,6 +271,18 @@ def test_saturation(run_here, toy, sequence):
     assert outcome.status == 2 and "a heat map shows one region of at most 2,000 bp (got 2 regions" in outcome.err
 
 
+def test_regions_to_saturate(run_here, toy, tmp_path):
+    """Each substitution once; unknown bases are counted."""
+    (tmp_path / "r.bed").write_text("chr1\t303\t310\nchr1\t300\t305\n")
+    rows = table(run_here("variants", *toy, "--saturate", "r.bed").out)
+    assert [row["pos"] for row in rows[::3]] == [str(at) for at in range(301, 311)]
+    outcome = run_here("variants", *toy, "--saturate", "chr3:5-6")
+    assert outcome.status == 0 and "2 of 2 bases skipped: not A, C, G or T" in outcome.err and not table(outcome.out)
+    assert run_here("variants", *toy, "--saturate", "chr3:5-6", "--strict").status == 1
+    outcome = run_here("variants", *toy, "--saturate", "nope.bed")
+    assert outcome.status == 1 and "nope.bed: no such file, and no sequence of that name in the genome" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -279,6 +291,7 @@ def test_saturation(run_here, toy, sequence):
         (("--saturate", "chr1:1-9", "--format", "vcf"), "leave out --format vcf"),
         (("--saturate", "chr1:1-9", "-r", "chr1"), "leave out -r"),
         (("--saturate", "chr1:1-9", "--haplotypes", "S"), "leave out --haplotypes"),
+        (("--saturate", "chr1:5"), "--saturate chr1:5: expected chrom:from-to; for one base, from = to"),
         (("a.vcf", "--plot", "p.png"), "--plot requires --saturate REGION"),
         (("a.vcf", "--bigwig", "p.bw"), "--bigwig requires --saturate REGION"),
         (("a.vcf", "-r", "chr1"), "require an index of a.vcf"),

@@ -16,6 +16,23 @@ def random_motif(seed):
 TARGETS = [random_motif(seed) for seed in range(60)]
 
 
+def test_wide_motifs_are_not_compared(caplog):
+    """TOMTOM would take 34 GiB for a motif of 225 bp."""
+    wide = Motif("peaks", np.ones((225, 4)))
+    alone, both = compare([wide], TARGETS), compare([TARGETS[5], wide, TARGETS[6]], TARGETS)
+    assert alone == [[]] and [row[0].target.id if row else None for row in both] == ["M5", None, "M6"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 motifs are wider than 100 bp and not compared, such as peaks (225 bp); are its sites peaks?"
+    ] * 2
+
+
+def test_a_slow_comparison_is_announced(monkeypatch, caplog):
+    monkeypatch.setattr("bertsnr_tools.motifs.comparison.SLOW", 0.0)
+    with caplog.at_level("INFO", logger="bertsnr_tools"):
+        compare([TARGETS[5]] * 40, TARGETS)
+    assert "comparing motifs: the first time takes up to a minute" in caplog.text
+
+
 def test_q_values_by_their_definition():
     rng = np.random.default_rng(0)
     p = rng.random(40) ** 2

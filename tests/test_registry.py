@@ -43,6 +43,8 @@ def test_names_of_shipped_factors(shipped):
         assert find(name) == choice and find_model(name) == choice.path
     for name, problem in {
         "sox10": r"sox10: no such file, and .* name; did you mean SOX10\? \(see `bertsnr models`\)",
+        "Human": r"Human: .*; did you mean human\?",
+        "HUMAN:SOX2": r"HUMAN:SOX2: .*; did you mean human:SOX2\?",
         "SOX": "SOX: .*; did you mean SOX2 or SOX10",
         "XYZ": r"XYZ: no such file, and no shipped model of that name \(see `bertsnr models`\)",
         "CTCF,SOX2": r"CTCF,SOX2: .*; for several, give -m CTCF -m SOX2 \(see",

@@ -128,10 +128,12 @@ def motifs(
     from ..plots.logos import plot_logos
     from ..plots.style import check_plot
 
+    of_model = {"--forward": forward, "-t": threshold is not None, "-s": step}
     if discover:
         given = {"-f": fasta, "-m": models, "--width": width, "--coverage": coverage != COVERAGE, "--every": every}
-        given |= {"--align": align != ALIGNED, "--forward": forward, "-t": threshold is not None, "-s": step}
-        _check_discover(given | {"--instances": instances})
+        _check_discover(given | of_model | {"--align": align != ALIGNED, "--instances": instances})
+    elif not models and any(of_model.values()):
+        raise UsageError(f"{', '.join(of_model)} require a model; add -m MODEL")
     if fasta and models:
         raise UsageError("-f and -m exclude each other: the sites in a BED file are already called")
     output = output or (None if compare else "-")
@@ -139,8 +141,7 @@ def motifs(
     check_outputs([output, instances, logo], [source, fasta, target_file, *map(find_model, models)])
     if source == compare == "-":
         raise UsageError("standard input (-) is given twice, but can be read only once")
-    if instances:
-        check_instance_file(instances)
+    check_instance_file(instances)
     if logo:
         check_plot(logo, logos=True)
     targets = comparison.load_targets(compare) if compare else []

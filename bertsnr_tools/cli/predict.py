@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     "regions",
     multiple=True,
     metavar="REGION",
-    help="Region to scan: chrom or chrom:from-to, 1-based; may be repeated.",
+    help="Region to scan: chrom, chrom:from (to its end) or chrom:from-to, 1-based; may be repeated.",
 )
 @options.output
 @click.option(
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     "--shard",
     type=options.Shard(),
     metavar="I/N",
-    help="Scan the I-th of N equal parts of the genome or the regions; concatenated shards equal the unsharded output.",
+    help="Scan the I-th of N equal parts of the genome or the regions; concatenated shards equal the unsharded BED.",
 )
 @click.option(
     "--prefilter",

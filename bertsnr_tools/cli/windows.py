@@ -10,6 +10,7 @@ import click
 from . import options
 
 if TYPE_CHECKING:
+    from ..io.fasta import Genome
     from ..io.intervals import Interval
 
 _ADVICE = "reduce -c, or draw from more sequence (-b, --exclude)"
@@ -89,6 +90,7 @@ def windows(
     from ..errors import DataError, UsageError
     from ..io.fasta import Genome, fasta_text
     from ..io.files import check_output, open_output
+    from ..io.intervals import read_sites, warn_of_strands
     from ..log import logger
 
     if not background and (copies or within or exclude or match_gc):
@@ -104,11 +106,8 @@ def windows(
     from ..sequence.windows import WindowCutter
 
     genome = Genome(fasta)
-    sites = genome.intervals(bed)
-    if not sites:
-        raise DataError("contains no intervals", bed)
-    if not (background or are_sites):
-        _check_sites(sites, bed, fasta)
+    sites, without_strand = read_sites(bed)
+    _check_sites(sites, bed, genome, may_be_peaks=background or are_sites)
     wanted = len(sites) * (copies or 1)
     cutter = WindowCutter(genome, window, max_n=max_n, seed=seed)
     records = cutter.cut(sites)
@@ -126,6 +125,8 @@ def windows(
             raise DataError(problem, fasta if background else bed)
     if missing:
         logger.warning(problem)
+    if not background:
+        warn_of_strands(bed, without_strand)
 
 
 def _checked_genome(fasta: str | None, beds: list[str | None]) -> str:
@@ -138,12 +139,15 @@ def _checked_genome(fasta: str | None, beds: list[str | None]) -> str:
     return fasta
 
 
-def _check_sites(intervals: list[Interval], bed: str, fasta: str) -> None:
-    """Reject peaks, and name the command that calls the sites in them."""
-    from ..errors import UsageError
+def _check_sites(intervals: list[Interval], bed: str, genome: Genome, may_be_peaks: bool) -> None:
+    """Reject another genome and, unless they are welcome, peaks; name the command that calls the sites in them."""
+    from ..errors import DataError, UsageError
     from ..sequence.windows import LONGEST_SITE, peaks_among
 
-    peaks = peaks_among(intervals)
+    genome.check_some(intervals, bed)
+    if not intervals:
+        raise DataError("contains no intervals", bed)
+    peaks, fasta = 0 if may_be_peaks else peaks_among(intervals), genome.path
     if peaks:
         found = f"{peaks:,} of {len(intervals):,} intervals are longer than {LONGEST_SITE} bp: peaks, not sites"
         source, name = ("standard input", "PEAKS") if bed == "-" else (bed, bed)

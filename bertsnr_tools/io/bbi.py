@@ -33,6 +33,7 @@ _CHROM_TREE = struct.Struct("<IIIIQQ")
 _INDEX = struct.Struct("<IIQIIIIQII")
 _NODE = struct.Struct("<BBH")
 _CHROM_TREE_MAGIC, _INDEX_MAGIC = 0x78CA8C91, 0x2468ACE0
+_MAGIC_BYTES = [number.to_bytes(4, order) for number in (0x888FFC26, 0x8789F2EB) for order in ("little", "big")]
 _SPAN = [("chrom", "<u4"), ("start", "<u4"), ("last_chrom", "<u4"), ("end", "<u4"), ("offset", "<u8")]
 _BRANCH, LEAF = np.dtype(_SPAN), np.dtype([*_SPAN, ("size", "<u8")])
 _RECORD = np.dtype(
@@ -184,6 +185,8 @@ def open_bbi(path: str) -> Any:
 
     try:
         with open(path, "rb") as stream:  # its number instead of its name: pyBigWig crashes on names not in UTF-8
+            if stream.read(4) not in _MAGIC_BYTES:  # pyBigWig also prints that
+                raise RuntimeError
             return pyBigWig.open(f"/dev/fd/{stream.fileno()}")
     except RuntimeError as error:
         raise DataError("is not a bigWig or bigBed file", path) from error

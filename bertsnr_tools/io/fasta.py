@@ -6,7 +6,7 @@ import mmap
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -26,7 +26,14 @@ from .files import (
     open_input,
     replace_atomically,
 )
-from .intervals import Interval, browser_interval, interval_from_header, parse_header, read_bed, unknown_chrom
+from .intervals import (
+    Interval,
+    browser_interval,
+    interval_from_header,
+    parse_header,
+    read_bed,
+    unknown_chrom,
+)
 
 HEADER_LIMIT = 1000  # bytes before a sequence in which its header is sought
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
@@ -248,6 +255,8 @@ class Genome:
                     raise DataError(problem, path)
                 if head.startswith(UTF_16_MARKS):
                     raise DataError(UTF_16, path)
+                if not head:
+                    raise DataError(f"is empty; {_EXPECTED}", path)
                 if not self._bgzip and not head.removeprefix(BYTE_ORDER_MARK).startswith(b">"):
                     raise DataError("does not begin with a FASTA header (>)", path, 1)
                 self._map: Any = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -320,9 +329,13 @@ class Genome:
         DataError : all of them do.
         """
         found = list(read_bed(path))
-        if found and not any(interval.chrom in self.lengths for interval in found):
-            raise unknown_chrom(found[0], path, self.lengths)
+        self.check_some(found, path)
         return found
+
+    def check_some(self, intervals: Sequence[Interval], path: str) -> None:
+        """Raise a DataError if all intervals of a BED file are on sequences that are not in the genome."""
+        if intervals and not any(interval.chrom in self.lengths for interval in intervals):
+            raise unknown_chrom(intervals[0], path, self.lengths)
 
     def exclusions(self, paths: Iterable[str]) -> list[Interval]:
         """Read BED files, of peaks for example; intervals on sequences that the genome lacks cause a warning.

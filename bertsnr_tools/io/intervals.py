@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ..errors import DataError, UsageError
+from ..log import logger
 from .files import open_input, text_lines
 
 LONGEST = 10**12  # bp: no chromosome is longer, and sums of many such numbers fit into 64 bits
@@ -54,6 +55,24 @@ def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
         interval, a strand other than + - ., or a summit outside of the interval
     """
     return (row.interval for row in bed_rows(path, summits=summits) if row.interval)
+
+
+def read_sites(path: str) -> tuple[list[Interval], int]:
+    """As `read_bed`; the second value is the number of sites without a strand, which are read as "+"."""
+    rows = [row for row in bed_rows(path) if row.interval]
+    return [row.interval for row in rows if row.interval], sum(not has_strand(row) for row in rows)
+
+
+def has_strand(row: BedRow) -> bool:
+    """Whether column 6 of a BED line is + or -."""
+    return row.fields[5:6] in (["+"], ["-"])
+
+
+def warn_of_strands(path: str, missing: int) -> None:
+    """Warn of sites without a strand, if any."""
+    if missing:
+        shown = "standard input" if path == "-" else path
+        logger.warning('%s: %s sites have no strand (column 6) and are read as "+"', shown, f"{missing:,}")
 
 
 def bed_rows(path: str, *, summits: bool = False) -> Iterator[BedRow]:

@@ -341,15 +341,30 @@ class _Spool:
 
 def _write_bcf(text: str, path: str) -> None:
     """Convert a VCF file to BCF, with bcftools: pysam's VariantFile adds fields to rows of symbolic alleles."""
-    import pysam
     import pysam.bcftools
 
     with quiet_htslib(), replace_atomically(path) as temporary:
         try:
             pysam.bcftools.view("--no-version", "-O", "b", "-o", temporary, text, catch_stdout=False)
         except pysam.SamtoolsError as error:
-            reasons = "the disk is full, or a row has a contig, FILTER, INFO or FORMAT that the header does not declare"
-            raise DataError(f"cannot be written as BCF: {reasons}", path) from error
+            raise DataError(f"cannot be written as BCF: {_bcf_problem(text)}", path) from error
+
+
+def _bcf_problem(path: str) -> str:
+    """The first contig, FILTER, INFO or FORMAT that a row of a VCF file has and its header lacks, or else a guess."""
+    declared = {("contig", "."), *((kind, name) for kind in ("FILTER", "INFO", "FORMAT") for name in (".", "PASS", ""))}
+    with open(path, errors="replace") as stream:
+        for line in stream:
+            if match := re.match(r"##(contig|FILTER|INFO|FORMAT)=<(?:.*?,)?ID=([^,>]+)", line):
+                declared.add((match[1], match[2]))
+            if not line.startswith("#"):
+                chrom, pos, *_, filters, info, keys = f"{line.rstrip()}\t.".split("\t")[:9]
+                used = [("contig", chrom), *(("FILTER", name) for name in filters.split(";"))]
+                used += [("INFO", item.partition("=")[0]) for item in info.split(";")]
+                used += [("FORMAT", key) for key in keys.split(":")]
+                for kind, name in (one for one in used if one not in declared):
+                    return f"{kind} {name!r} at {chrom}:{pos} is not in the header; declare it, or write .vcf.gz"
+    return "the disk is full, or a row is not valid VCF"
 
 
 class SortOrder:

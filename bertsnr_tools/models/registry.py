@@ -85,7 +85,8 @@ def find(name: str) -> ModelChoice:
             return base._replace(factors=_named_factors(name, at, base.path))
     if os.sep in name:
         return ModelChoice(name)
-    hint = did_you_mean(name, shipped_models())
+    many, (_, colon, factors) = set(shipped_factors().values()), name.partition(":")
+    hint = did_you_mean(name, [*shipped_models(), *(f"{model}{colon}{factors}" for model in many)])
     if all(map(_shipped, parts := name.split(","))):
         hint = f"; for several, give -m {' -m '.join(parts)}"
     raise DataError(f"no such file, and no shipped model of that name{hint} (see `bertsnr models`)", name)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,8 @@ from ..log import logger
 from ..metrics import q_values
 
 MAX_Q = 0.5  # of the matches in a table, as in the MEME suite's tomtom
+WIDEST = 100  # bp of a motif that is compared: the memory grows with the third power of the width
+SLOW = 5.0  # seconds
 MIN_TARGETS = 50  # with fewer targets, p-values depend on the choice of targets
 HEADER = ("query", "target", "target_name", "p", "E", "q", "offset", "overlap", "orientation")
 
@@ -79,6 +83,8 @@ def load_targets(targets: str) -> list[Motif]:
 def compare(queries: Sequence[Motif], targets: Sequence[Motif], *, max_q: float = 1.0) -> list[list[Match]]:
     """Compare every query with every target by TOMTOM.
 
+    Queries of more than `WIDEST` bp have no matches, with a warning.
+
     Parameters
     ----------
     queries, targets : at least one each
@@ -92,9 +98,20 @@ def compare(queries: Sequence[Motif], targets: Sequence[Motif], *, max_q: float 
     --------
     >>> best = [matches[0] for matches in compare(motifs, jaspar_motifs())]  # doctest: +SKIP
     """
+    wide = [query for query in queries if query.width > WIDEST]
+    if wide:
+        problem = "%d motifs are wider than %d bp and not compared, such as %s (%d bp); are its sites peaks?"
+        logger.warning(problem, len(wide), WIDEST, wide[0].id, wide[0].width)
+    found = iter(_compared([query for query in queries if query.width <= WIDEST], targets, max_q))
+    return [[] if query.width > WIDEST else next(found) for query in queries]
+
+
+def _compared(queries: Sequence[Motif], targets: Sequence[Motif], max_q: float) -> list[list[Match]]:
+    if not queries:
+        return []
     from memelite import tomtom
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _announced():
         warnings.simplefilter("ignore")  # `load_targets` warns of few targets
         found = tomtom([query.probs.T for query in queries], [target.probs.T for target in targets])
     results = []
@@ -106,6 +123,18 @@ def compare(queries: Sequence[Motif], targets: Sequence[Motif], *, max_q: float 
         ]
         results.append(sorted((match for match in matches if match.q <= max_q), key=lambda match: match.p))
     return results
+
+
+@contextmanager
+def _announced() -> Iterator[None]:
+    """A message if it takes long: memelite is compiled when it first runs."""
+    timer = threading.Timer(SLOW, logger.info, ["comparing motifs: the first time takes up to a minute"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def comparison_table(matches: Iterable[Match]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..io.fasta import Genome
-from ..io.intervals import Interval, read_bed
+from ..io.intervals import Interval, read_bed, warn_of_strands
 from ..io.motif_files import Motif, unique_id
 from ..log import logger
 from ..predict.calling import CalledSite
@@ -48,6 +48,7 @@ def discover(
         raise DataError(f"sites skipped: {skipped}", source.path)
     if skipped:
         logger.warning("sites skipped: %s", skipped)
+    warn_of_strands(source.path, source.without_strand)
     missing = [name for name, counts in pfms.items() if not counts.any()]
     if missing:
         logger.warning("%d of %d motifs without instances: %s", len(missing), len(pfms), ", ".join(missing))

@@ -190,14 +190,14 @@ def _log_likelihoods(windows: np.ndarray, present: np.ndarray, counts: np.ndarra
     return found
 
 
-def check_instance_file(path: str) -> None:
-    """Check the name of an output for instances.
+def check_instance_file(path: str | None) -> None:
+    """Check the name of an output for instances, if any.
 
     Raises
     ------
     UsageError : the name does not end as BED or FASTA.
     """
-    if not path.removesuffix(".gz").endswith((".bed", ".fa", ".fasta")):
+    if path and not path.removesuffix(".gz").endswith((".bed", ".fa", ".fasta")):
         raise UsageError(f"{path}: the name of an instance file must end in .bed or .fa, optionally .gz")
 
 

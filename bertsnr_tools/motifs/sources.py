@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..io.fasta import Genome, Record
-from ..io.intervals import Interval, read_bed, unknown_chrom
+from ..io.intervals import Interval, read_sites, unknown_chrom
 from ..predict.calling import Site
 from ..sequence.encoding import CODE_LETTERS, reverse_complement
 from ..sequence.windows import Windows, read_windows, site_width
@@ -34,11 +34,13 @@ class InstanceSource(ABC):
     widths : width of each motif by name, in the order of output
     rule : how instances are taken
     skipped : number of sites without an instance, by the keys of `SKIP_REASONS`; counted by `instances`
+    without_strand : number of sites without a strand
     """
 
     def __init__(self, path: str, widths: dict[str, int], rule: InstanceRule):
         self.path, self.widths, self.rule = path, widths, rule
         self.skipped: Counter[str] = Counter()
+        self.without_strand = 0
 
     @abstractmethod
     def instances(self) -> Iterator[Instance]:
@@ -92,9 +94,13 @@ class SiteSource(InstanceSource):
 
     @classmethod
     def read(cls, bed: str, fasta: str, rule: InstanceRule) -> SiteSource:
-        """Sites of a BED file ("-" is standard input) in an indexed FASTA file."""
+        """Sites of a BED file ("-" is standard input) in an indexed FASTA file; its name stands for a missing name."""
         genome = Genome(fasta)
-        return cls(list(read_bed(bed)), genome, rule, bed)
+        sites, without_strand = read_sites(bed)
+        named = [site if site.name != "." else site._replace(name=name_of_file(bed)) for site in sites]
+        source = cls(named, genome, rule, bed)
+        source.without_strand = without_strand
+        return source
 
     def instances(self) -> Iterator[Instance]:
         """The instance of each site, in the order of the sites."""
@@ -174,7 +180,11 @@ class LabelSource(InstanceSource):
         """
         if fasta.removesuffix(".gz").lower().endswith((".bed", ".narrowpeak")):
             raise UsageError(f"{fasta}: BED input requires the sequence of its sites; add -f FASTA")
-        return cls(read_windows(fasta, True, 1), name_of_file(fasta), rule, fasta)
+        try:
+            windows = read_windows(fasta, True, 1)
+        except DataError as error:
+            raise DataError(f"{error}; to find sites, add -m MODEL or --discover") from error
+        return cls(windows, name_of_file(fasta), rule, fasta)
 
     def instances(self) -> Iterator[Instance]:
         """The instances of each window, in the order of the windows."""

@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Iterable
 
+from ..errors import UsageError
 from ..io.intervals import Interval
 from .calling import CalledSite
 
@@ -24,9 +25,15 @@ class BestSites:
     ----------
     keep_others : collect the sites that are not among the best, which count for q-values
     others : these sites
+
+    Raises
+    ------
+    UsageError : `count` is less than 1.
     """
 
     def __init__(self, count: int):
+        if count < 1:
+            raise UsageError(f"the number of best sites is {count}; expected at least 1")
         self._count = count
         self._found: dict[int, list[CalledSite]] = {}  # candidates of the current region, by model
         self.keep_others = False

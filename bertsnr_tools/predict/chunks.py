@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..io.fasta import CHUNK_BASES, FastaChunk, Genome, read_fasta_chunks
-from ..io.intervals import Interval, may_hold_interval, parse_header, parse_region
+from ..io.intervals import Interval, interval_from_header, may_hold_interval, parse_region
 from ..log import logger
 from ..sequence.encoding import reverse_complement
 
@@ -236,10 +236,11 @@ def _read(genome: Genome, region: Interval, start: int, end: int, core: tuple[in
 def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
     """FASTA records as regions; the header gives the chromosome and start (`intervals.parse_header`).
 
-    Records whose header looks like an interval are kept in memory until their length is known; records on the reverse
-    strand are reverse-complemented to the forward strand.
+    Records whose header looks like an interval are kept in memory until their length is known, with a warning of the
+    first with another length; records on the reverse strand are reverse-complemented to the forward strand.
     """
     pending: list[bytes] = []
+    warned = False
     for piece in pieces:
         if not may_hold_interval(piece.name, piece.description):
             end = piece.start + len(piece.sequence) if piece.last else sys.maxsize
@@ -249,5 +250,11 @@ def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
         if piece.last:
             sequence = b"".join(pending)
             pending = []
-            region = parse_header(piece.name, piece.description, len(sequence))
+            region = interval_from_header(piece.name, piece.description, len(sequence))
+            if not region:
+                region = Interval(piece.name, 0, len(sequence))
+                if not warned:
+                    problem = "record %r has %s bp, the interval in its header has not; positions are in the record"
+                    logger.warning(problem, piece.name, f"{len(sequence):,}")
+                    warned = True
             yield Chunk(region, region.start, reverse_complement(sequence) if region.strand == "-" else sequence, True)

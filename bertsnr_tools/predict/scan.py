@@ -50,8 +50,10 @@ def window_step(step: int | None, info: ModelInfo) -> int:
 
     Raises
     ------
-    UsageError : `step` is longer than the window and would leave out bases.
+    UsageError : `step` is less than 1, or longer than the window and would leave out bases.
     """
+    if step is not None and step < 1:
+        raise UsageError(f"the step is {step}; expected at least 1 bp")
     if step and step > info.window:
         raise UsageError(f"-s {step} is longer than the window of {info.name} ({info.window} bp)")
     return step or max(1, info.window // 2)
@@ -146,7 +148,7 @@ class Scanner:
     ):
         self.models, self.rules, self.stats = models, rules, ScanStats()
         self._runtime, self._prefilter, self._signal = runtime, prefilter, signal
-        self._best = BestSites(best) if best else None
+        self._best = None if best is None else BestSites(best)
         self._steps = [window_step(step, model.info) for model in models]
         if prefilter:
             for model, rule in zip(models, rules):

@@ -13,6 +13,7 @@ import numpy as np
 from .. import __version__
 from ..errors import DataError, UsageError
 from ..io.fasta import Genome
+from ..io.intervals import warn_of_strands
 from ..io.motif_files import Motif
 from ..log import logger
 from ..models.registry import shipped_table
@@ -95,6 +96,8 @@ def report_content(
         raise DataError(f"sites skipped: {skipped}", ", ".join(file.path for file in sites.files))
     if skipped:
         logger.warning("sites that are not in the logos: %s", skipped)
+    for file in sites.files:
+        warn_of_strands(file.path, file.without_strand)
     matches, note = _best_matches([motif for motif in motifs if motif])
     best = iter(matches)
     return {
@@ -143,8 +146,6 @@ def _best_matches(motifs: Sequence[Motif]) -> tuple[list[Match | None], str]:
         targets = load_targets("jaspar")
     except UsageError as error:
         return [None] * len(motifs), str(error)
-    if motifs:
-        logger.info("comparing motifs with JASPAR: up to a minute after an installation")
     rows = compare(motifs, targets, max_q=MAX_Q) if motifs else []
     return [next((match for match in row if _is_aligned(match)), None) for row in rows], ""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
-from ..io.intervals import BedRow, Interval, bed_rows
+from ..io.intervals import BedRow, Interval, bed_rows, has_strand
 from ..log import logger
 
 MAX_FACTORS = 2000  # distinct names in column 4; more are names of single sites
@@ -46,6 +46,7 @@ class SiteFile:
     path : as given, "-" for standard input
     label : short name that no other file has
     sites, columns : number of sites, and of columns of the first one
+    without_strand : number of sites without a strand
     notes : its first comment, `track` and `browser` lines
     """
 
@@ -53,6 +54,7 @@ class SiteFile:
     label: str
     sites: int = 0
     columns: int = 0
+    without_strand: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -123,9 +125,9 @@ def read_sites(paths: Sequence[str]) -> Sites:
         `MAX_FACTORS` names.
     """
     reader = _Reader(file_labels(paths))
-    for path in paths:
+    for file in reader.files:
         reader.next_file()
-        for row in bed_rows(path):
+        for row in bed_rows(file.path):
             reader.add(row)
     if not reader.columns["start"]:
         raise DataError("contains no sites", ", ".join("standard input" if path == "-" else path for path in paths))
@@ -177,6 +179,7 @@ class _Reader:
             self._note(file, row.fields[0])
             return
         file.sites += 1
+        file.without_strand += not has_strand(row)
         file.columns = file.columns or len(row.fields)
         name = file.label if row.interval.name == "." else row.interval.name
         factor = self.factors.setdefault(name, len(self.factors))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import UsageError
 from ..io.fasta import NOT_ACGT, Record
 from .encoding import CODE_LETTERS, encode
 from .random_numbers import random_numbers
@@ -36,7 +37,13 @@ def shuffled_records(records: Iterable[Record], k: int = 2, copies: int = 1, see
     k : length of the k-mers whose counts are preserved
     copies : shuffles of each record
     seed : random seed
+
+    Raises
+    ------
+    UsageError : `k` or `copies` is less than 1.
     """
+    if min(k, copies) < 1:
+        raise UsageError(f"k is {k} and copies {copies}; expected at least 1")
     batch: list[tuple[str, bytes]] = []  # names and sequences
     size = 0
     for record in records:

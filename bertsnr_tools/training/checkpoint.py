@@ -47,7 +47,11 @@ class Checkpoint:
         if path and resume and os.path.exists(path):
             self._read(path)
         elif path and resume:
-            logger.info("no checkpoint %s; training from the beginning", path)
+            model = path.removesuffix(".ckpt")
+            if os.path.exists(model):
+                logger.warning("%s is complete (no checkpoint %s); training it again from the beginning", model, path)
+            else:
+                logger.info("no checkpoint %s; training from the beginning", path)
 
     def _read(self, path: str) -> None:
         content = read_checked(path, CHECKPOINT, CHECKPOINT_VERSION)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
 
 from .. import __version__
+from ..errors import UsageError, did_you_mean
 from ..evaluation import evaluate
 from ..io.fasta import Genome
 from ..log import logger
@@ -65,6 +66,10 @@ class TrainingRun:
     def __post_init__(self) -> None:
         check_name(self.name)
         given = {} if isinstance(self.settings, Recipe) else self.settings
+        known = [setting.name for setting in fields(Recipe)]
+        for setting in given:
+            if setting not in known:
+                raise UsageError(f"the recipe has no setting {setting!r}{did_you_mean(setting, known)}")
         recipe = self.settings if isinstance(self.settings, Recipe) else Recipe(**given)
         self.data = split_data(self.inputs, recipe)
         self.recipe = recipe if recipe is self.settings else Recipe.resolve(self.data, self.design, **given)

@@ -14,6 +14,7 @@ from ..io.intervals import Interval, parse_region
 from ..io.outputs import Failures
 from ..io.tracks import BigWig
 from ..log import logger
+from ..predict.chunks import merge_overlaps
 from ..predict.writers import SignalFile
 from .alleles import Change, Edit
 from .rows import ScoredAllele
@@ -41,15 +42,22 @@ class SaturatedBlock(NamedTuple):
 
 
 def regions_to_saturate(text: str, genome: Genome) -> list[Interval]:
-    """The intervals of a BED file of this name, else the region `chrom:from-to` (1-based, inclusive).
+    """The intervals of a BED file of this name, overlapping ones as one, else the region `chrom:from-to` or `chrom`.
+
+    Regions are 1-based and inclusive.
 
     Raises
     ------
-    UsageError, DataError : see `intervals.parse_region` and `Genome.regions`.
+    UsageError, DataError : neither a file nor a region; see `intervals.parse_region` and `Genome.regions`.
     """
     if text == "-" or os.path.exists(text):
-        return genome.regions(text)
-    return [parse_region(text, genome.lengths)]
+        return merge_overlaps(genome.regions(text))
+    if text not in genome.lengths and ":" not in text:
+        raise DataError("no such file, and no sequence of that name in the genome", text)
+    region = parse_region(text, genome.lengths)
+    if text not in genome.lengths and "-" not in text.rpartition(":")[2]:
+        raise UsageError(f"--saturate {text}: expected chrom:from-to; for one base, from = to")
+    return [region]
 
 
 def saturation(regions: Iterable[Interval], genome: Genome, scorer: VariantScorer) -> Iterator[SaturatedBlock]:
@@ -134,7 +142,7 @@ class SaturationFiles:
         self._tracks = [(file, BigWig(file.path, lengths, merge=True)) for file in files if file.option == "--bigwig"]
         self._figures = [file for file in files if file.option != "--bigwig"]
         self._blocks: list[SaturatedBlock] = []
-        self._alleles = self._unscored = 0
+        self._alleles = self._unscored = self._bases = 0
         size = sum(region.end - region.start for region in regions)
         if self._figures and (len(regions) > 1 or size > MAX_PLOT):
             problem = f"{len(regions):,} regions of {size:,} bp"
@@ -143,6 +151,7 @@ class SaturationFiles:
     def add(self, block: SaturatedBlock) -> None:
         """Take the next block."""
         self._alleles += len(block.alleles)
+        self._bases += len(block.reference)
         self._unscored += sum(not allele.effects for allele in block.alleles)
         for file, track in self._tracks:
             track.add(
@@ -152,11 +161,17 @@ class SaturationFiles:
             self._blocks.append(block)
 
     def check_unscored(self, text: str, strict: bool) -> None:
-        """Warn of substitutions that were not scored; an error if `strict` is set."""
-        problem = f"{self._unscored:,} of {self._alleles:,} substitutions not scored: no run of ACGT long enough around"
-        if self._unscored and strict:
-            raise DataError(problem, text)
+        """Warn of bases and substitutions that were not scored; an error if `strict` is set."""
+        unknown = self._bases - self._alleles // 3
+        problems = []
+        if unknown:
+            problems.append(f"{unknown:,} of {self._bases:,} bases skipped: not A, C, G or T")
         if self._unscored:
+            counts = f"{self._unscored:,} of {self._alleles:,} substitutions"
+            problems.append(f"{counts} not scored: no run of ACGT long enough around")
+        if problems and strict:
+            raise DataError("; ".join(problems), text)
+        for problem in problems:
             logger.warning(problem)
 
     def finish(self) -> Iterator[Figure]:
