@@ -63,8 +63,8 @@ def limit_blas_threads() -> None:
 def keep_freed_memory() -> None:
     """Have malloc keep freed memory for later use, pieces of up to 32 MB; without effect outside glibc.
 
-    By default it returns most of it to the system after every batch. Threads that train then wait for each other while
-    the system supplies new pages: two lose a quarter of their speed.
+    By default it returns most of it to the system after every batch, which then supplies new pages again: threads that
+    train wait for each other meanwhile, and two lose a quarter of their speed.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
