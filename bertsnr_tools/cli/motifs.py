@@ -195,10 +195,11 @@ def _open_source(
     runtime: options.RuntimeOptions,
 ) -> InstanceSource:
     """The source of instances: called sites in a genome, models over FASTA, or labelled windows."""
+    from ..io.fasta import Genome
     from ..motifs.sources import LabelSource, SiteSource
 
     if fasta:
-        return SiteSource.read(path, fasta, rule)
+        return SiteSource.read(path, Genome(fasta), rule)
     if not models:
         return LabelSource.read(path, rule)
 

@@ -127,8 +127,7 @@ def windows(
             raise DataError(problem, fasta if background else bed)
     if missing:
         logger.warning(problem)
-    if not background:
-        warn_of_strands(bed, without_strand)
+    warn_of_strands(bed, 0 if background else without_strand)
 
 
 def _checked_genome(fasta: str | None, beds: list[str | None]) -> str:

@@ -26,14 +26,7 @@ from .files import (
     open_input,
     replace_atomically,
 )
-from .intervals import (
-    Interval,
-    browser_interval,
-    interval_from_header,
-    parse_header,
-    read_bed,
-    unknown_chrom,
-)
+from .intervals import Interval, browser_interval, interval_from_header, parse_header, read_bed, unknown_chrom
 
 HEADER_LIMIT = 1000  # bytes before a sequence in which its header is sought
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together

@@ -59,8 +59,12 @@ def read_bed(path: str, *, summits: bool = False) -> Iterator[Interval]:
 
 def read_sites(path: str) -> tuple[list[Interval], int]:
     """As `read_bed`; the second value is the number of sites without a strand, which are read as "+"."""
-    rows = [row for row in bed_rows(path) if row.interval]
-    return [row.interval for row in rows if row.interval], sum(not has_strand(row) for row in rows)
+    sites, missing = [], 0
+    for row in bed_rows(path):
+        if row.interval:
+            sites.append(row.interval)
+            missing += not has_strand(row)
+    return sites, missing
 
 
 def has_strand(row: BedRow) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..io.fasta import Genome
-from ..io.intervals import Interval, read_bed, warn_of_strands
+from ..io.intervals import Interval, warn_of_strands
 from ..io.motif_files import Motif, unique_id
 from ..log import logger
 from ..predict.calling import CalledSite
@@ -108,8 +108,9 @@ def discover_motifs(
     --------
     >>> motifs = discover_motifs("sites.bed", "hg38.fa")  # doctest: +SKIP
     """
-    given = read_bed(os.fspath(sites)) if isinstance(sites, (str, os.PathLike)) else sites
-    intervals = [Interval(s.chrom, s.start, s.end, s.name, s.strand, getattr(s, "line", None)) for s in given]
-    path = os.fspath(sites) if isinstance(sites, (str, os.PathLike)) else "sites"
     indexed = genome if isinstance(genome, Genome) else Genome(os.fspath(genome))
-    return discover(SiteSource(intervals, indexed, InstanceRule(width, coverage, align=align), path))
+    rule = InstanceRule(width, coverage, align=align)
+    if isinstance(sites, (str, os.PathLike)):
+        return discover(SiteSource.read(os.fspath(sites), indexed, rule))
+    intervals = [Interval(s.chrom, s.start, s.end, s.name, s.strand, getattr(s, "line", None)) for s in sites]
+    return discover(SiteSource(intervals, indexed, rule))

@@ -70,15 +70,18 @@ class Instance(NamedTuple):
     @property
     def sequence(self) -> bytes:
         """Its bases, read on its strand."""
-        return self.moved(0).context
+        return self._bases(0)
 
     def moved(self, offset: int) -> Instance:
         """Moved by some bases in the direction of its strand, at most the length of a flank; without flanks."""
-        start, end = self.interval.start, self.interval.end
-        first = (len(self.context) - end + start) // 2 + offset
         step = offset if self.interval.strand == "+" else -offset
-        interval = self.interval._replace(start=start + step, end=end + step)
-        return Instance(interval, self.score, self.context[first : first + end - start])
+        interval = self.interval._replace(start=self.interval.start + step, end=self.interval.end + step)
+        return Instance(interval, self.score, self._bases(offset))
+
+    def _bases(self, offset: int) -> bytes:
+        width = self.interval.end - self.interval.start
+        first = (len(self.context) - width) // 2 + offset
+        return self.context[first : first + width]
 
 
 def instance_starts(calls: np.ndarray, width: int, min_called: int) -> np.ndarray:

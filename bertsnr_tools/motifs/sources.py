@@ -93,9 +93,8 @@ class SiteSource(InstanceSource):
             self._parts.setdefault(part.chrom, []).append((name, part))
 
     @classmethod
-    def read(cls, bed: str, fasta: str, rule: InstanceRule) -> SiteSource:
-        """Sites of a BED file ("-" is standard input) in an indexed FASTA file; its name stands for a missing name."""
-        genome = Genome(fasta)
+    def read(cls, bed: str, genome: Genome, rule: InstanceRule) -> SiteSource:
+        """Sites of a BED file ("-" is standard input), whose name stands for missing names."""
         sites, without_strand = read_sites(bed)
         named = [site if site.name != "." else site._replace(name=name_of_file(bed)) for site in sites]
         source = cls(named, genome, rule, bed)
