@@ -291,6 +291,7 @@ def test_regions_to_saturate(run_here, toy, tmp_path):
         (("--saturate", "chr1:1-9", "--format", "vcf"), "leave out --format vcf"),
         (("--saturate", "chr1:1-9", "-r", "chr1"), "leave out -r"),
         (("--saturate", "chr1:1-9", "--haplotypes", "S"), "leave out --haplotypes"),
+        (("--saturate", "chr1:5-"), "--saturate chr1:5-: expected chrom:from-to"),
         (("--saturate", "chr1:5"), "--saturate chr1:5: expected chrom:from-to; for one base, from = to"),
         (("a.vcf", "--plot", "p.png"), "--plot requires --saturate REGION"),
         (("a.vcf", "--bigwig", "p.bw"), "--bigwig requires --saturate REGION"),

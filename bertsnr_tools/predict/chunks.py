@@ -254,7 +254,7 @@ def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
             if not region:
                 region = Interval(piece.name, 0, len(sequence))
                 if not warned:
-                    problem = "record %r has %s bp, the interval in its header has not; positions are in the record"
+                    problem = "record %r: %s bp do not fit the interval in its header; positions are in the record"
                     logger.warning(problem, piece.name, f"{len(sequence):,}")
                     warned = True
             yield Chunk(region, region.start, reverse_complement(sequence) if region.strand == "-" else sequence, True)

@@ -55,7 +55,7 @@ def regions_to_saturate(text: str, genome: Genome) -> list[Interval]:
     if text not in genome.lengths and ":" not in text:
         raise DataError("no such file, and no sequence of that name in the genome", text)
     region = parse_region(text, genome.lengths)
-    if text not in genome.lengths and "-" not in text.rpartition(":")[2]:
+    if text not in genome.lengths and not text.rpartition(":")[2].partition("-")[2]:
         raise UsageError(f"--saturate {text}: expected chrom:from-to; for one base, from = to")
     return [region]
 
