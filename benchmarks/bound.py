@@ -11,7 +11,8 @@ score for a region, from the same `READ` bp around its middle:
 * binding head: the log odds of being bound, from `predict --accessible`'s heads
 * best site: the log odds of the best site of the factor's head in the many-factor model
 * single model: the same of the shipped model of one factor, where there is one
-* network: the same of a model in DIR, <TF>.pt, such as `bertsnr train --arch deepsnr` makes from the same windows
+* network: the same of a model in DIR, <TF>.pt, made from the same windows by `bertsnr train --arch d-aednet`, a
+  convolutional network with attention (DeepSNR often fails to train)
 * PWM: the best match of the newest JASPAR matrix; of several, the best on training chromosomes
 * matches: number of matches of this matrix with p < 1e-4
 * GC: fraction of G and C; width: accessible bp within 500 bp of the middle, DNase peaks having 150 bp each
