@@ -66,7 +66,7 @@ def test_peaks_in_place_of_sites_get_a_motif_without_matches(run, genome, tmp_pa
     bed.write_text("chr1\t100\t400\tP\t0\t+\nchr1\t500\t800\tP\t0\t+\n")
     outcome = run("motifs", "-f", genome, "--compare", "jaspar", "-o", tmp_path / "m.meme", bed)
     assert outcome.status == 0 and len(outcome.out.splitlines()) == 1
-    assert "wider than 100 bp and not compared, such as P (300 bp); are its sites peaks?" in outcome.err
+    assert "1 motifs of up to 300 bp are not compared, only up to 100 bp; are their sites peaks?" in outcome.err
 
 
 def test_options_of_models_require_one(run, genome, tmp_path):

@@ -22,7 +22,7 @@ def test_wide_motifs_are_not_compared(caplog):
     alone, both = compare([wide], TARGETS), compare([TARGETS[5], wide, TARGETS[6]], TARGETS)
     assert alone == [[]] and [row[0].target.id if row else None for row in both] == ["M5", None, "M6"]
     assert [record.getMessage() for record in caplog.records] == [
-        "1 motifs are wider than 100 bp and not compared, such as peaks (225 bp); are its sites peaks?"
+        "1 motifs of up to 225 bp are not compared, only up to 100 bp; are their sites peaks?"
     ] * 2
 
 

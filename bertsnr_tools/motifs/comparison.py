@@ -98,10 +98,10 @@ def compare(queries: Sequence[Motif], targets: Sequence[Motif], *, max_q: float 
     --------
     >>> best = [matches[0] for matches in compare(motifs, jaspar_motifs())]  # doctest: +SKIP
     """
-    wide = [query for query in queries if query.width > WIDEST]
+    wide = [query.width for query in queries if query.width > WIDEST]
     if wide:
-        problem = "%d motifs are wider than %d bp and not compared, such as %s (%d bp); are its sites peaks?"
-        logger.warning(problem, len(wide), WIDEST, wide[0].id, wide[0].width)
+        problem = "%d motifs of up to %d bp are not compared, only up to %d bp; are their sites peaks?"
+        logger.warning(problem, len(wide), max(wide), WIDEST)
     found = iter(_compared([query for query in queries if query.width <= WIDEST], targets, max_q))
     return [[] if query.width > WIDEST else next(found) for query in queries]
 
