@@ -191,7 +191,7 @@ def test_instances_that_already_agree_stay():
 
 
 def test_chance_does_not_align_unrelated_instances():
-    """No letter becomes frequent where there is no motif."""
+    """Random instances get no motif."""
     codes = np.random.default_rng(6).integers(0, 4, (300, 14)).astype(np.uint8)
     moved = aligned_offsets(codes, 2)
     aligned = codes[np.arange(300)[:, None], (2 + moved)[:, None] + np.arange(10)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..io.fasta import CHUNK_BASES, FastaChunk, Genome, read_fasta_chunks
-from ..io.intervals import Interval, interval_from_header, may_hold_interval, parse_region
+from ..io.intervals import Interval, interval_from_header, may_hold_interval, parse_header, parse_region
 from ..log import logger
 from ..sequence.encoding import reverse_complement
 
@@ -250,11 +250,10 @@ def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
         if piece.last:
             sequence = b"".join(pending)
             pending = []
-            region = interval_from_header(piece.name, piece.description, len(sequence))
-            if not region:
-                region = Interval(piece.name, 0, len(sequence))
-                if not warned:
-                    problem = "record %r: %s bp do not fit the interval in its header; positions are in the record"
-                    logger.warning(problem, piece.name, f"{len(sequence):,}")
-                    warned = True
+            header = piece.name, piece.description, len(sequence)
+            region = parse_header(*header)
+            if not warned and not interval_from_header(*header):
+                problem = "record %r: %s bp do not fit the interval in its header; positions are in the record"
+                logger.warning(problem, piece.name, f"{len(sequence):,}")
+                warned = True
             yield Chunk(region, region.start, reverse_complement(sequence) if region.strand == "-" else sequence, True)
