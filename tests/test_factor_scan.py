@@ -13,7 +13,7 @@ from bertsnr_tools.errors import UsageError
 from bertsnr_tools.io.fasta import FastaChunk, Genome
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.models.batching import FactorScorer, sigmoid
-from bertsnr_tools.models.bertsnr import BertSNR
+from bertsnr_tools.models.bertsnr import BertSNR, token_ids
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.encoder import compact_config
 from bertsnr_tools.models.interface import ModelInfo
@@ -232,6 +232,12 @@ def test_scores_of_many_factors_do_not_depend_on_the_batch():
             np.concatenate(scorer(codes, size, lambda _, __, logits: logits.numpy().copy())) for size in (32, 1, 7, 40)
         )
         assert every.shape == (40, 98, 188) and all(np.array_equal(every, other) for other in others)
+        logits, ids = model.inference_function(precision), token_ids(codes, 3)
+        with torch.inference_mode():
+            whole = logits(ids)
+            for size in (1, 2, 3, 7):  # windows may be scored alone, and three of them are not a tile of a product
+                for one, parts in zip(whole, zip(*map(logits, ids.split(size)))):
+                    assert torch.equal(one, torch.cat(parts))
 
 
 def test_the_sparse_caller_calls_the_sites_of_the_caller():

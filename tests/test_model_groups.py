@@ -104,7 +104,13 @@ def test_sites_do_not_depend_on_the_chosen_factors(run, region, files, options, 
     for chosen in (["F8", "F30"], ["F21"], ["F9", "F5"]):
         assert sites(run, region, f"{files['group']}:{','.join(chosen)}", *options) == of(found, *chosen)
     save_model(str(tmp_path / "F8.pt"), load_factors(files["group"], ["F8"])[0])
-    assert sites(run, region, tmp_path / "F8.pt", *options) == of(found, "F8")
+    of_file = sites(run, region, tmp_path / "F8.pt", *options)
+    for line, expected in zip(of_file, of(found, "F8"), strict=True):
+        # heads of one and of many factors sum in another order, which may show in the last digit
+        columns, others = line.split("\t"), expected.split("\t")
+        assert columns[:4] + columns[5:6] == others[:4] + others[5:6]
+        score, *rest = (abs(float(a) - float(b)) for a, b in zip(columns[4:5] + columns[6:], others[4:5] + others[6:]))
+        assert score <= 1 and all(value < 1.5e-4 for value in rest)
 
 
 @pytest.mark.parametrize("most", [10**9, 1500])

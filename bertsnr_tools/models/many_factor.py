@@ -156,7 +156,7 @@ class ManyFactorModel(nn.Module):
             hidden = self.dropout(hidden.float())
             first = hidden[:, 0] if pooled is None else self.dropout(pooled.float())
             if factors is None:
-                return sequence(first), token(hidden[:, 1:-1])
+                return _linear_by_row(sequence, first), token(hidden[:, 1:-1])
             sequence_logits = (first[:, None] * sequence.weight[factors]).sum(-1) + sequence.bias[factors]
             token_logits = torch.bmm(hidden[:, 1:-1], token.weight[factors].transpose(1, 2))
             return sequence_logits, token_logits + token.bias[factors][:, None]
@@ -211,3 +211,9 @@ class ManyFactorModel(nn.Module):
     def device(self) -> torch.device:
         """The device that the weights are on."""
         return self.token_head.weight.device
+
+
+def _linear_by_row(head: nn.Linear, rows: torch.Tensor) -> torch.Tensor:
+    """A linear layer, (B, H) to (B, F): a product for each row, since few rows at once would round differently."""
+    weight = head.weight.T.expand(len(rows), -1, -1)
+    return torch.baddbmm(head.bias.expand(len(rows), 1, -1), rows[:, None], weight)[:, 0]
