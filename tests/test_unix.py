@@ -84,6 +84,7 @@ CASES = [
     ("windows -f genome.fa strand.bed", 1, "strand.bed:1: strand is 'x'; expected +, - or ."),
     ("windows -f genome.fa unknown.bed", 1, "unknown.bed:1: no sequence named '1' in the genome (it contains chr1)"),
     ("windows -f genome.fa --sites --strict long.bed", 1, "long.bed: 1 of 1 sites skipped: 1 longer than the window"),
+    ("windows -f genome.fa /dev/zero", 1, "/dev/zero:1: is not text"),
     ("windows -f genome.fa nothere.bed", 1, "nothere.bed: No such file or directory"),
     ("windows -f nothere.fa sites.bed", 1, "nothere.fa: No such file or directory"),
     ("windows -f plain.fa.gz sites.bed", 1, "plain.fa.gz: is plain gzip"),
@@ -568,6 +569,33 @@ def test_help_imports_nothing_slow(command):
 def test_commands_without_a_model_do_not_import_torch(genome):
     for arguments in (("windows", "-f", genome, DATA / "sites.bed"), ("shuffle", DATA / "region.fa"), ("models",)):
         assert not imported_by(*arguments) & {"torch", "transformers", "rich", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict -m human missing",
+        "predict -m human -f missing",
+        "predict -m human -f {genome} -b missing",
+        "predict -m human -f {genome} --accessible missing",
+        "evaluate -m human {region} missing",
+        "attn -m CTCF missing",
+        "variants -m human -f {genome} missing",
+        "variants -m human -f missing {region}",
+        "train -o {tmp}/x.pt missing",
+        "train -o {tmp}/x.pt -n missing {region}",
+        "train -o {tmp}/x.pt A={region} B=missing",
+    ],
+)
+def test_a_missing_input_is_reported_at_once(command, genome, tmp_path):
+    """Before the model is loaded, or even torch."""
+    code = SHOW_MODULES.format(
+        arguments=["bertsnr", *command.format(genome=genome, region=DATA / "region.fa", tmp=tmp_path).split()]
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    message, modules = done.stderr.splitlines()
+    assert message.endswith(": missing: No such file or directory")
+    assert "torch" not in modules.split()
 
 
 def test_commands_without_a_model_start_at_once(genome):

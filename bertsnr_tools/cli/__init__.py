@@ -125,7 +125,7 @@ def _explain(error: BaseException, program: str) -> _Explained | None:
     if isinstance(error, BertsnrError):
         return _Explained(f"{path}: {error}", error.exit_status)
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
-        return _Explained(f"{program}: interrupted", 130)
+        return _Explained(f"{path}: interrupted", 130)
     if isinstance(error, OSError):
         file = f"{error.filename}: " if isinstance(error.filename, str) else ""
         return _Explained(f"{path}: {file}{error.strerror or error}", 1)

@@ -96,13 +96,14 @@ def attn(
       bertsnr attn -m CTCF --html explore.html one.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_outputs
+    from ..io.files import check_inputs, check_outputs
     from ..io.tracks import check_bigwig
     from ..models.registry import find_model, load_one
     from ..plots.style import check_plot
 
     figures = Figures(plot, plot_layers, html)
     output = output or (None if bigwig or any(figures) else "-")
+    check_inputs(sequences, motif)
     check_outputs([output, bigwig, *figures], [sequences, find_model(model), motif])
     if sequences == motif == "-":
         raise UsageError("standard input (-) is given twice, but can be read only once")

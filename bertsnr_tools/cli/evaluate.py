@@ -66,7 +66,7 @@ def evaluate(
       bertsnr evaluate -m human --by-name test/*.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_outputs, open_output
+    from ..io.files import check_inputs, check_outputs, open_output
     from ..models.registry import find_model, load_models
     from ..plots.style import check_plot
 
@@ -74,6 +74,7 @@ def evaluate(
         raise UsageError("standard input (-) is given twice, but can be read only once")
     if by_name and heatmap:
         raise UsageError("--heatmap shows every model on every data set; leave out --by-name")
+    check_inputs(*data)
     check_outputs([output, report, plot, heatmap], [*data, *map(find_model, models)])
     for path in (plot, heatmap):
         if path:

@@ -159,7 +159,7 @@ def predict(
       bertsnr predict -m human --accessible atac.bed -f hg38.fa > bound.bed
       bertsnr predict -m CTCF -m YY1 -f hg38.fa -r chr20:1,000,000-2,000,000 | head
     """
-    from ..io.files import check_outputs
+    from ..io.files import check_inputs, check_outputs
     from ..models.registry import find_model, load_models
 
     began = time.perf_counter()
@@ -168,7 +168,9 @@ def predict(
     with_q = outputs.kind == "narrowpeak" or threshold is not None and threshold[0] == "q"
     _check_input(models, sequences, fasta, bool(bed or regions or accessible), shard, with_q)
     outputs.check()
-    inputs = [sequences, fasta, bed, accessible, *map(find_model, models)]
+    data = [sequences, fasta, bed, accessible]
+    check_inputs(*data)
+    inputs = [*data, *map(find_model, models)]
     check_outputs([output, report], inputs)
 
     from ..io.fasta import Genome

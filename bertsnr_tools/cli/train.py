@@ -256,10 +256,11 @@ def _train_one(
     recipe: dict[str, Any],
 ) -> None:
     """Train a model of one factor; `design_options` are --arch, -k and --encoder."""
-    from ..io.files import check_outputs, files_in
+    from ..io.files import check_inputs, check_outputs, files_in
     from ..models.registry import find_model
     from ..plots.style import check_plot
 
+    check_inputs(*files.names())
     inputs = [*files.names(), *map(find_model, files.teachers), *files_in(design_options[2])]
     check_outputs(outputs.files(), inputs)
     name = _model_name(name, outputs.model)
@@ -348,9 +349,10 @@ def _train_many(
     recipe: dict[str, Any],
 ) -> None:
     """Train a model of many factors."""
-    from ..io.files import check_outputs, files_in
+    from ..io.files import check_inputs, check_outputs, files_in
     from ..models.registry import find_model
 
+    check_inputs(*files.names())
     check_outputs(outputs.files(), [*files.names(), *map(find_model, teachers), *files_in(encoder)])
     from ..training.checkpoint import Checkpoint
     from ..training.config import ModelDesign

@@ -118,8 +118,11 @@ def variants(
       bertsnr variants -m human --changed -f hg38.fa -o effects.tsv snps.vcf.gz
       bertsnr variants -m CTCF -f hg38.fa --saturate chr20:1001800-1001840 --plot ctcf.png > effects.tsv
     """
-    from ..io.files import check_outputs
+    from ..io.files import check_inputs, check_outputs
     from ..models.registry import find_model, load_models
+
+    check_inputs(vcf, fasta, bed)
+
     from ..variation.output import format_of
 
     kind = kind or format_of(output, "tsv" if saturate else "vcf")

@@ -88,6 +88,19 @@ def _raw_input(path: str) -> Iterator[Any]:
         yield stream
 
 
+def check_inputs(*paths: str | None) -> None:
+    """Check that input files exist, before anything slow is loaded; None is an input that was not given.
+
+    Raises
+    ------
+    DataError : a file does not exist, or its directory cannot be read.
+    """
+    for path in paths:
+        if path and path != "-":
+            with _os_errors(path):
+                os.stat(path)
+
+
 def check_rereadable(*paths: str) -> None:
     """Reject a pipe, such as `<(command)` of a shell or "-", where a file is read more than once or not in order.
 
@@ -362,6 +375,9 @@ def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
     ------
     DataError : a line contains a null byte, or its ends are CR alone.
     """
+    head, null, _ = stream.peek(512)[:512].partition(b"\0")  # type: ignore[attr-defined]
+    if null:  # the first line of /dev/zero does not end
+        raise DataError("is not text", path, head.count(b"\n") + 1)
     for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="\n"), 1):
         text = line.rstrip("\r\n")
         if "\0" in text:
