@@ -77,7 +77,13 @@ class SiteModel:
     def as_onehot_module(self, output: Literal["sequence", "bases"] = "sequence") -> nn.Module:
         """The model as a differentiable torch module on one-hot sequence, float (B, 4, L), rows A, C, G, T.
 
-        It scores the strand given, in fp32; see `models.onehot.OneHotModule`.
+        It scores the strand given, in fp32, of at most `info.window` bp. Use it for gradients, integrated gradients,
+        mutagenesis and design; DeepLIFT has no rules for attention, and its attributions do not add up.
+
+        Parameters
+        ----------
+        output : "sequence" for the logit of a site anywhere in the sequence, shape (B, 1); "bases" for the logits of
+            the bases, shape (B, L)
 
         Raises
         ------
@@ -278,11 +284,16 @@ def attention_scores(
     layer: int = -1,
     head: int | None = None,
 ) -> list[np.ndarray]:
-    """Attention from [CLS] to every base, float32 (length,) for each sequence; see `attention.attention`.
+    """Attention from [CLS] to every base, float32 (length,) for each sequence.
+
+    Parameters
+    ----------
+    sequences : FASTA file, or sequences
+    layer, head : counted from 0, negative from the last; head None is the sum over all heads
 
     Raises
     ------
-    UsageError : the model is not a BertSNR network.
+    UsageError : the model is not a BertSNR network, or has no such layer or head.
     """
     if not isinstance(model.network, BertSNR):
         raise UsageError(f"{model.name} is not a BertSNR network; only these have attention")

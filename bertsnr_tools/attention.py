@@ -95,6 +95,7 @@ def attention(
     Raises
     ------
     DataError : the model has no attention.
+    UsageError : it does not have this layer or head.
 
     Examples
     --------
@@ -102,6 +103,10 @@ def attention(
     """
     network, step = require_attention(model), window_step(None, model.info)
     records = as_records(sequences)
+    layers, heads = (network.info.encoder[f"num_{part}"] for part in ("hidden_layers", "attention_heads"))
+    for what, number, count in (("layer", layer, layers), ("head", head or 0, heads)):
+        if not -count <= number < count:
+            raise UsageError(f"{what} {number}: expected {-count} to {count - 1}, counted from 0")
     profiles = attention_profiles(network, records, HeadChoice(layer, head), step, runtime or Runtime())
     return [profile.values for profile in profiles]
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import DataError, UsageError
+from .io.fasta import Record
 from .io.fields import path_field
 from .log import logger
 from .metrics import NAMES, Ranking, bootstrap_intervals
@@ -18,8 +19,9 @@ from .models.batching import probabilities_of_models, token_probabilities
 from .models.device import Runtime
 from .models.interface import DEFAULT_THRESHOLD, Model
 from .models.many_factor import Head
+from .predict.scan import score_records, window_step
 from .predict.thresholds import Threshold, base_threshold
-from .sequence.encoding import bases_from_tokens
+from .sequence.encoding import CODE_LETTERS, OTHER, bases_from_tokens
 from .sequence.windows import Windows, read_windows
 
 EVALUATION_BATCH = 64  # small enough for the cache of a CPU
@@ -66,14 +68,27 @@ class Evaluation:
 
 def evaluate(model: Model, windows: Windows, runtime: Runtime) -> dict[str, dict[str, float]]:
     """Six metrics at the default threshold, over bases ("nucleotide") and over windows ("sequence")."""
-    probabilities = token_probabilities(model, windows.codes, runtime)
-    return _measure(model, windows, probabilities, data="", threshold=DEFAULT_THRESHOLD).metrics
+    sequences, tokens = token_probabilities(model, windows.codes, runtime)
+    scores = sequences, _base_scores(model, windows, tokens, runtime)
+    return _measure(model, windows, scores, data="", threshold=DEFAULT_THRESHOLD).metrics
+
+
+def _base_scores(model: Model, windows: Windows, tokens: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """Base scores from token scores; windows with N are scored as in a scan: each run of ACGT by itself, N 0."""
+    scores = bases_from_tokens(tokens, model.info.k)
+    letters = np.frombuffer(CODE_LETTERS + b"N", dtype=np.uint8)
+    rows = np.nonzero((windows.codes == OTHER).any(axis=1))[0]
+    records = (Record(windows.names[row], "", letters[windows.codes[row]].tobytes()) for row in rows)
+    step = window_step(None, model.info)
+    for row, (_, strands) in zip(rows, score_records(model, records, step, True, runtime)):
+        scores[row] = strands[0]
+    return scores
 
 
 def _measure(
     model: Model,
     windows: Windows,
-    probabilities: tuple[np.ndarray, np.ndarray],
+    scores_of_levels: tuple[np.ndarray, np.ndarray],
     *,
     data: str,
     threshold: float,
@@ -84,13 +99,12 @@ def _measure(
 
     Parameters
     ----------
-    probabilities : of the windows and of their tokens, see `batching.token_probabilities`
+    scores_of_levels : probabilities of the windows, shape (n,), and of their bases, shape (n, window)
     data : name of the data set
     threshold : probability above which a base or a window is called
     keep_curve : see `Evaluation.curve`
     """
-    sequences, tokens = probabilities
-    bases = bases_from_tokens(tokens, model.info.k)
+    sequences, bases = scores_of_levels
     metrics, intervals, curve = {}, {}, None
     for level, labels, scores in (("nucleotide", windows.labels, bases), ("sequence", windows.positive, sequences)):
         ranking = Ranking(labels, scores, threshold)
@@ -197,11 +211,11 @@ def evaluate_files(
         name = _data_name(path) if files_of_name[_data_name(path)] == 1 else path
         for model in models:
             _check_length(model, windows, path)
-        for model, scored in zip(models, probabilities_of_models(models, windows.codes, runtime)):
+        for model, (sequences, tokens) in zip(models, probabilities_of_models(models, windows.codes, runtime)):
             yield _measure(
                 model,
                 windows,
-                scored,
+                (sequences, _base_scores(model, windows, tokens, runtime)),
                 data=name,
                 threshold=thresholds[model],
                 bootstrap=bootstrap,

@@ -177,6 +177,18 @@ def test_numbers_out_of_range_are_errors(ctcf):
             list(bt.shuffle(["ACGTACGA"], **options))
     with pytest.raises(bt.UsageError, match="the recipe has no setting 'epoch'; did you mean epochs"):
         bt.train(bt.read_windows(DATA / "expected" / "windows.fa"), recipe={"epoch": 1})
+    for setting, value in (("epochs", 0), ("epochs", "3"), ("epochs", 2.5), ("task_weight", 1.5), ("ema_decay", None)):
+        with pytest.raises(bt.UsageError, match=f"recipe: {setting} is {value!r}; expected a "):
+            bt.train(bt.read_windows(DATA / "expected" / "windows.fa"), recipe={setting: value})
+    for options in ({"layer": 4}, {"layer": -5}, {"head": 99}):
+        with pytest.raises(bt.UsageError, match="counted from 0"):
+            bt.attention_scores(ctcf, ["ACGT" * 25], **options)
+    with pytest.raises(bt.UsageError, match="sequence 2 is None; expected str, bytes or Record"):
+        ctcf.predict_bases(["ACGT", None])
+
+
+def test_the_description_of_a_model_is_short(ctcf):
+    assert ctcf.info.null and len(repr(ctcf.info)) < 3000
 
 
 def test_shuffles_keep_dinucleotides():

@@ -126,7 +126,7 @@ def test_comparison_and_logos(run, windows, tmp_path):
     # compared with itself only: p-values mean little, and a warning says so
     alone = run("motifs", "--compare", out, "--logo", tmp_path / "l.png", windows)
     assert alone.status == 0
-    assert alone.err == f"bertsnr-motifs: {out}: only 1 motifs; p-values depend on the choice of targets\n"
+    assert alone.err == f"bertsnr-motifs: {out}: only 1 motif(s); p-values depend on the choice of targets\n"
     assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
     counts = run("motifs", "--format", "jaspar", windows)
     assert counts.out.startswith(">CTCF\tCTCF\nA  [") and len(counts.out.splitlines()) == 5

@@ -182,6 +182,13 @@ def test_cases_from_other_tools(run_here, toy, sequence, tmp_path):
     assert strict.status == 1 and "a.vcf:7: chr1:303 " in strict.err and "symbolic" in strict.err
 
 
+def test_alleles_in_lower_case_stay_as_they_are(run_here, toy, sequence, tmp_path):
+    ref, alt = sequence[199].lower(), other(sequence[199]).lower()
+    vcf(tmp_path / "a.vcf", ("chr1", 200, ".", ref, alt))
+    (row,) = table(run_here("variants", *toy, "--format", "tsv", "a.vcf").out)
+    assert (row["ref"], row["alt"], row["note"]) == (ref, alt, ".")
+
+
 def test_rows_of_another_genome(run_here, toy, sequence, tmp_path):
     """An error only if no allele could be scored."""
     odd = [("chr1", place, "odd", other(sequence[place - 1]), sequence[place - 1]) for place in (30, 60)]

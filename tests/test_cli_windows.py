@@ -34,6 +34,10 @@ def test_skipped_sites_are_counted_and_strict_fails(run, genome, tmp_path):
         "1 past the end of its sequence, 1 with too many N around (see --max-n)\n"
         f'bertsnr-windows: {bed}: 5 sites have no strand (column 6) and are read as "+"\n'
     )
+    short = tmp_path / "short.fa"
+    short.write_text(">s\n" + "ACGT" * 20 + "\n")
+    outcome = run("windows", "-f", short, "-", stdin=b"s\t10\t30\tx\t0\t+\n")
+    assert "1 of 1 sites skipped: 1 on a sequence shorter than the window" in outcome.err
     out = tmp_path / "out.fa"
     outcome = run("windows", "--strict", "-f", genome, "-o", out, bed)
     assert outcome.status == 1 and "4 of 5 sites skipped" in outcome.err and not out.exists()

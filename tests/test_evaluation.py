@@ -1,12 +1,15 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.evaluation import LEVELS, Bootstrap, DataSet, data_sets, evaluate, evaluate_files, table_lines
-from bertsnr_tools.metrics import NAMES
+from bertsnr_tools.metrics import NAMES, Ranking
 from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.predict.scan import base_scores
+from bertsnr_tools.sequence.encoding import OTHER
 from bertsnr_tools.sequence.windows import read_windows
 
 
@@ -42,6 +45,20 @@ def test_evaluations_and_their_table(toy_model, windows_file):
     )
     assert len(head) == len(line) == 4 + 2 * 6 * 3
     assert line[4] == f"{strict.metrics['nucleotide']['accuracy']:.4f}"
+
+
+def test_windows_with_n_are_scored_as_predict_scores_them(toy_model, many_factor_model, windows_file):
+    """Each run of ACGT by itself; N is never called."""
+    windows = read_windows(windows_file, None, 3)
+    windows.codes[::3, 20] = windows.codes[1::3, 40:44] = OTHER
+    letters = np.frombuffer(b"ATCGN", dtype=np.uint8)
+    sequences = [letters[row].tobytes() for row in windows.codes]
+    for model in (toy_model, many_factor_model.factor(1)):
+        runtime = Runtime()
+        scanned = np.stack([strands[0] for strands in base_scores(model, sequences, runtime=runtime)])
+        assert np.isnan(scanned).any()
+        expected = Ranking(windows.labels, np.nan_to_num(scanned), 0.5).six_metrics()
+        assert evaluate(model, windows, runtime)["nucleotide"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_data_sets_that_cannot_be_measured(toy_model, tmp_path):

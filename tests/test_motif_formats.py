@@ -45,6 +45,7 @@ def consensus(motif: Motif) -> str:
         ("# DREME 5.0.5\n# command: dreme\n" + HEAD + "MOTIF M DREME-1\n# Word\n" + MATRIX, 50),
         (HEAD + "MOTIF\n M\n" + MATRIX, 50),
         (HEAD + "MOTIF M\n" + MATRIX.replace("nsites= 50", "nsites= 1e+05"), 100_000),
+        (HEAD + "MOTIF M\n" + MATRIX.replace("nsites= 50", "nsites= 0"), 20),
         (HEAD + "MOTIF M\nletter-probability matrix:\n" + ROWS, 20),
         (HEAD + "MOTIF M\nletter-probability matrix: alength= 4\n" + ROWS + "URL http://example.org\n", 20),
         (HEAD.replace("ACGT", "ACGU") + "MOTIF M\n" + MATRIX, 50),

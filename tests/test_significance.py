@@ -120,6 +120,23 @@ def test_sites_are_ranked_by_the_null_distribution_of_their_model():
     assert rank_sites([], [null, None], bases=2000) == []
 
 
+@pytest.mark.parametrize("bases, regions", [(400, 40), (400, 4), (40_000, 3)])
+def test_q_is_never_below_p(bases, regions):
+    """Also in regions shorter than a window, and where a window has several sites."""
+    null = NullDistribution.fit(np.random.default_rng(2).random(5000).astype(np.float32) ** 3, 100)
+    levels = np.random.default_rng(3).random(40)
+    sites = [CalledSite("c", 20 * i, 20 * i + 9, "X", 0.5, "+", level, 4, 0) for i, level in enumerate(levels)]
+    ranked = rank_sites(sites, [null], bases=bases, regions=regions)
+    assert all(site.p <= site.q for site in ranked)
+    p, order = np.array([site.p for site in ranked]), np.argsort([site.p for site in ranked])
+    tests = max(bases / 100, regions, 40)
+    for rank, row in enumerate(order.tolist(), 1):
+        expected = min(1, *(p[other] * tests / (rank + at) for at, other in enumerate(order[rank - 1 :].tolist())))
+        assert ranked[row].q == pytest.approx(expected)
+    by_q = rank_sites(sites, [null], bases=bases, regions=regions, max_q=0.5)
+    assert [site.site for site in by_q] == [site.site for site in ranked if site.q <= 0.5]
+
+
 def test_calling_rules_of_a_network(toy_model):
     null = NullDistribution.fit(scores(5000, 1), 100)
     model = BertSNR(replace(toy_model.info, null=null.as_dict()))

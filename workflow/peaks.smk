@@ -32,6 +32,8 @@ def matrix_name():
     return names[0] if len(names) == 1 else Path(MATRIX).stem
 
 
+if missing := {"peaks", "fasta", "matrix"} - config.keys():
+    raise WorkflowError(f"no {', '.join(sorted(missing))} given; add --config peaks=… fasta=… matrix=…")
 PEAKS, FASTA, MATRIX = (str(config[setting]) for setting in ("peaks", "fasta", "matrix"))
 ATAC, REACH = config.get("atac", ""), int(config.get("reach", 100))
 NAME = str(config.get("name") or matrix_name()).replace("/", "_")

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..log import logger
 from .bgzip import CUT, END, GZIP_MAGIC, HEADER_BYTES, BgzipBytes, block_index, is_bgzip
 from .fasta_index import IndexBuilder, index_problem, read_index
@@ -188,6 +188,8 @@ def as_records(sequences: str | os.PathLike[str] | Iterable[str | bytes | Record
         if isinstance(sequence, Record):
             yield sequence
         else:
+            if not isinstance(sequence, (str, bytes)):
+                raise UsageError(f"sequence {number} is {sequence!r}; expected str, bytes or Record")
             letters = sequence.encode() if isinstance(sequence, str) else sequence
             yield Record(str(number), "", _checked_letters(letters, f"sequence {number}", None))
 

@@ -103,7 +103,7 @@ def _read_matrix(motif: str, lines: Sequence[Line], at: int, path: str) -> tuple
             problem = f"row {len(rows) + 1} of motif {motif!r}: expected 4 probabilities that sum to 1"
             raise DataError(f"{problem}, found {shown(text)}", path, number)
         rows.append(row)
-    return rows, max(1.0, float(sites))
+    return rows, max(1.0, float(sites) or DEFAULT_NSITES)
 
 
 def _counts(rows: list[list[float]], sites: float) -> np.ndarray:

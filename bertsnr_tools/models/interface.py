@@ -44,10 +44,10 @@ class ModelInfo:
     site_width: int
     threshold: float = DEFAULT_THRESHOLD
     training: dict[str, Any] = field(default_factory=dict)
-    null: dict[str, Any] = field(default_factory=dict)
+    null: dict[str, Any] = field(default_factory=dict, repr=False)
     prefilter: dict[str, Any] = field(default_factory=dict)
     matrix: str = ""
-    variant_null: dict[str, Any] = field(default_factory=dict)
+    variant_null: dict[str, Any] = field(default_factory=dict, repr=False)
     package_version: str = __version__
 
     def __post_init__(self) -> None:

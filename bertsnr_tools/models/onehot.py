@@ -21,6 +21,9 @@ class OneHotModule(nn.Module):
     one-hot input it is the embedding of the k-mer; for a mixture of letters (a reference, an interpolation), the
     expected one. A column of zeros is N.
 
+    Gradients, integrated gradients and mutagenesis are exact. DeepLIFT and its relatives have rules for the activation
+    functions of convolutional networks only, not for attention: their attributions do not add up.
+
     Parameters
     ----------
     model : its weights are shared, not copied

@@ -76,7 +76,7 @@ def load_targets(targets: str) -> list[Motif]:
     else:
         raise DataError("no such file; for JASPAR, use jaspar or a release such as jaspar2018", targets)
     if len(motifs) < MIN_TARGETS:
-        logger.warning("%s: only %d motifs; p-values depend on the choice of targets", targets, len(motifs))
+        logger.warning("%s: only %d motif(s); p-values depend on the choice of targets", targets, len(motifs))
     return motifs
 
 

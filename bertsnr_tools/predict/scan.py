@@ -259,8 +259,10 @@ class Scanner:
                 kept += sites
             yield [] if with_q else rank_sites(sites, nulls)
         if with_q:
-            max_q = min(rule.max_q for rule in self.rules)
-            ranked = rank_sites(kept, nulls, bases=self.stats.acgt_bases, max_q=max_q, others=others)
+            max_q, scanned = min(rule.max_q for rule in self.rules), self.stats
+            ranked = rank_sites(
+                kept, nulls, bases=scanned.acgt_bases, regions=scanned.regions, max_q=max_q, others=others
+            )
             if self._best:
                 self.stats.with_sites = len({site.site.region for site in ranked})
             yield ranked
@@ -329,8 +331,8 @@ def base_scores(model: Model, sequences: Iterable[str | bytes], *, runtime: Runt
 
     Returns
     -------
-    for each sequence, float32, shape (2, length): forward and reverse strand, both in forward order, as `bertsnr
-    predict --bedgraph` writes them before rounding; NaN at N and in runs of A, C, G and T shorter than a token
+    for each sequence, float32, shape (2, length): forward and reverse strand, both in forward order, to about 1e-6 as
+    `bertsnr predict --bedgraph` rounds them; NaN at N and in runs of A, C, G and T shorter than a token
     """
     step, runtime = window_step(None, model.info), runtime or _default_runtime(model)
     scored = score_records(model, as_records(sequences), step, False, runtime, np.nan)

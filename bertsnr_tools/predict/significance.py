@@ -87,6 +87,7 @@ def rank_sites(
     nulls: Sequence[NullDistribution | PwmNull | None],
     *,
     bases: int | None = None,
+    regions: int = 0,
     max_q: float = 1.0,
     others: Sequence[CalledSite] = (),
 ) -> list[RankedSite]:
@@ -97,6 +98,7 @@ def rank_sites(
     sites : of all models
     nulls : null distribution of each model, None where it has none
     bases : A, C, G and T scanned; None when more is to be scanned: q is not known
+    regions : regions scanned; one shorter than a window is a test, too
     max_q : leave out sites with a higher q-value
     others : further sites, which count for q-values only
 
@@ -117,7 +119,8 @@ def rank_sites(
         of_model = by_model[first:last]
         neg_log10_p[of_model] = null.neg_log10_p(levels[of_model])
         if bases is not None:
-            q = q_values(10.0 ** -neg_log10_p[of_model], null.n_tests(bases))
+            tests = max(null.n_tests(bases), regions, len(of_model))  # a window may have several sites
+            q = q_values(10.0 ** -neg_log10_p[of_model], tests)
             with np.errstate(divide="ignore"):
                 neg_log10_q[of_model] = np.minimum(-np.log10(q), 999.0) + 0.0
     chosen = neg_log10_q[: len(sites)] >= -np.log10(max_q)

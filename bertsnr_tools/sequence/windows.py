@@ -27,6 +27,7 @@ SKIP_REASONS = {
     "long": "longer than the window",
     "absent": "on a sequence that is not in the genome",
     "off": "past the end of its sequence",
+    "short": "on a sequence shorter than the window",
     "n": "with too many N around (see --max-n)",
 }
 
@@ -70,7 +71,7 @@ class WindowCutter:
             around = self._genome.fetch(site.chrom, low, high)
             offset = _draw_offset(around, self._window, self._max_n, draws[number])
             if offset is None:
-                self.skipped["n" if high - low >= self._window else "off"] += 1
+                self.skipped["n" if high - low >= self._window else "short"] += 1
                 continue
             sequence = around[offset : offset + self._window]
             yield _window_record(site, low + offset, sequence, neighbours.get(number, ()))

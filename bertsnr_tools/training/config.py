@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from math import inf
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +27,22 @@ if TYPE_CHECKING:
     from .data import TrainingData
 
 PAPER: dict[str, Any] = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "ema_decay": 0.0}  # Luo et al. 2024, 2.4
+
+
+_LIMITS = (
+    ("epochs", Integral, 1, inf),
+    ("patience", Integral, 1, inf),
+    ("batch_size", Integral, 1, inf),
+    ("learning_rate", Real, 0, inf),
+    ("task_weight", Real, 0, 1),
+    ("weight_decay", Real, 0, inf),
+    ("warmup", Real, 0, 1),
+    ("swap_fraction", Real, 0, 1),
+    ("background_ratio", Real, 0, inf),
+    ("ema_decay", Real, 0, 1),
+    ("val_fraction", Real, 0, 1),
+    ("seed", Integral, 0, inf),
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,14 @@ class Recipe:
     val_chroms: tuple[str, ...] = ()
     seed: int = 1
     precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for name, kind, least, most in _LIMITS:
+            value = getattr(self, name)
+            is_number = isinstance(value, kind)
+            if not is_number or not least <= value <= most:
+                whole = "a whole number" if kind is Integral else "a number"
+                raise UsageError(f"recipe: {name} is {value!r}; expected {whole} from {least} to {most}")
 
     @classmethod
     def resolve(cls, data: TrainingData, design: ModelDesign, **given: Any) -> Recipe:

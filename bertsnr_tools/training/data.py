@@ -48,9 +48,9 @@ class TrainingFiles(NamedTuple):
     within_fraction: float = WITHIN_FRACTION
 
     def names(self) -> list[str | None]:
-        """All of them, None for those not given."""
+        """All but the teachers, None for those not given."""
         beds = (*self.exclude, *self.within)
-        return [self.positives, *self.negatives, self.background, self.genome, *beds, *self.teachers]
+        return [self.positives, *self.negatives, self.background, self.genome, *beds]
 
     def sources(self) -> dict[str, Any]:
         """Plain values for the model's metadata."""
@@ -326,7 +326,7 @@ def _split_advice(positives: Windows, val_chroms: Sequence[str], *, everything: 
     chroms = sorted(set(loci(positives)[1]) - {""})[:5]
     asked = ", ".join(sorted(val_chroms))
     if not chroms:
-        return "their names contain no coordinates"
+        return "--val-chroms requires coordinates in their names, name::chrom:start-end(strand)"
     if everything:
         return f"they all lie on {asked}; give fewer --val-chroms"
     return f"{asked} should contain some of them; they lie on {', '.join(chroms)}"

@@ -63,8 +63,8 @@ def fit(
         if measured["aupr"] > best["aupr"]:
             weights = {key: value.cpu().clone() for key, value in trainer.average.items()}
             best = {"aupr": measured["aupr"], "epoch": number + 1, "weights": weights}
-        _log_epoch(history[-1], recipe.epochs, best["epoch"])
         checkpoint.save({**trainer.state(), "history": history, "best": best})
+        _log_epoch(history[-1], recipe.epochs, best["epoch"])
     weights = {key: value.to(device) for key, value in best["weights"].items()}
     scores, _ = validate(model, weights, recipe, data.validation)
     model.load_state_dict(best["weights"])

@@ -174,8 +174,8 @@ def fit_many(
         if measured > best["aupr"]:
             weights = {key: value.cpu().clone() for key, value in trainer.average.items()}
             best = {"aupr": measured, "epoch": number + 1, "weights": weights}
-        logger.info("epoch %d of %d: loss %.4f, mean AUPR %.4f", number + 1, recipe.epochs, loss, measured)
         checkpoint.save({**trainer.state(), "history": history, "best": best})
+        logger.info("epoch %d of %d: loss %.4f, mean AUPR %.4f", number + 1, recipe.epochs, loss, measured)
     model.load_state_dict(best["weights"])
     return model.eval(), history
 

@@ -208,6 +208,6 @@ def _scored(
             if not (note or kept):
                 note = "no_sequence"
                 checker.count(row, note)
-            of_row.append(ScoredAllele(row.chrom, row.start, row.name, row.ref, alt, kept, note))
+            of_row.append(ScoredAllele(row.chrom, row.start, row.name, row.fields[3], alt, kept, note))
         scored.append(ScoredRow(row, of_row))
     return scored
