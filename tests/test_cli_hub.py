@@ -40,6 +40,17 @@ def records(path):
         return [(chrom, *record) for chrom in sorted(file.chroms()) for record in file.records(chrom)]
 
 
+def test_addresses_in_the_link(hub):
+    link = "ucsc\thttps://genome.ucsc.edu/cgi-bin/hgTracks?db=hg38&hubUrl="
+    done = hub("-f", "sizes", "s.bed", "--url", "https://lab.org:8080/my%20hub&x")
+    assert done.out.startswith(f"{link}https://lab.org:8080/my%2520hub%26x/hub.txt\n")
+    done = hub("-f", "sizes", "s.bed", "--url", "https://lab.org/my hub")
+    assert done.status == 2 and "'https://lab.org/my hub': expected an address without spaces" in done.err
+    done = hub("-f", "sizes", "s.bed")
+    assert done.out.startswith(f"{link}https://example.org/hub/hub.txt\n")
+    assert "with its address instead of https://example.org, into a browser" in done.err
+
+
 def test_a_hub_of_bed(hub, tmp_path):
     done = hub("-f", "sizes", "s.bed", "--url", "https://lab.org/x/")
     assert done.status == 0 and not faults(tmp_path / "hub")

@@ -49,7 +49,9 @@ def test_kill_and_resume_give_the_same_file(run, windows, tmp_path):
     process.wait()
     assert checkpoint.exists() and not (tmp_path / "broken.pt").exists()
     assert 1 <= len(torch.load(checkpoint, weights_only=True)["fit"]["history"]) < 3
-    assert run("train", "-o", tmp_path / "broken.pt", "--resume", *options).status == 0
+    options = [option for option in options if option != "-q"]
+    resumed = run("train", "-o", tmp_path / "broken.pt", "--resume", *options)
+    assert resumed.status == 0 and f"continuing from the checkpoint {checkpoint}" in resumed.err
     assert (tmp_path / "broken.pt").read_bytes() == (tmp_path / "whole.pt").read_bytes()
     assert not checkpoint.exists()
 

@@ -191,6 +191,8 @@ def test_all_models_of_a_scan_have_different_names(tmp_path, toy_model_file, cap
     names = [str(toy_model_file), str(tmp_path / "m.meme"), str(toy_model_file)]
     assert [model.info.name for model in load_models(names, Runtime())] == ["TOY", "TOY-2", "TOY-3"]
     assert "another model is named TOY, too; this one is named TOY-2 in the output" in caplog.text
+    (tmp_path / "m.meme").write_text(meme_text([Motif("MA1.1", COUNTS, "TOY")]))
+    assert [model.info.name for model in load_models(names[:2], Runtime())] == ["TOY", "MA1.1:TOY"]
 
 
 def test_every_motif_of_a_file_is_a_model(tmp_path):

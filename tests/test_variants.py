@@ -21,7 +21,7 @@ from bertsnr_tools.predict.scan import base_scores
 from bertsnr_tools.predict.significance import log_odds
 from bertsnr_tools.predict.thresholds import CallingRule
 from bertsnr_tools.variation.alleles import Change, Edit, Layout, Span, allele_pair, boundaries, minimal_edit
-from bertsnr_tools.variation.effects import CLASSES, MIN_CHANGE
+from bertsnr_tools.variation.effects import CLASSES, MIN_CHANGE, Limits, measure
 from bertsnr_tools.variation.haplotypes import Genotype, genotype, plan_haplotypes
 from bertsnr_tools.variation.nulls import ChangeNull
 from bertsnr_tools.variation.rows import AlleleChecker
@@ -104,6 +104,21 @@ def random_changes(sequence, count, rng):
 # A slow reference: both alleles' sequences are scanned like FASTA, then compared base by base in plain loops.
 
 
+def test_scores_are_of_the_site_whose_strand_is_given():
+    """Not of a stronger site on the other strand that begins beyond the flank."""
+    scores = np.full((1, 2, 80), 0.001, dtype=np.float32)
+    scores[0, 0, 32:50], scores[0, 1, 28:50] = 0.98, 0.01
+    layout = Layout(80, 80, (Span(20, 21, 20, 21),), 0)
+    limits = Limits(10, 8, np.array([0.5], np.float32), np.array([0.5], np.float32))
+    for ref, alt in ((scores, scores), (scores, scores * np.float32(0.9))):
+        measured = measure(ref, alt, layout, limits)
+        assert (measured.start[0], measured.end[0], measured.strand[0]) == (28, 50, 1)
+        assert measured.ref_level[0] == ref[0, 1, 30] and measured.alt_level[0] == alt[0, 1, 30]
+        assert CLASSES[measured.kind[0]] == "none"
+    near = measure(scores, scores, layout, limits._replace(flank=12))
+    assert (near.start[0], near.end[0], near.strand[0], near.ref_level[0]) == (32, 50, 0, np.float32(0.98))
+
+
 def reference_site(scores, change, length, flank, base):
     """The best site near a change in one allele: start, end, strand, level; and the call levels of all stretches."""
     levels, size = call_levels(scores, length, MAX_GAP), scores.shape[1]
@@ -168,7 +183,7 @@ def reference_effect(model, rule, flank, sequences, scores):
         return known.get(start, len(left)), known.get(end - 1, len(left) + len(other) - 1) + 1
 
     def highest(levels, start, end):
-        found = [levels[strand, at] for strand in (0, 1) for at in range(start, end - length + 1)]
+        found = [levels[strand, at] for strand in {in_ref[2], in_alt[2]} for at in range(start, end - length + 1)]
         return float(max(found, default=0))
 
     alt_site, ref_site = mapped(*in_alt[:2], to_ref, ref), in_ref[:2]

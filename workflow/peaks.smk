@@ -19,6 +19,7 @@
 #     rounds       2: train again on the sites that the first model calls (default 1)
 #     train        more options of `bertsnr train`, such as "--epochs 10" (default about 1,500 steps)
 #     out          output directory (default: the name of the factor)
+# A training that was killed goes on from its last epoch; with other settings, delete round1/model.pt.ckpt first.
 # The encoder that training starts from has seen sites of 202 human factors, but none on the default chromosomes.
 
 from pathlib import Path
@@ -138,7 +139,7 @@ rule train:
     shell:
         "bertsnr train -@ {threads} -o {output:q} --name {NAME:q} --background {input.background:q}"
         " --val-chroms {VALIDATION:q} --background-ratio 2 --epochs $((12000 / $(grep -c '^>' {input.windows:q}) + 1))"
-        " {TRAIN} {input.windows:q}"
+        " --resume {TRAIN} {input.windows:q}"
 
 
 rule model:

@@ -44,6 +44,7 @@ def hub(
     """
     import os
     import re
+    from urllib.parse import quote
 
     from ..errors import UsageError
     from ..io.files import check_output
@@ -52,6 +53,8 @@ def hub(
         raise UsageError(f"--assembly {assembly!r}: expected UCSC's name, such as hg38")
     if not re.fullmatch(r"[^\s@]+@[^\s@]+", email):
         raise UsageError(f"--email {email!r}: expected an e-mail address")
+    if url and not re.fullmatch(r"[!-~]+", url):
+        raise UsageError(f"--url {url!r}: expected an address without spaces; write %20 for a space")
     check_output(output, [], directory=True)
     if os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"{output}: is not a directory; give another name")
@@ -67,9 +70,11 @@ def hub(
     properties = {row["model"]: row for name in models for row in _rows(name)}
     lengths = read_lengths(fasta) if fasta else None
     names = build_hub(output, files, HubText(assembly, email), lengths, properties)
-    logger.info("copy %s to a web server that can send parts of files, and paste the first line into a browser", output)
+    first_line = "the first line" if url else "the first line, with its address instead of https://example.org,"
+    logger.info("copy %s to a web server that can send parts of files, and paste %s into a browser", output, first_line)
     base = (url or f"https://example.org/{os.path.basename(os.path.abspath(output))}").rstrip("/")
-    click.echo(f"ucsc\thttps://genome.ucsc.edu/cgi-bin/hgTracks?db={assembly}&hubUrl={base}/hub.txt")
+    address = quote(f"{base}/hub.txt", safe=":/")
+    click.echo(f"ucsc\thttps://genome.ucsc.edu/cgi-bin/hgTracks?db={assembly}&hubUrl={address}")
     for name in names:
         click.echo(f"igv\t{os.path.join(output, name)}")
 

@@ -21,6 +21,10 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors and spreadsheets begin UTF-8 t
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF_16 = "is UTF-16 text; convert it with: iconv -f UTF-16 -t UTF-8"
 CR_ALONE = r"has line ends of CR alone; convert them with: tr '\r' '\n'"
+BINARY_TRACKS = {
+    b"\xeb\xf2\x89\x87": "is bigBed; convert it with UCSC's bigBedToBed",
+    b"\x26\xfc\x8f\x88": "is bigWig, not BED or text",
+}
 BGZIP_ENDINGS = (".gz", ".bgz")
 INDEX_ENDINGS = (".tbi", ".csi", ".fai", ".gzi")
 MAX_TBI_POSITION = 1 << 29  # bases that a .tbi index covers; .csi has no such limit
@@ -376,6 +380,8 @@ def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
     DataError : a line contains a null byte, or its ends are CR alone.
     """
     head, null, _ = stream.peek(512)[:512].partition(b"\0")  # type: ignore[attr-defined]
+    if null and head[:4] in BINARY_TRACKS:
+        raise DataError(BINARY_TRACKS[head[:4]], path)
     if null:  # the first line of /dev/zero does not end
         raise DataError("is not text", path, head.count(b"\n") + 1)
     for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="\n"), 1):

@@ -149,7 +149,7 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
     """Load models, with replicas on the further devices of `runtime`.
 
     A many-factor file is loaded once, so that its factors share its encoders. A factor that is chosen twice is one
-    model. A factor named like another model gets the name of its file too, such as `human:CTCF`.
+    model. A factor named like another model gets the name of its file too, such as `human:CTCF`, a PWM its id.
 
     Parameters
     ----------
@@ -188,7 +188,8 @@ def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
     for model in models:
         name = model.info.name
         if name in taken:
-            model.info.name = unique_id(name, taken)
+            with_id = model.info.is_pwm and model.info.matrix not in ("", name)
+            model.info.name = unique_id(f"{model.info.matrix}:{name}" if with_id else name, taken)
             logger.warning("another model is named %s, too; this one is named %s in the output", name, model.info.name)
         taken.add(model.info.name)
     return models

@@ -30,7 +30,7 @@ def plot_mutagenesis(path: str, title: str, reference: str, changes: np.ndarray,
     loss = -changes.sum(axis=0) / 3
     top.bar(positions, np.nan_to_num(loss), width=0.9, color=BLUE)
     top.axhline(0, color="black", linewidth=0.6)
-    top.set(ylabel="mean loss", xlim=(first - 0.5, first + length - 0.5))
+    top.set(ylabel="mean loss (log odds)", xlim=(first - 0.5, first + length - 0.5))
     top.tick_params(labelbottom=False)
     finite = np.abs(changes[np.isfinite(changes)])
     limit = (float(finite.max()) if len(finite) else 0) or 1

@@ -46,6 +46,7 @@ class Checkpoint:
         self.fit: dict[str, Any] | None = None
         if path and resume and os.path.exists(path):
             self._read(path)
+            logger.info("continuing from the checkpoint %s", path)
         elif path and resume:
             model = path.removesuffix(".ckpt")
             if os.path.exists(model):

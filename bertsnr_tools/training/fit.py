@@ -65,6 +65,8 @@ def fit(
             best = {"aupr": measured["aupr"], "epoch": number + 1, "weights": weights}
         checkpoint.save({**trainer.state(), "history": history, "best": best})
         _log_epoch(history[-1], recipe.epochs, best["epoch"])
+    if len(history) < recipe.epochs:
+        logger.info("no better epoch in %d; stopping", recipe.patience)
     weights = {key: value.to(device) for key, value in best["weights"].items()}
     scores, _ = validate(model, weights, recipe, data.validation)
     model.load_state_dict(best["weights"])

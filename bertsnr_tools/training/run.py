@@ -170,6 +170,7 @@ class TrainingRun:
                 MIN_BACKGROUND,
             )
             return {}
+        logger.info("scoring %d background windows for p-values", len(windows))
         levels = window_call_levels(model, windows, self.recipe.runtime(self.device))
         return NullDistribution.fit(levels, windows.codes.shape[1]).as_dict()
 

@@ -63,7 +63,7 @@ class Measures(NamedTuple):
 
 
 class _Best(NamedTuple):
-    """The best site of one allele, arrays of shape (n,); and the call levels from each base on, shape (n, any)."""
+    """The best site of one allele, arrays of shape (n,); and the call levels from each base on, shape (n, 2, any)."""
 
     start: np.ndarray
     end: np.ndarray
@@ -71,11 +71,16 @@ class _Best(NamedTuple):
     level: np.ndarray
     levels: np.ndarray
 
-    def level_within(self, start: np.ndarray, end: np.ndarray, min_length: int) -> np.ndarray:
-        """The highest call level of a site in [start, end); 0 if no base near the change has a score."""
-        at = np.arange(self.levels.shape[1])
+    def level_within(self, start: np.ndarray, end: np.ndarray, min_length: int, strands: np.ndarray) -> np.ndarray:
+        """The highest call level of a site in [start, end) on these strands; 0 if no base near has a score.
+
+        Parameters
+        ----------
+        strands : bool, shape (n, 2)
+        """
+        at = np.arange(self.levels.shape[2])
         inside = (at >= start[:, None]) & (at + min_length <= end[:, None]) & (self.level > 0)[:, None]
-        return np.where(inside, self.levels, 0).max(axis=1)
+        return np.where(inside[:, None] & strands[..., None], self.levels, 0).max(axis=(1, 2))
 
 
 def measure(ref: np.ndarray, alt: np.ndarray, layout: Layout, limits: Limits) -> Measures:
@@ -84,7 +89,7 @@ def measure(ref: np.ndarray, alt: np.ndarray, layout: Layout, limits: Limits) ->
     The best site of an allele is the stretch of `min_length` bases, on either strand, with the highest call level of
     those that overlap the change or lie within `flank` bases of it. It extends to all called bases around, or, where
     it is not called, to all bases with at least its call level. The fixed bounds are the union of both alleles' best
-    sites; the level of an allele is its highest call level on either strand within these bounds.
+    sites; the level of an allele is its highest call level within these bounds, on the strands of both best sites.
 
     Parameters
     ----------
@@ -96,14 +101,17 @@ def measure(ref: np.ndarray, alt: np.ndarray, layout: Layout, limits: Limits) ->
     other = _best_site(alt, change.alt_start, change.alt_end, limits)
     alt_start, alt_end = back.starts[other.start], back.ends[other.end]
     start, end = np.minimum(one.start, alt_start), np.maximum(one.end, alt_end)
-    in_alt = np.minimum(other.start, there.starts[one.start]), np.maximum(other.end, there.ends[one.end])
-    ref_level = one.level_within(start, end, limits.min_length)
-    alt_level = other.level_within(*in_alt, limits.min_length)
+    ref_in_alt = there.starts[one.start], there.ends[one.end]
+    in_alt = np.minimum(other.start, ref_in_alt[0]), np.maximum(other.end, ref_in_alt[1])
+    strands = np.arange(2) == one.strand[:, None]
+    strands |= np.arange(2) == other.strand[:, None]
+    ref_level = one.level_within(start, end, limits.min_length, strands)
+    alt_level = other.level_within(*in_alt, limits.min_length, strands)
     difference = log_odds(alt_level) - log_odds(ref_level)
     overlap = np.minimum(one.end, alt_end) - np.maximum(one.start, alt_start)
     apart = 2 * overlap <= np.minimum(one.end - one.start, alt_end - alt_start)
-    lost = other.level_within(there.starts[one.start], there.ends[one.end], limits.min_length) <= limits.call_level
-    gained = one.level_within(alt_start, alt_end, limits.min_length) <= limits.call_level
+    lost = other.level_within(*ref_in_alt, limits.min_length, strands) <= limits.call_level
+    gained = one.level_within(alt_start, alt_end, limits.min_length, strands) <= limits.call_level
     called = ref_level > limits.call_level, alt_level > limits.call_level
     kind = _classes(*called, apart & lost & gained, difference)
     strand = np.where(other.level > one.level, other.strand, one.strand)
@@ -141,4 +149,4 @@ def _best_site(scores: np.ndarray, start: int, end: int, limits: Limits) -> _Bes
     at = np.arange(closed.shape[2])
     first = np.where(outside & (at < begin[:, None]), at + 1, 0).max(axis=1)
     beyond = np.where(outside & (at >= begin[:, None] + length), at, len(at)).min(axis=1)
-    return _Best(first, beyond, strand, level, levels.max(axis=1))
+    return _Best(first, beyond, strand, level, levels)
