@@ -24,17 +24,33 @@ def test_called_sites(shortest, gap, expected):
 
 def test_a_bridged_site_counts_its_gap():
     assert call_sites(np.stack([PLUS, 0 * PLUS]), 0.5, 3, 2) == [
-        Site(1, 8, "+", pytest.approx(5 * 0.9 / 7), pytest.approx(0.9), 1)
+        Site(1, 8, "+", pytest.approx(5 * 0.9 / 7), pytest.approx(0.9), 3)
     ]
 
 
 def test_of_two_strands_the_better_stays_and_ties_go_forward():
     scores = np.full((2, 6), 0.9, dtype=np.float32)
-    assert call_sites(scores, 0.5, 1, 0) == [Site(0, 6, "+", pytest.approx(0.9), pytest.approx(0.9), 0)]
+    assert call_sites(scores, 0.5, 1, 0) == [Site(0, 6, "+", pytest.approx(0.9), pytest.approx(0.9), 3)]
     scores[1] = 0.95
     assert [s.strand for s in call_sites(scores, 0.5, 1, 0)] == ["-"]
     assert call_sites(np.zeros((2, 9), dtype=np.float32), 0.5, 1, 0) == []
     assert call_sites(np.zeros((2, 0), dtype=np.float32), 0.5, 1, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "summit"),
+    [
+        ([9] * 12, 6),  # all bases are as strong, as in a match of a PWM
+        ([6, 6, 9, 9, 9, 9, 9, 9, 6, 6, 6, 6], 5),
+        ([6, 6, 6, 9, 9, 9, 6, 6, 6, 6, 6, 6], 4),
+        ([9, 9, 9, 9, 6, 6, 6, 6, 6, 9, 9, 9], 2),  # the first of two
+    ],
+)
+def test_the_summit_is_the_middle_of_the_strongest_bases(scores, summit):
+    plus = np.array(scores, dtype=np.float32) / 10
+    for strands in (np.stack([plus, 0 * plus]), np.stack([0 * plus, plus])):
+        (site,) = call_sites(strands, 0.5, 3, 2)
+        assert (site.end, site.summit) == (12, summit)
 
 
 def test_a_score_at_the_threshold_is_not_called():

@@ -4,7 +4,7 @@ import pytest
 from bertsnr_tools.errors import DataError
 from bertsnr_tools.io.fasta import Record
 from bertsnr_tools.io.motif_files import read_motifs
-from bertsnr_tools.motifs.denovo import auc_p_value, discover_denovo, trimmed
+from bertsnr_tools.motifs.denovo import discover_denovo, fisher_p_value, trimmed
 from bertsnr_tools.motifs.expectation_maximization import Background, SequenceSet, SiteModel, fit_sites, site_counts
 from bertsnr_tools.motifs.seed_words import best_word, enrichment, sequences_with_word
 from bertsnr_tools.sequence.encoding import CODE_LETTERS, OTHER, encode, reverse_complement
@@ -45,7 +45,12 @@ def test_a_planted_word_is_found(caplog):
     motif = result.motif
     assert WORD[1:-1] in (text := consensus(motif)) or reverse_complement(WORD[1:-1].encode()).decode() in text
     assert motif.id == "X" and motif.width <= 12 and 180 < motif.sites < 230
-    assert result.auc > 0.75 and result.p == motif.e_value < 1e-8 and (result.held_out, result.sequences) == (60, 300)
+    assert (
+        result.found > 35
+        and result.in_shuffles < 4
+        and result.p == motif.e_value < 1e-8
+        and (result.held_out, result.sequences) == (60, 300)
+    )
     assert "held-out sequences" in caplog.text and "may be chance" not in caplog.text
     again = discover_denovo(records(found), "X")
     assert np.array_equal(again.motif.counts, motif.counts) and again[1:] == result[1:]
@@ -63,6 +68,33 @@ def test_a_gap_and_unknown_letters():
     assert motif.information[4 + consensus(motif).index("CCGA") :][:5].sum(axis=1).max() < 0.3
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_motif_of_few_sequences_is_found(seed, caplog):
+    """One in ten has it, so that the best matches of most are chance."""
+    result = discover_denovo(records(sequences(1000, length=150, word="TGACCGTAATCG", fraction=0.1, seed=seed)))
+    text = consensus(result.motif)
+    assert "ACCGTAAT" in text or "ATTACGGT" in text
+    assert result.p < 1e-4 and "may be chance" not in caplog.text
+
+
+def test_sequences_that_overlap_are_measured_or_learned_from_but_not_both():
+    loci = sequences(125, length=180, fraction=0)
+    tiles = [
+        Record(f"c:{1000 * n + at + 1}-{1000 * n + at + 150}", "", locus[at : at + 150])
+        for n, locus in enumerate(loci)
+        for at in (0, 10, 20, 30)
+    ]
+    for seed in range(3):
+        try:
+            assert discover_denovo(tiles, seed=seed).p > 0.005
+        except DataError as error:
+            assert "no motif is enriched" in str(error)
+    with pytest.raises(DataError, match="contains 1 different sequences of at least 30 bp that do not overlap"):
+        discover_denovo(
+            [Record(f"c:{at + 1}-{at + 100}", "", loci[0][:60] + loci[1][at : at + 40]) for at in range(60)]
+        )
+
+
 def test_random_sequences_have_no_motif(caplog):
     """No p-value is low, and a warning says that the motif may be chance."""
     p_values = []
@@ -76,7 +108,9 @@ def test_random_sequences_have_no_motif(caplog):
 
 
 def test_input_that_is_too_little_too_short_or_too_long(caplog):
-    with pytest.raises(DataError, match="contains 40 different sequences of at least 30 bp; discovery requires"):
+    with pytest.raises(
+        DataError, match="contains 40 different sequences of at least 30 bp that do not overlap; discovery requires"
+    ):
         discover_denovo(records(sequences(40) * 3))
     mixed = [*sequences(100, length=600), b"ACGT", b"N" * 50]
     with caplog.at_level("INFO"):
@@ -156,13 +190,13 @@ def test_flanks_are_trimmed():
     assert len(trimmed(SiteModel(sharp, 0.5), background).ppm) == 5
 
 
-def test_p_values_of_areas():
+def test_p_values_of_numbers():
     stats = pytest.importorskip("scipy.stats")
-    random = np.random.default_rng(5)
-    one, two = random.normal(0.4, 1, 80), random.normal(0, 1, 70)
-    exact = stats.mannwhitneyu(one, two, alternative="greater", method="asymptotic", use_continuity=False)
-    assert auc_p_value(exact.statistic / 5600, 80, 70) == pytest.approx(exact.pvalue, rel=1e-6)
-    assert auc_p_value(1, 9000, 9000) == 1e-300
+    for table in ((30, 2, 80, 70), (5, 5, 80, 70), (0, 0, 80, 70), (80, 0, 80, 70), (80, 70, 80, 70), (3, 20, 80, 70)):
+        found, shuffled, one, two = table
+        exact = stats.fisher_exact([[found, one - found], [shuffled, two - shuffled]], alternative="greater")
+        assert fisher_p_value(*table) == pytest.approx(exact.pvalue, rel=1e-6)
+    assert fisher_p_value(9000, 0, 9000, 9000) == 1e-300
 
 
 def write_fasta(path, found):
@@ -174,7 +208,7 @@ def test_from_peaks_to_a_pwm_that_scans(run, tmp_path):
     fasta = write_fasta(tmp_path / "peaks.fa", sequences(200, fraction=0.9))
     meme = tmp_path / "found.meme"
     outcome = run("motifs", "--discover", "-o", meme, "--logo", tmp_path / "logo.svg", fasta)
-    assert outcome.status == 0 and outcome.out == "" and "against shuffles" in outcome.err
+    assert outcome.status == 0 and outcome.out == "" and "of their shuffles (p " in outcome.err
     [motif] = read_motifs(str(meme))
     assert motif.id == "peaks" and "E= 0\n" not in meme.read_text() and (tmp_path / "logo.svg").exists()
     assert run("motifs", "--discover", "-q", fasta).out == meme.read_text()

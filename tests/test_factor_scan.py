@@ -216,7 +216,7 @@ def test_memory_does_not_grow_with_the_sequence(factors, monkeypatch):
 
 
 def test_a_prefilter_is_refused(factors):
-    with pytest.raises(UsageError, match="F5 has no prefilter"):
+    with pytest.raises(UsageError, match="F5, one of many factors, has no prefilter; leave out --prefilter$"):
         Scanner(factors, [CallingRule(0.5)] * 6, Runtime(), prefilter=True)
 
 

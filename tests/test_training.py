@@ -15,7 +15,7 @@ from bertsnr_tools.sequence.windows import Windows, site_width
 from bertsnr_tools.training.checkpoint import Checkpoint, digest
 from bertsnr_tools.training.config import PAPER, ModelDesign, Recipe, default_epochs, default_swap_fraction
 from bertsnr_tools.training.cross_validation import cross_validate
-from bertsnr_tools.training.data import TrainingInputs, seed_of, split_data, swap_sites
+from bertsnr_tools.training.data import TrainingInputs, in_share, seed_of, split_data, swap_sites
 from bertsnr_tools.training.distillation import teacher_targets
 from bertsnr_tools.training.fit import fit, validate
 from bertsnr_tools.training.optimization import adamw, scheduled_rate, two_task_loss
@@ -252,6 +252,32 @@ def test_the_loss_is_the_weighted_sum_of_two_cross_entropies():
     assert float(two_task_loss(logits, targets, 0.15)) == pytest.approx(math.log(2))
     certain = (torch.tensor([100.0]), logits[1])
     assert float(two_task_loss(certain, targets, 0.15)) == pytest.approx(0.85 * math.log(2))
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.1, 0.15, 0.22, 1 / 3, 0.4, 0.45, 0.5])
+def test_the_fraction_that_is_held_out(fraction):
+    ranks = np.arange(900)
+    held = in_share(ranks, fraction)
+    assert abs(held.mean() - fraction) < 0.004 and held[0]
+    few = [in_share(ranks[:count], fraction).sum() for count in range(1, 40)]
+    assert all(abs(number - fraction * count) < 1 for count, number in enumerate(few, 1))  # evenly spaced
+
+
+def test_windows_for_p_values_do_not_overlap_windows_trained_on(caplog):
+    """Background windows that overlap each other or a positive window, as of two files that were joined."""
+    rng = np.random.default_rng(4)
+    starts = [*range(0, 40_000, 200), *range(30, 40_030, 200), *range(100_000, 130_000, 100)]
+    codes = rng.integers(0, 4, (len(starts), 40)).astype(np.uint8)
+    names = [f"b::chr1:{start}-{start + 40}(+)" for start in starts]
+    background = Windows(names, codes, np.zeros_like(codes))
+    positives = toy_windows(20)
+    positives.names[:] = [f"p::chr1:{120_000 + 500 * n}-{120_040 + 500 * n}(+)" for n in range(20)]
+    data = split_data(TrainingInputs(positives, background=background), Recipe(val_fraction=0.2))
+    null, trained = (set(windows.names) for windows in (data.null_windows, data.background))
+    at = [int(name.split(":")[3].split("-")[0]) for name in [*trained, *positives.names]]
+    distances = [abs(int(name.split(":")[3].split("-")[0]) - other) for name in null for other in at]
+    assert len(null) > 100 and min(distances) >= 40
+    assert "background windows overlap training windows and are left out of the p-values" in caplog.text
 
 
 def test_early_stopping(checkpoint, monkeypatch):

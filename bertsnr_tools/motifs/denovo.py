@@ -14,9 +14,9 @@ import numpy as np
 
 from ..errors import DataError
 from ..io.fasta import Record
+from ..io.intervals import Interval
 from ..io.motif_files import BASES, Motif
 from ..log import logger
-from ..metrics import auc
 from ..sequence.encoding import CODE_LETTERS, OTHER, encode
 from ..sequence.shuffle import shuffled_records
 from .expectation_maximization import LETTERS, Background, SequenceSet, SiteModel, fit_sites, site_counts
@@ -41,15 +41,16 @@ class Discovery(NamedTuple):
     Attributes
     ----------
     motif : its counts are of the best site in each of all sequences that have one
-    auc : area under the ROC curve of the best match in a sequence
-    p : p-value of this area (Mann and Whitney 1947)
+    p : p-value of the numbers with the motif, `found` and `in_shuffles` (Fisher's exact test, one-sided)
+    found, in_shuffles : sequences that have the motif, of those measured on, and shuffles
     held_out : number of sequences measured on, and of their shuffles
     sequences : number of all sequences
     """
 
     motif: Motif
-    auc: float
     p: float
+    found: int
+    in_shuffles: int
     held_out: int
     sequences: int
 
@@ -60,10 +61,27 @@ class Part(NamedTuple):
     sequences: SequenceSet
     shuffles: SequenceSet
 
-    def auc(self, ppm: np.ndarray) -> float:
-        """Area under the ROC curve of the best match of a motif in each."""
+    def best_cut(self, ppm: np.ndarray) -> float:
+        """The score of a match at and above which the numbers of sequences and shuffles differ most.
+
+        The difference is measured in its standard deviations, the root of the sum of the numbers.
+        """
         scores = [self.sequences.best_scores(ppm), self.shuffles.best_scores(ppm)]
-        return auc(np.repeat([1, 0], [len(part) for part in scores]), np.concatenate(scores))
+        signs = np.repeat([1, -1], [len(part) for part in scores])
+        joined = np.concatenate(scores)
+        order = np.argsort(-joined, kind="stable")
+        contrast = np.cumsum(signs[order]) / np.sqrt(np.arange(1, len(order) + 1))
+        contrast[np.append(joined[order][1:] == joined[order][:-1], False)] = -np.inf  # equal scores stay together
+        return float(joined[order[contrast.argmax()]])
+
+    def numbers(self, ppm: np.ndarray, cut: float) -> tuple[int, int]:
+        """How many sequences, and how many shuffles, have a match with at least this score."""
+        found, in_shuffles = (int((part.best_scores(ppm) >= cut).sum()) for part in self)
+        return found, in_shuffles
+
+    def p_value(self, ppm: np.ndarray, cut: float) -> float:
+        """See `fisher_p_value`."""
+        return fisher_p_value(*self.numbers(ppm, cut), len(self.sequences), len(self.shuffles))
 
 
 def discover_denovo(
@@ -86,37 +104,36 @@ def discover_denovo(
     ------
     DataError : fewer than `MIN_SEQUENCES` sequences, no enriched word, or a short sequence with `strict`.
     """
-    codes = _sampled(_distinct(records, strict, path), seed, path)
+    codes, fifths = _sampled(_distinct(records, strict, path), seed, path)
     shuffles = _shuffled(codes, seed)
     background = Background.of(codes)
-    fifths = np.arange(len(codes)) % 5
     train, choice, test = (
         Part(SequenceSet(codes[rows], background), SequenceSet(shuffles[rows], background))
         for rows in (fifths > 1, fifths == 1, fifths == 0)
     )
-    best, best_auc = None, 0.5
+    best, best_cut, best_p = None, 0.0, 0.5
     for model in _candidates(train, choice.sequences):
-        area = choice.auc(model.ppm)
-        logger.debug("%s in %.0f %% of the sequences: AUC %.3f", consensus(model), 100 * model.fraction, area)
-        if area > best_auc:
-            best, best_auc = model, area
+        cut = train.best_cut(model.ppm)
+        p = choice.p_value(model.ppm, cut)
+        logger.debug("%s in %.0f %% of the sequences: p %.1g", consensus(model), 100 * model.fraction, p)
+        if p < best_p:
+            best, best_cut, best_p = model, cut, p
     if best is None:
         raise DataError("no motif is enriched against dinucleotide shuffles; check that these are peaks", path)
-    area = test.auc(best.ppm)
-    p = auc_p_value(area, len(test.sequences), len(test.shuffles))
+    numbers, p = test.numbers(best.ppm, best_cut), test.p_value(best.ppm, best_cut)
     motif = Motif(name, _best_site_counts(SequenceSet(codes, background), best), e_value=p)
-    found = f"{consensus(best)}, in {motif.sites:,} of {len(codes):,} sequences"
-    measured = f"AUC {area:.3f} against shuffles (p {p:.1g}) on {len(test.sequences):,} held-out sequences"
+    described = f"{consensus(best)}, in {motif.sites:,} of {len(codes):,} sequences"
+    measured = f"in {numbers[0]:,} of {len(test.sequences):,} held-out sequences and {numbers[1]:,} of their shuffles"
     if p > LEVEL:
-        logger.warning("%s: %s; %s: this may be chance", name, found, measured)
+        logger.warning("%s: %s; %s (p %.1g): this may be chance", name, described, measured, p)
     else:
-        logger.info("%s: %s; %s", name, found, measured)
-    return Discovery(motif, area, p, len(test.sequences), len(codes))
+        logger.info("%s: %s; %s (p %.1g)", name, described, measured, p)
+    return Discovery(motif, p, *numbers, len(test.sequences), len(codes))
 
 
-def _distinct(records: Iterable[Record], strict: bool, path: str) -> list[bytes]:
-    """Distinct sequences that are not too short, the middle of long ones."""
-    sequences: dict[bytes, None] = {}
+def _distinct(records: Iterable[Record], strict: bool, path: str) -> list[tuple[bytes, Interval]]:
+    """Distinct sequences that are not too short, the middle of long ones; and where each lies."""
+    sequences: dict[bytes, Interval] = {}
     short = trimmed = 0
     for record in records:
         excess = max(0, len(record.sequence) - MAX_LENGTH)
@@ -125,7 +142,7 @@ def _distinct(records: Iterable[Record], strict: bool, path: str) -> list[bytes]
         if len(sequence) - sequence.count(b"N") < MIN_LENGTH:
             short += 1
         else:
-            sequences.setdefault(sequence)
+            sequences.setdefault(sequence, record.interval)
     if short:
         problem = f"{short:,} sequences skipped: fewer than {MIN_LENGTH} bases other than N"
         if strict:
@@ -133,22 +150,37 @@ def _distinct(records: Iterable[Record], strict: bool, path: str) -> list[bytes]
         logger.warning(problem)
     if trimmed:
         logger.info("%s sequences trimmed to their middle %d bp", f"{trimmed:,}", MAX_LENGTH)
-    return list(sequences)
+    return list(sequences.items())
 
 
-def _sampled(sequences: list[bytes], seed: int, path: str) -> np.ndarray:
-    """Codes of at most `MAX_SEQUENCES` in random order, padded with `OTHER` to one length."""
-    if len(sequences) < MIN_SEQUENCES:
-        problem = f"contains {len(sequences)} different sequences of at least {MIN_LENGTH} bp"
-        raise DataError(f"{problem}; discovery requires at least {MIN_SEQUENCES}", path)
+def _sampled(sequences: list[tuple[bytes, Interval]], seed: int, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of at most `MAX_SEQUENCES` in random order, padded with `OTHER` to one length; and their fifth, 0 to 4.
+
+    Sequences that overlap on the genome are in one fifth.
+    """
     order = np.random.default_rng([seed, 14]).permutation(len(sequences))
     if len(order) > MAX_SEQUENCES:
         logger.info("a random sample of %s of %s sequences is used", f"{MAX_SEQUENCES:,}", f"{len(order):,}")
     chosen = [sequences[row] for row in order[:MAX_SEQUENCES]]
-    codes = np.full((len(chosen), max(map(len, chosen))), OTHER, dtype=np.uint8)
-    for row, sequence in enumerate(chosen):
+    locus = _loci([interval for _, interval in chosen])
+    if (count := len(set(locus))) < MIN_SEQUENCES:
+        problem = f"contains {count} different sequences of at least {MIN_LENGTH} bp that do not overlap"
+        raise DataError(f"{problem}; discovery requires at least {MIN_SEQUENCES}", path)
+    rank = {number: rank for rank, number in enumerate(dict.fromkeys(locus))}
+    codes = np.full((len(chosen), max(len(sequence) for sequence, _ in chosen)), OTHER, dtype=np.uint8)
+    for row, (sequence, _) in enumerate(chosen):
         codes[row, : len(sequence)] = encode(sequence)
-    return codes
+    return codes, np.array([rank[number] % 5 for number in locus])
+
+
+def _loci(intervals: list[Interval]) -> list[int]:
+    """A number for each interval, the same for those that overlap."""
+    locus, number, chrom, reach = [0] * len(intervals), 0, "", -1
+    for row in sorted(range(len(intervals)), key=lambda row: intervals[row][:3]):
+        if intervals[row].chrom != chrom or intervals[row].start >= reach:
+            number, chrom, reach = number + 1, intervals[row].chrom, -1
+        locus[row], reach = number, max(reach, intervals[row].end)
+    return locus
 
 
 def _shuffled(codes: np.ndarray, seed: int) -> np.ndarray:
@@ -229,7 +261,17 @@ def _best_site_counts(sequences: SequenceSet, model: SiteModel) -> np.ndarray:
     return site_counts(sequences.codes, chosen, len(model.ppm))[:, _COLUMNS]
 
 
-def auc_p_value(area: float, positives: int, negatives: int) -> float:
-    """One-sided p-value of an area under the ROC curve, by the normal approximation of U, at least 1e-300."""
-    deviation = math.sqrt((positives + negatives + 1) / (12 * positives * negatives))
-    return max(1e-300, 0.5 * math.erfc((area - 0.5) / deviation / math.sqrt(2)))
+def fisher_p_value(found: int, in_shuffles: int, sequences: int, shuffles: int) -> float:
+    """One-sided p-value of Fisher's exact test: as many of the sequences among all that have the motif, or more.
+
+    At least 1e-300.
+    """
+    total = found + in_shuffles
+    factorials = np.append(0, np.cumsum(np.log(np.arange(1, sequences + shuffles + 1))))
+
+    def choose(n: int, k: np.ndarray) -> np.ndarray:
+        return factorials[n] - factorials[k] - factorials[n - k]
+
+    more = np.arange(found, min(total, sequences) + 1)
+    ways = choose(sequences, more) + choose(shuffles, total - more) - choose(sequences + shuffles, np.array(total))
+    return max(1e-300, min(1.0, math.fsum(np.exp(ways))))

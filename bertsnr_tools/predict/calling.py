@@ -103,8 +103,11 @@ def _call_strand(scores: np.ndarray, strand: str, threshold: float, min_length: 
 def _site(scores: np.ndarray, start: int, strand: str, min_length: int, max_gap: int) -> Site:
     levels = call_levels(scores, min_length, max_gap)
     best = int(levels.argmax())
+    as_good = np.append(levels[best:] == levels[best], False).argmin()  # from there on, and as strong
     mean = float(scores.mean(dtype=np.float64))
-    return Site(start, start + len(scores), strand, mean, float(levels[best]), best + min_length // 2)
+    return Site(
+        start, start + len(scores), strand, mean, float(levels[best]), best + (int(as_good) - 1 + min_length) // 2
+    )
 
 
 def call_levels(scores: np.ndarray, min_length: int, max_gap: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..models.batching import halve_on_oom, run_parallel
 from ..models.device import Runtime, autocast
 from ..models.interface import Model
+from ..models.many_factor import shared_model
 from ..models.prefilter_network import PrefilterNetwork
 from .thresholds import CallingRule
 
@@ -26,9 +27,11 @@ def check_prefilter(model: Model, rule: CallingRule) -> None:
     """
     name, lowest, called = model.info.name, model.info.threshold, rule.lowest_call_level
     if not model.info.prefilter:
-        raise UsageError(f"--prefilter: {name} has no prefilter; leave out --prefilter, or train the model with it")
+        kind = ", a PWM," if model.info.is_pwm else ", one of many factors," if shared_model(model) else ""
+        advice = "" if kind else ", or train the model with it"
+        raise UsageError(f"--prefilter: {name}{kind} has no prefilter; leave out --prefilter{advice}")
     if called < lowest:
-        problem = f"the prefilter of {name} requires a threshold of at least {lowest:g} (got {called:.3g})"
+        problem = f"the prefilter of {name} requires a threshold of at least {lowest:g} (got {called:g})"
         raise UsageError(f"--prefilter: {problem}; raise -t or leave out --prefilter")
 
 

@@ -136,12 +136,10 @@ class SparseCaller:
         site = site[inside]
         values[offsets[site] + bases.keys[inside] - starts[site]] = bases.scores[inside]
         means = np.add.reduceat(values, offsets, dtype=np.float64) / lengths
-        levels, best = _call_levels(values, lengths, min_lengths)
+        levels, summits = _call_levels(values, lengths, min_lengths)
         position = starts & _POSITION
         reverse = starts >> POSITION_BITS & 1
-        return FoundSites(
-            _factors(starts), reverse, position, position + lengths, means, levels, best + min_lengths // 2
-        )
+        return FoundSites(_factors(starts), reverse, position, position + lengths, means, levels, summits)
 
 
 def _factors(keys: np.ndarray) -> np.ndarray:
@@ -149,7 +147,7 @@ def _factors(keys: np.ndarray) -> np.ndarray:
 
 
 def _call_levels(values: np.ndarray, lengths: np.ndarray, min_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest of each site's `calling.call_levels`, and its first base in the site.
+    """The highest of each site's `calling.call_levels`, and the summit of the site.
 
     Parameters
     ----------
@@ -170,9 +168,12 @@ def _call_levels(values: np.ndarray, lengths: np.ndarray, min_lengths: np.ndarra
     at = np.arange(len(values)) - offsets[site]
     levels[at + width > lengths[site]] = -1  # the bases extend beyond the site
     highest = np.maximum.reduceat(levels, offsets)
-    best = np.nonzero(levels == highest[site])[0]
-    best = best[np.diff(site[best], prepend=-1) > 0]
-    return highest.astype(np.float64), at[best]
+    is_best = levels == highest[site]
+    firsts = np.nonzero(is_best & np.append(True, ~is_best[:-1] | (at[1:] == 0)))[0]  # of runs of equal levels
+    lasts = np.nonzero(is_best & np.append(~is_best[1:] | (at[1:] == 0), True))[0]
+    chosen = np.diff(site[firsts], prepend=-1) > 0  # the first run of each site
+    firsts, lasts = firsts[chosen], lasts[chosen]
+    return highest.astype(np.float64), at[firsts] + (lasts - firsts + min_lengths) // 2
 
 
 def _undominated(sites: FoundSites) -> np.ndarray:

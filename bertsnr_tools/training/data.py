@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -218,11 +219,12 @@ def draw_background(
 
     if within:
         wanted = round(BACKGROUND_WINDOWS * within_fraction)
-        records = draw(_at_least(length, within, genome), avoid, wanted)
+        extended = _at_least(length, within, genome)
+        records = draw(extended, avoid, wanted)
         if 2 <= len(records) < wanted:
             logger.info("accessible regions (--within) contain only %s background windows", f"{len(records):,}")
         others = round(len(records) * (1 / within_fraction - 1))
-        records += draw(genome.chromosomes(), [*avoid, *within], others) if others else []
+        records += draw(genome.chromosomes(), [*avoid, *extended], others) if others else []
     else:
         records = draw(genome.chromosomes(), avoid, BACKGROUND_WINDOWS)
     if len(records) < 2:
@@ -303,11 +305,25 @@ def split_data(inputs: TrainingInputs, recipe: Recipe) -> TrainingData:
     validated, half = round(recipe.background_ratio * len(held.positives)), len(rest) // 2
     if not half:
         raise UsageError("all background windows are held out; give more of them")
+    null = clear_of_training(np.append(aside[validated:], rest[half:]), rest[:half], [inputs.positives], background)
     return data._replace(
         validation=Windows.joined([data.validation, background.take(aside[:validated])]),
         background=background.take(rest[:half]),
-        null_windows=background.take(np.append(aside[validated:], rest[half:])),
+        null_windows=background.take(null),
     )
+
+
+def clear_of_training(
+    rows: np.ndarray, trained: np.ndarray, positives: Sequence[Windows], background: Windows
+) -> np.ndarray:
+    """The rows of background windows that overlap neither those trained on nor a positive window."""
+    locus, _ = loci(Windows.joined([*positives, background]))
+    of_positives, of_background = locus[: -len(background)], locus[-len(background) :]
+    clear = rows[~np.isin(of_background[rows], np.append(of_positives, of_background[trained]))]
+    if len(clear) < len(rows):
+        dropped = f"{len(rows) - len(clear):,} of {len(rows):,}"
+        logger.warning("%s background windows overlap training windows and are left out of the p-values", dropped)
+    return clear
 
 
 def _held_out(inputs: TrainingInputs, recipe: Recipe) -> Parts:
@@ -316,8 +332,19 @@ def _held_out(inputs: TrainingInputs, recipe: Recipe) -> Parts:
         sets = (inputs.positives, inputs.negatives, inputs.background)
         chroms = (loci(windows)[1] if windows else [] for windows in sets)
         return Parts(*(np.array([chrom in recipe.val_chroms for chrom in part], dtype=bool) for part in chroms))
-    parts = split_parts(inputs, max(2, round(1 / recipe.val_fraction)), recipe.seed)
-    return Parts(*(part == 0 for part in parts))
+    parts = split_parts(inputs, share_of(recipe.val_fraction).denominator, recipe.seed)
+    return Parts(*(in_share(part, recipe.val_fraction) for part in parts))
+
+
+def share_of(fraction: float) -> Fraction:
+    """A fraction of at most 1/2 as a ratio of small numbers."""
+    return min(Fraction(1, 2), Fraction(fraction).limit_denominator(100) or Fraction(1, round(1 / fraction)))
+
+
+def in_share(ranks: np.ndarray, fraction: float) -> np.ndarray:
+    """Which ranks, from 0, belong to a fraction of all, bool: evenly spaced ones, the first among them."""
+    share = share_of(fraction)
+    return ranks * share.numerator % share.denominator < share.numerator
 
 
 def _split_advice(positives: Windows, val_chroms: Sequence[str], *, everything: bool) -> str:

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..io.intervals import Interval, interval_from_name
 from ..sequence.windows import Windows, loci
 from .config import Recipe, default_swap_fraction
-from .data import seed_of, shuffled_negatives, swap_sites
+from .data import clear_of_training, in_share, seed_of, shuffled_negatives, swap_sites
 
 if TYPE_CHECKING:
     from ..models.bertsnr import BertSNR
@@ -152,6 +152,7 @@ def split_factors(
     if len(rest) < 2:
         raise UsageError("all background windows are held out; give more of them")
     trained, aside = rest[: len(rest) // 2], np.append(np.nonzero(held_out[-1])[0], rest[len(rest) // 2 :])
+    aside = clear_of_training(aside, trained, [], background)
     return data._replace(
         background=background.take(trained),
         known=known[trained],
@@ -188,7 +189,7 @@ def _drawn_loci(locus: np.ndarray, sizes: Sequence[int], recipe: Recipe) -> np.n
     order, of_group = (values[np.argsort(of_group, kind="stable")] for values in (order, of_group))
     rank = np.arange(len(order)) - np.searchsorted(of_group, of_group)
     held = np.empty(len(unique), dtype=bool)
-    held[order] = rank % max(2, round(1 / recipe.val_fraction)) == 0
+    held[order] = in_share(rank, recipe.val_fraction)
     return held[index]
 
 

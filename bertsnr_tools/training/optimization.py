@@ -33,7 +33,7 @@ def scheduled_rate(peak: float, warmup: float, done: float, before: float | None
     before : the fraction by which the rate decays, for a schedule whose last step is above 0; by default `done`
     """
     decayed = done if before is None else before
-    return peak * min(done / warmup if warmup else 1.0, (1 - decayed) / (1 - warmup))
+    return peak * min(done / warmup if warmup else 1.0, (1 - decayed) / (1 - warmup) if warmup < 1 else 1.0)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
