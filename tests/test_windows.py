@@ -96,7 +96,7 @@ def test_reasons_for_leaving_a_site_out(small):
     ]
     records, skipped = cut(sites, small, window=10)
     assert len(records) == 1
-    assert skipped == {"long": 1, "off": 2, "absent": 1, "n": 1}
+    assert skipped == {"long": 1, "off": 1, "short": 1, "absent": 1, "n": 1}
 
 
 def test_read_windows(tmp_path):

@@ -169,8 +169,8 @@ def predict(
     _check_input(models, sequences, fasta, bool(bed or regions or accessible), shard, with_q)
     outputs.check()
     data = [sequences, fasta, bed, accessible]
-    check_inputs(*data)
     inputs = [*data, *map(find_model, models)]
+    check_inputs(*data)
     check_outputs([output, report], inputs)
 
     from ..io.fasta import Genome
