@@ -19,6 +19,7 @@ from ..io.motif_files import BASES, Motif
 from ..log import logger
 from ..sequence.encoding import CODE_LETTERS, OTHER, encode
 from ..sequence.shuffle import shuffled_records
+from ..sequence.windows import overlap_groups
 from .expectation_maximization import LETTERS, Background, SequenceSet, SiteModel, fit_sites, site_counts
 from .seed_words import SeedWord, best_word
 
@@ -162,7 +163,7 @@ def _sampled(sequences: list[tuple[bytes, Interval]], seed: int, path: str) -> t
     if len(order) > MAX_SEQUENCES:
         logger.info("a random sample of %s of %s sequences is used", f"{MAX_SEQUENCES:,}", f"{len(order):,}")
     chosen = [sequences[row] for row in order[:MAX_SEQUENCES]]
-    locus = _loci([interval for _, interval in chosen])
+    locus = overlap_groups([interval for _, interval in chosen])
     if (count := len(set(locus))) < MIN_SEQUENCES:
         problem = f"contains {count} different sequences of at least {MIN_LENGTH} bp that do not overlap"
         raise DataError(f"{problem}; discovery requires at least {MIN_SEQUENCES}", path)
@@ -171,16 +172,6 @@ def _sampled(sequences: list[tuple[bytes, Interval]], seed: int, path: str) -> t
     for row, (sequence, _) in enumerate(chosen):
         codes[row, : len(sequence)] = encode(sequence)
     return codes, np.array([rank[number] % 5 for number in locus])
-
-
-def _loci(intervals: list[Interval]) -> list[int]:
-    """A number for each interval, the same for those that overlap."""
-    locus, number, chrom, reach = [0] * len(intervals), 0, "", -1
-    for row in sorted(range(len(intervals)), key=lambda row: intervals[row][:3]):
-        if intervals[row].chrom != chrom or intervals[row].start >= reach:
-            number, chrom, reach = number + 1, intervals[row].chrom, -1
-        locus[row], reach = number, max(reach, intervals[row].end)
-    return locus
 
 
 def _shuffled(codes: np.ndarray, seed: int) -> np.ndarray:

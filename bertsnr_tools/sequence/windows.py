@@ -292,19 +292,24 @@ def loci(windows: Windows) -> tuple[np.ndarray, list[str]]:
     """
     sources = [re.sub(r"_shuf\d+$", "", name) for name in windows.names]
     intervals = {name: interval_from_name(name, windows.codes.shape[1]) for name in sources}
-    locus: dict[str, int] = {}
-    chrom, reach = "", -1
-    number = -1
-    for name in sorted(intervals, key=lambda name: (intervals[name] or Interval("", 0, 0))[:3]):
-        interval = intervals[name]
+    locus = dict(zip(intervals, overlap_groups(list(intervals.values()))))
+    chroms = [interval.chrom if (interval := intervals[name]) else "" for name in sources]
+    return np.array([locus[name] for name in sources]), chroms
+
+
+def overlap_groups(intervals: Sequence[Interval | None]) -> list[int]:
+    """A number for each interval, the same for those that overlap or are linked by others; None is alone."""
+    groups = [0] * len(intervals)
+    chrom, reach, number = "", -1, -1
+    for row in sorted(range(len(intervals)), key=lambda row: (intervals[row] or Interval("", 0, 0))[:3]):
+        interval = intervals[row]
         if interval is None or interval.chrom != chrom or interval.start >= reach:
             number += 1
             reach = -1
         if interval is not None:
             chrom, reach = interval.chrom, max(reach, interval.end)
-        locus[name] = number
-    chroms = [interval.chrom if (interval := intervals[name]) else "" for name in sources]
-    return np.array([locus[name] for name in sources]), chroms
+        groups[row] = number
+    return groups
 
 
 def split_by_locus(locus: np.ndarray, parts: int, seed: int) -> np.ndarray:
