@@ -12,7 +12,6 @@ from torch import nn
 from . import attention, evaluation
 from .errors import UsageError
 from .io.fasta import Genome, Record, as_records
-from .io.intervals import Interval
 from .io.motif_files import Motif
 from .models import files, registry
 from .models.bertsnr import BertSNR
@@ -23,6 +22,7 @@ from .models.pwm import PwmModel
 from .motifs import model_source
 from .motifs.instances import ALIGNED, InstanceRule
 from .plots.report_page import write_report
+from .predict.chunks import Regions
 from .predict.scan import base_scores, scan_sites
 from .predict.significance import RankedSite
 from .predict.thresholds import parse_threshold
@@ -118,6 +118,8 @@ def load_models(names: Iterable[PathName], *, runtime: Runtime | None = None) ->
     ------
     DataError : a file that is missing or not a model.
     """
+    if isinstance(names, (str, os.PathLike)):
+        raise UsageError(f"load_models takes a list of names; use load_models([{os.fspath(names)!r}])")
     runtime = runtime or Runtime.choose()
     return [SiteModel(model, runtime) for model in registry.load_models([os.fspath(name) for name in names], runtime)]
 
@@ -138,7 +140,7 @@ def scan(
     models: SiteModel | Sequence[SiteModel],
     source: PathName | Genome,
     *,
-    regions: PathName | Sequence[str | Interval] | None = None,
+    regions: PathName | Regions | None = None,
     threshold: str | float | None = None,
     step: int | None = None,
     prefilter: bool = False,
@@ -226,7 +228,7 @@ def variants(
     source: PathName,
     genome: PathName | Genome,
     *,
-    regions: PathName | Sequence[str | Interval] | None = None,
+    regions: PathName | Regions | None = None,
     threshold: str | float | None = None,
     flank: int = DEFAULT_FLANK,
     haplotypes: str | None = None,

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import DataError, UsageError
-from .io.fasta import Record
 from .io.fields import path_field
 from .log import logger
 from .metrics import NAMES, Ranking, bootstrap_intervals
@@ -21,7 +20,7 @@ from .models.interface import DEFAULT_THRESHOLD, Model
 from .models.many_factor import Head
 from .predict.scan import score_records, window_step
 from .predict.thresholds import Threshold, base_threshold
-from .sequence.encoding import CODE_LETTERS, OTHER, bases_from_tokens
+from .sequence.encoding import OTHER, bases_from_tokens
 from .sequence.windows import Windows, read_windows
 
 EVALUATION_BATCH = 64  # small enough for the cache of a CPU
@@ -67,7 +66,14 @@ class Evaluation:
 
 
 def evaluate(model: Model, windows: Windows, runtime: Runtime) -> dict[str, dict[str, float]]:
-    """Six metrics at the default threshold, over bases ("nucleotide") and over windows ("sequence")."""
+    """Six metrics at the default threshold, over bases ("nucleotide") and over windows ("sequence").
+
+    Raises
+    ------
+    UsageError : `windows` is empty, or the model does not accept their length.
+    """
+    if not len(windows) or (problem := _misfit(model, windows)):
+        raise UsageError(problem if len(windows) else "evaluation requires at least one window")
     sequences, tokens = token_probabilities(model, windows.codes, runtime)
     scores = sequences, _base_scores(model, windows, tokens, runtime)
     return _measure(model, windows, scores, data="", threshold=DEFAULT_THRESHOLD).metrics
@@ -76,11 +82,9 @@ def evaluate(model: Model, windows: Windows, runtime: Runtime) -> dict[str, dict
 def _base_scores(model: Model, windows: Windows, tokens: np.ndarray, runtime: Runtime) -> np.ndarray:
     """Base scores from token scores; windows with N are scored as in a scan: each run of ACGT by itself, N 0."""
     scores = bases_from_tokens(tokens, model.info.k)
-    letters = np.frombuffer(CODE_LETTERS + b"N", dtype=np.uint8)
     rows = np.nonzero((windows.codes == OTHER).any(axis=1))[0]
-    records = (Record(windows.names[row], "", letters[windows.codes[row]].tobytes()) for row in rows)
     step = window_step(None, model.info)
-    for row, (_, strands) in zip(rows, score_records(model, records, step, True, runtime)):
+    for row, (_, strands) in zip(rows, score_records(model, windows.take(rows).records(), step, True, runtime)):
         scores[row] = strands[0]
     return scores
 
@@ -209,8 +213,8 @@ def evaluate_files(
         windows = chosen or read_windows(path, None, 1)
         _check_windows(windows, path)
         name = _data_name(path) if files_of_name[_data_name(path)] == 1 else path
-        for model in models:
-            _check_length(model, windows, path)
+        for problem in filter(None, (_misfit(model, windows) for model in models)):
+            raise DataError(problem, path)
         for model, (sequences, tokens) in zip(models, probabilities_of_models(models, windows.codes, runtime)):
             yield _measure(
                 model,
@@ -233,10 +237,11 @@ def _check_windows(windows: Windows, path: str) -> None:
         )
 
 
-def _check_length(model: Model, windows: Windows, path: str) -> None:
+def _misfit(model: Model, windows: Windows) -> str:
+    """What is wrong with the length of windows for a model, or nothing."""
     info, length = model.info, windows.codes.shape[1]
-    if not info.k <= length <= info.window:
-        raise DataError(f"windows are {length} bp; the model {info.name} accepts {info.k} to {info.window} bp", path)
+    fits = info.k <= length <= info.window
+    return "" if fits else f"windows are {length} bp; the model {info.name} accepts {info.k} to {info.window} bp"
 
 
 def _data_name(path: str) -> str:

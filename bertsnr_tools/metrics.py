@@ -45,7 +45,10 @@ class Ranking:
         return np.cumsum(weights * self._labels), np.cumsum(weights)
 
     def six_metrics(self, weights: np.ndarray | None = None) -> dict[str, float]:
-        """See the function `six_metrics`; `weights` as in `cumulative`."""
+        """Accuracy, precision, recall and F1 of the calls, AUC and AUPR, by `NAMES`; `weights` as in `cumulative`.
+
+        Precision, recall and F1 are 0 where nothing is called or nothing is positive.
+        """
         true, every = self._sums(weights)
         true_calls, calls = (int(sums[self._calls - 1]) if self._calls else 0 for sums in (true, every))
         positives, total = int(true[-1]), int(every[-1])
@@ -62,21 +65,24 @@ class Ranking:
         return np.append(0, false) / false[-1], np.append(0, true) / true[-1]
 
     def precision_recall_curve(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """See the function `precision_recall_curve`."""
+        """Precision and recall at each distinct score, from the highest score down, after the point (1, 0).
+
+        At least one label must be 1; recall does not decrease.
+        """
         true, false = self.cumulative(weights)
         counted = true + false > 0  # the highest scores may have weight 0
         true, false = true[counted], false[counted]
         return np.append(1.0, true / (true + false)), np.append(0.0, true / true[-1])
 
     def aupr(self, weights: np.ndarray | None = None) -> float:
-        """See the function `aupr`."""
+        """Area under the precision-recall curve; nan when no label is 1."""
         if not self.cumulative(weights)[0][-1]:
             return float("nan")
         precision, recall = self.precision_recall_curve(weights)
         return float(np.trapezoid(precision, recall))
 
     def auc(self, weights: np.ndarray | None = None) -> float:
-        """See the function `auc`."""
+        """Area under the ROC curve; nan unless both labels occur."""
         true, false = self.cumulative(weights)
         if not true[-1] or not false[-1]:
             return float("nan")
@@ -84,44 +90,9 @@ class Ranking:
         return float(np.trapezoid(rates[1], rates[0]))
 
 
-def precision_recall_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall at each distinct score, from the highest score down, after the point (1, 0).
-
-    Parameters
-    ----------
-    labels : 0/1 array, shape (n,), with at least one 1
-    scores : array, shape (n,), finite
-
-    Returns
-    -------
-    precision, recall : arrays of equal length; recall does not decrease
-    """
-    return Ranking(labels, scores).precision_recall_curve()
-
-
 def aupr(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the precision-recall curve; nan when no label is 1."""
+    """See `Ranking.aupr`."""
     return Ranking(labels, scores).aupr()
-
-
-def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve; nan unless both labels occur."""
-    return Ranking(labels, scores).auc()
-
-
-def six_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
-    """Accuracy, precision, recall and F1 of the calls `scores > threshold`, AUC and AUPR of the scores.
-
-    Parameters
-    ----------
-    labels : 0/1 array of any shape
-    scores : probabilities, same shape
-
-    Returns
-    -------
-    dict with the keys `NAMES`; precision, recall and F1 are 0 where nothing is called or nothing is positive
-    """
-    return Ranking(labels, scores, threshold).six_metrics()
 
 
 def bootstrap_intervals(

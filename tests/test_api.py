@@ -183,8 +183,49 @@ def test_numbers_out_of_range_are_errors(ctcf):
     for options in ({"layer": 4}, {"layer": -5}, {"head": 99}):
         with pytest.raises(bt.UsageError, match="counted from 0"):
             bt.attention_scores(ctcf, ["ACGT" * 25], **options)
+    for options in ({"width": 0}, {"coverage": 0}, {"align": -1}):
+        with pytest.raises(bt.UsageError, match="expected a width above 0, a coverage above 0 and at most 1, align 0"):
+            bt.find_motif(ctcf, ["ACGT" * 25], **options)
+    with pytest.raises(bt.UsageError, match="at least one target"):
+        bt.compare([bt.Motif("a", np.ones((5, 4)))], [])
     with pytest.raises(bt.UsageError, match="sequence 2 is None; expected str, bytes or Record"):
         ctcf.predict_bases(["ACGT", None])
+
+
+def test_regions_are_checked(ctcf, genome):
+    whole = bt.Genome(genome)
+    chrom, length = next(iter(whole.lengths.items()))
+    inside = bt.Interval(chrom, 0, 1000)
+    assert list(bt.scan(ctcf, whole, regions=inside)) == list(bt.scan(ctcf, whole, regions=[f"{chrom}:1-1000"])) != []
+    assert list(bt.scan(ctcf, whole, regions=[])) == [] == list(bt.scan(ctcf, whole, regions=[], threshold="q=0.1"))
+    for start, end in ((-5, 10), (10, 10), (20, 10), (0, length + 1)):
+        with pytest.raises(bt.UsageError, match=f"expected 0 <= start < end <= {length}, the length of {chrom}"):
+            bt.scan(ctcf, whole, regions=[bt.Interval(chrom, start, end)])
+    with pytest.raises(bt.UsageError, match="no sequence named 'chrZ' in the genome"):
+        bt.scan(ctcf, whole, regions=bt.Interval("chrZ", 0, 10))
+    sites = bt.scan(ctcf, whole)
+    next(sites)
+    sites.close()
+
+
+def test_a_genome_gives_no_bases_that_it_lacks(genome):
+    whole = bt.Genome(genome)
+    chrom, length = next(iter(whole.lengths.items()))
+    for start, end in ((-4, 6), (5, 4), (length - 1, length + 1)):
+        with pytest.raises(
+            bt.UsageError, match=f"{chrom}:{start}-{end} is not on the genome; {chrom} has {length:,} bp"
+        ):
+            whole.fetch(chrom, start, end)
+    with pytest.raises(bt.UsageError, match="no sequence named 'chrZ'"):
+        whole.fetch("chrZ", 0, 1)
+
+
+def test_windows_are_checked_before_they_are_evaluated(ctcf):
+    wide = np.zeros((3, 300), dtype=np.uint8)
+    with pytest.raises(bt.UsageError, match="windows are 300 bp; the model CTCF accepts 3 to 100 bp"):
+        bt.evaluate(ctcf, bt.Windows(["a", "b", "c"], wide, wide))
+    with pytest.raises(bt.UsageError, match="at least one window"):
+        bt.evaluate(ctcf, bt.Windows([], wide[:0, :100], wide[:0, :100]))
 
 
 def test_the_description_of_a_model_is_short(ctcf):

@@ -36,6 +36,14 @@ def write(path, rows, lengths=None):
     return str(path)
 
 
+def test_an_item_across_a_part_of_the_chromosome_is_read_once(tmp_path):
+    """The reader goes through a chromosome in parts of 4 Mi bases."""
+    rest = "a\t1\t+\t0\t0\t0\t1.0\tF"
+    rows = [("c", (1 << 22) - 5, (1 << 22) + 5, rest), ("c", (1 << 22) + 2, (1 << 22) + 9, rest)]
+    path = write(tmp_path / "t.bb", rows, {"c": 1 << 23})
+    assert [line.split("\t")[1:3] for line in read_bigbed(path).lines] == [[str(row[1]), str(row[2])] for row in rows]
+
+
 @pytest.mark.parametrize(("count", "run", "length"), [(3, 50_000, 500), (5_000, 700, 20_000), (70_000, 9_000, 300_000)])
 def test_items_and_summary(tmp_path, monkeypatch, count, run, length):
     monkeypatch.setattr(sorting, "RUN_LINES", run)
@@ -95,7 +103,7 @@ def test_the_longest_chromosome(tmp_path):
     ("row", "problem"),
     [
         (("d", 0, 5, "x"), "the genome has no chromosome named 'd'"),
-        (("c", 5, 11, "x"), "c:5-11 is not on the chromosome, which has 10 bp"),
+        (("c", 5, 11, "x"), "c:5-11 is not on the chromosome; c has 10 bp"),
         (("c", 5, 5, "x"), "c:5-5 is not on the chromosome"),
     ],
 )

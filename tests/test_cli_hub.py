@@ -143,7 +143,7 @@ def test_the_checker_can_fail(hub, tmp_path, fault):
 @pytest.mark.parametrize(
     ("words", "status", "problem"),
     [
-        ("s.bed", 2, "s.bed: bigBed needs chromosome sizes; add -f FASTA, or -f with a table of sizes"),
+        ("s.bed", 2, "s.bed: bigBed requires chromosome sizes; add -f FASTA, or -f with a table of sizes"),
         ("-f s.bed s.bed", 1, "s.bed:1: is 'chr1\\t0\\t12"),
         ("-f sizes bad.bed", 1, "bad.bed:2: end 1001 is past the end of chr1 (1,000 bp); is it another assembly?"),
         ("-f sizes chrom.bed", 1, "chrom.bed:1: no sequence named '1' in the genome (it contains chr1)"),

@@ -50,6 +50,12 @@ def test_factors_of_a_file(run_here, many_factor_file):
     assert outcome.status == 1 and "contains no factor 'sox2'; did you mean SOX2?" in outcome.err
 
 
+def test_few_validation_windows_do_not_make_a_good_model(run_here):
+    rows = table(run_here("models", "human:SREBF2,HSF1,AR"))
+    assert [(row["model"], row["quality"]) for row in rows] == [("AR", "good"), ("HSF1", "weak"), ("SREBF2", "few")]
+    assert float(rows[2]["nucleotide_aupr"]) == 1
+
+
 def test_pwms(run_here, tmp_path):
     motif = tmp_path / "m.jaspar"
     motif.write_text(">MA0037.3 GATA3\nA [1 9 0 9]\nC [1 0 0 0]\nG [0 0 0 0]\nT [0 0 9 0]\n")

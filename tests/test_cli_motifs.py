@@ -71,7 +71,7 @@ def test_peaks_in_place_of_sites_get_a_motif_without_matches(run, genome, tmp_pa
 
 def test_options_of_models_require_one(run, genome, tmp_path):
     outcome = run("motifs", "-f", genome, "-t", "0.3", DATA / "sites.bed")
-    assert outcome.status == 2 and "--forward, -t, -s require a model; add -m MODEL" in outcome.err
+    assert outcome.status == 2 and "-t: only with a model; add -m MODEL" in outcome.err
     (tmp_path / "a.fa").write_text(">a\n" + "ACGT" * 25 + "\n")
     outcome = run("motifs", tmp_path / "a.fa")
     assert outcome.status == 1 and outcome.err.endswith("to find sites, add -m MODEL or --discover\n")

@@ -347,7 +347,7 @@ def test_a_packed_bed_file_has_a_tabix_index_where_its_order_allows_one(run, gen
     )
     assert (
         outcome.status == 0
-        and "t.bed.gz: no tabix index, because the regions are not sorted" in outcome.err
+        and "t.bed.gz: no index, because its rows are not sorted" in outcome.err
         and not (tmp_path / "t.bed.gz.tbi").exists()
     )
 

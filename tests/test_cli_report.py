@@ -42,7 +42,7 @@ def test_a_report_of_calls_in_regions(run, inputs):
     outcome = run("report", *options, "-o", "r.html", "calls.narrowPeak", cwd=inputs)
     skipped = "sites that are not in the logos: 6 with letters other than ACGT"
     assert (outcome.status, outcome.out) == (0, "")
-    slow = "bertsnr-report: comparing motifs: the first time takes up to a minute\n"
+    slow = "bertsnr-report: comparing motifs: the first time takes up to two minutes\n"
     assert outcome.err in (f"bertsnr-report: {skipped}\n", f"bertsnr-report: {skipped}\n{slow}")
     data = data_of(inputs / "r.html")
     assert [row["label"] for row in data["series"]] == ["CTCF", "YY1", "NOVEL"]

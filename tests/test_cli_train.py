@@ -54,6 +54,22 @@ def test_kill_and_resume_give_the_same_file(run, windows, tmp_path):
     assert resumed.status == 0 and f"continuing from the checkpoint {checkpoint}" in resumed.err
     assert (tmp_path / "broken.pt").read_bytes() == (tmp_path / "whole.pt").read_bytes()
     assert not checkpoint.exists()
+    written = (tmp_path / "broken.pt").stat().st_mtime_ns
+    again = run("train", "-o", tmp_path / "broken.pt", "--resume", *options)
+    assert again.status == 0 and "broken.pt is complete; nothing to do; delete it to train again" in again.err
+    assert (tmp_path / "broken.pt").stat().st_mtime_ns == written
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(run_here, windows, tmp_path, monkeypatch):
+    monkeypatch.setattr("bertsnr_tools.training.fit.Trainer.train_epoch", lambda *_: float("nan"))
+    outcome = run_here("train", "-o", "x.pt", "--epochs", 2, windows)
+    assert outcome.status == 1 and "the loss is not finite after epoch 1; lower the learning rate (--lr)" in outcome.err
+    assert list(tmp_path.glob("x.pt*")) == []
+
+
+def test_the_shipped_encoder_reads_3_mers_only(run_here, windows):
+    outcome = run_here("train", "-o", "x.pt", "--epochs", 1, "-k", 4, windows)
+    assert outcome.status == 0 and "no shipped encoder reads 4-mers; training starts from random weights" in outcome.err
 
 
 def test_one_pipeline_from_sites_to_calls(tmp_path):

@@ -30,7 +30,7 @@ def test_a_slow_comparison_is_announced(monkeypatch, caplog):
     monkeypatch.setattr("bertsnr_tools.motifs.comparison.SLOW", 0.0)
     with caplog.at_level("INFO", logger="bertsnr_tools"):
         compare([TARGETS[5]] * 40, TARGETS)
-    assert "comparing motifs: the first time takes up to a minute" in caplog.text
+    assert "comparing motifs: the first time takes up to two minutes" in caplog.text
 
 
 def test_q_values_by_their_definition():

@@ -101,6 +101,24 @@ def test_genome_agrees_with_an_independent_reader(genome):
     assert sorted(os.listdir(genome.parent)) == ["genome.fa", "genome.fa.fai", "other.fai"]
 
 
+def test_concatenated_bgzip_is_one_genome(tmp_path):
+    """As `cat a.gz b.gz` makes it: an empty block stands in the middle."""
+    for name, text in (("a", b">c\nACGT\nAC"), ("b", b"GT\nTTTT\n>d\nGGG\n")):
+        with open_output(str(tmp_path / f"{name}.gz")) as stream:
+            stream.write(text)
+    path = tmp_path / "c.fa.gz"
+    path.write_bytes((tmp_path / "a.gz").read_bytes() + (tmp_path / "b.gz").read_bytes())
+    genome = Genome(str(path))
+    assert genome.lengths == {"c": 12, "d": 3}
+    assert genome.fetch("c", 0, 12) == b"ACGTACGTTTTT" and genome.fetch("d", 0, 3) == b"GGG"
+
+
+def test_a_long_header_gives_coordinates(tmp_path):
+    path = tmp_path / "long.fa"
+    path.write_text(f">rec {'x' * 5000} range=chr7:101-108 strand=+\nACGTACGT\n>other {'y' * 3000}\nAC\n")
+    assert [part[:3] for part in Genome(str(path)).parts.values()] == [("chr7", 100, 108)]
+
+
 def test_bgzip_genome_gets_both_indexes(genome, tmp_path):
     packed = tmp_path / "packed.fa.gz"
     pysam.tabix_compress(str(genome), str(packed))

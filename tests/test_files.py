@@ -10,7 +10,7 @@ import pytest
 
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.bgzip import block_index
-from bertsnr_tools.io.files import check_output, check_regular, index_bed, open_input, open_output, replace_atomically
+from bertsnr_tools.io.files import check_output, check_regular, index_file, open_input, open_output, replace_atomically
 from bertsnr_tools.io.tracks import check_bigwig
 from bertsnr_tools.plots.style import check_plot
 from bertsnr_tools.training.pretrain import check_encoder_directory
@@ -117,10 +117,10 @@ def test_the_cause_that_htslib_does_not_give(tmp_path, monkeypatch):
     (tmp_path / "x.bed.gz").write_bytes(b"")
     monkeypatch.setattr(pysam, "tabix_index", fail)
     with pytest.raises(DataError, match="x.bed.gz.tbi: building of index failed"):
-        index_bed(str(tmp_path / "x.bed.gz"))
+        index_file(str(tmp_path / "x.bed.gz"), "bed")
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=0))
     with pytest.raises(DataError, match="x.bed.gz.tbi: No space left on device"):
-        index_bed(str(tmp_path / "x.bed.gz"))
+        index_file(str(tmp_path / "x.bed.gz"), "bed")
 
 
 def test_inputs_that_cannot_be_opened(tmp_path):

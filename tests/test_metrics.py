@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from bertsnr_tools.metrics import NAMES, Ranking, auc, aupr, bootstrap_intervals, precision_recall_curve, six_metrics
+from bertsnr_tools.metrics import NAMES, Ranking, aupr, bootstrap_intervals
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -14,7 +14,7 @@ def test_the_same_as_scikit_learn(seed):
     scores = rng.random(n).round(int(rng.integers(1, 6))).astype(np.float32)  # few decimals: ties
     calls = scores > 0.5
     precision, recall, _ = sk.precision_recall_curve(labels, scores)
-    got = six_metrics(labels, scores)
+    got = Ranking(labels, scores).six_metrics()
     assert got["accuracy"] == pytest.approx(sk.accuracy_score(labels, calls))
     assert got["precision"] == pytest.approx(sk.precision_score(labels, calls, zero_division=0))
     assert got["recall"] == pytest.approx(sk.recall_score(labels, calls))
@@ -25,11 +25,12 @@ def test_the_same_as_scikit_learn(seed):
 
 def test_degenerate_input():
     ones, zeros, constant = np.ones(5), np.zeros(5), np.full(5, 0.3)
-    assert np.isnan(auc(ones, constant)) and np.isnan(auc(zeros, constant)) and np.isnan(aupr(zeros, constant))
+    assert np.isnan(Ranking(ones, constant).auc()) and np.isnan(Ranking(zeros, constant).auc())
+    assert np.isnan(aupr(zeros, constant))
     assert aupr(ones, constant) == 1
-    assert six_metrics(np.array([1, 0]), np.array([0.1, 0.1]))["f1"] == 0
-    assert auc(np.array([1, 0]), np.array([0.1, 0.1])) == 0.5
-    precision, recall = precision_recall_curve(np.array([0, 1]), np.array([0.9, 0.1]))
+    tied = Ranking(np.array([1, 0]), np.array([0.1, 0.1]))
+    assert tied.six_metrics()["f1"] == 0 and tied.auc() == 0.5
+    precision, recall = Ranking(np.array([0, 1]), np.array([0.9, 0.1])).precision_recall_curve()
     assert precision.tolist() == [1, 0, 0.5] and recall.tolist() == [0, 0, 1]
 
 
@@ -58,7 +59,7 @@ def test_bootstrap_intervals():
     labels[:100, 5:9] = 1
     scores = np.clip(labels * 0.4 + rng.random(labels.shape) * 0.7, 0, 1)
     intervals = bootstrap_intervals(labels, scores, 0.5, 300, 1)
-    own = six_metrics(labels, scores)
+    own = Ranking(labels, scores).six_metrics()
     assert set(intervals) == set(NAMES)
     for name, (low, high) in intervals.items():
         assert low < own[name] < high and high - low < 0.2

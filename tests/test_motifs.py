@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsnr_tools.errors import DataError
+from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.fasta import Genome
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.io.motif_files import (
@@ -246,6 +246,19 @@ def test_ids_are_unique_and_plain():
 
 
 MOTIFS = [SHORT, random_motif(1, 19, 812), random_motif(2, 1, 1), random_motif(3, 34, 3), random_motif(4, 8, 100_003)]
+
+
+@pytest.mark.parametrize("form", ["meme", "jaspar"])
+def test_written_motifs_have_different_ids(tmp_path, form):
+    path = tmp_path / "m.txt"
+    write_motifs(path, [Motif("a", SHORT.counts), Motif("a", SHORT.counts), Motif("b=c", SHORT.counts)], form=form)
+    assert [motif.id for motif in read_motifs(path)] == ["a", "a-2", "b_c"]
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="motif 'z' cannot be written: a position has no counts"):
+        write_motifs(path, [Motif("z", np.zeros((3, 4)))], form=form)
+    with pytest.raises(UsageError, match="motif format is 'xx'; expected meme or jaspar"):
+        write_motifs(path, MOTIFS, form="xx")
+    assert path.read_bytes() == before
 
 
 def test_meme_round_trip(tmp_path):

@@ -139,9 +139,12 @@ def test_few_blocks_are_read_ahead(scanner):
 
 
 def test_a_scan_may_end_early(scanner):
+    threads = len(threading.enumerate())
     begun = scanner()[0].scan(chunks(0), ahead=True)
     next(begun)
+    assert len(threading.enumerate()) > threads
     begun.close()
+    assert len(threading.enumerate()) == threads
 
 
 def test_an_error_while_reading_comes_after_the_blocks_before(scanner):

@@ -49,6 +49,7 @@ def test_curves(draw):
     ranking = Ranking(labels.ravel(), labels.ravel() + RNG.random(100))
     text = draw(plot_curves, [("a on b.fa", ranking), ("c on b.fa", ranking)])
     assert text.count("a on b.fa: 1.000") == 2 and text.count("c on b.fa: 1.000") == 2
+    assert text.count("chance") == 2  # once for each kind of curve
 
 
 def test_heatmaps(draw):

@@ -100,6 +100,8 @@ def test_a_broken_run_goes_on_to_the_same_encoder(run_here, tmp_path, monkeypatc
         assert not (tmp_path / "broken").exists() and (tmp_path / "broken.ckpt").exists()
         assert run_here("pretrain", *arguments, "--resume", "-o", "broken", GENOME).status == 0
     assert steps == [0, 1, 2, 3, 2, 3, 4, 5]
+    again = run_here("pretrain", *arguments, "--resume", "-o", "broken", GENOME)
+    assert again.status == 0 and "broken is complete; nothing to do" in again.err
     one, other = (read_pretrained(str(tmp_path / name)).weights for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

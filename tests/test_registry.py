@@ -87,11 +87,13 @@ def test_factors_share_their_encoder(shipped, many_factor_model):
 
 
 def test_repeats(shipped, many_factor_file, toy_model_file, tmp_path):
-    """A factor of a many-factor file counts once; a file of one factor counts each time, by another name."""
+    """A model counts once, by whatever name it is given."""
     assert names(load_models(["human:SOX2,SOX2", "SOX2", "human:SOX2"], Runtime())) == ["SOX2"]
     (tmp_path / "link.pt").symlink_to(shipped / "human.pt")
     assert names(load_models(["SOX2", f"{tmp_path}/link.pt:SOX2"], Runtime())) == ["SOX2"]
-    assert names(load_models([str(toy_model_file)] * 2, Runtime())) == ["TOY", "TOY-2"]
+    (tmp_path / "toy.pt").symlink_to(toy_model_file)
+    files = [str(toy_model_file), str(tmp_path / "toy.pt"), f"{toy_model_file}:TOY"]
+    assert names(load_models(["CTCF", *files, "CTCF"], Runtime())) == ["CTCF", "TOY"]
 
 
 def test_equal_names_are_told_apart(shipped, many_factor_file, tmp_path):

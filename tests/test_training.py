@@ -84,14 +84,6 @@ class Killed(Exception):
     pass
 
 
-def test_a_finished_training_is_not_resumed_in_silence(tmp_path, caplog):
-    Checkpoint(str(tmp_path / "m.pt.ckpt"), "key", True)
-    assert "complete" not in caplog.text
-    (tmp_path / "m.pt").write_bytes(b"a model")
-    Checkpoint(str(tmp_path / "m.pt.ckpt"), "key", True)
-    assert "m.pt is complete (no checkpoint" in caplog.text and "again from the beginning" in caplog.text
-
-
 @pytest.mark.parametrize("given", [False, True])
 def test_a_resumed_run_gives_the_model_of_an_unbroken_one(tmp_path, monkeypatch, given):
     windows = toy_windows(60)

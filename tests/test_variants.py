@@ -391,6 +391,7 @@ def test_genotypes():
     assert genotype(row, 9) == Genotype((1, 2), True, "9")
     assert genotype(vcf_row(5, "A", "C", "0/1/1"), 9).alleles == (None, None)
     assert genotype(vcf_row(5, "A", "C", "3|1"), 9).alleles == (None, None)
+    assert genotype(vcf_row(5, "A", "C", "0|²"), 9).alleles == (0, None)
 
 
 def test_alleles_of_a_haplotype_are_scored_together(small_model, genome, sequence):

@@ -11,8 +11,8 @@ from pysam import bcftools
 from bertsnr_tools.errors import DataError, UsageError
 from bertsnr_tools.io.files import quiet_htslib
 from bertsnr_tools.io.intervals import Interval
-from bertsnr_tools.io.outputs import Failures
-from bertsnr_tools.io.vcf import SortOrder, VcfReader, VcfWriter, info_text, is_symbolic
+from bertsnr_tools.io.outputs import Failures, SortOrder
+from bertsnr_tools.io.vcf import VcfReader, VcfWriter, info_text, is_symbolic
 
 HEADER = """##fileformat=VCFv4.3
 ##FILTER=<ID=q10,Description="Quality below 10">
@@ -108,6 +108,7 @@ def test_regions_require_an_index(vcf):
         ("chr1\t5\t.\tA\tC", r"a.vcf:9: has 5 columns; expected 11"),
         ("chr1 5 . A C", "has 1 columns"),
         ("chr1\tx\t.\tA\tC\t.\t.\t.\tGT\t.\t.", "a.vcf:9: POS is 'x'; expected a whole number"),
+        ("chr1\t" + 5000 * "9" + "\t.\tA\tC\t.\t.\t.\tGT\t.\t.", "a.vcf:9: POS is '9999"),
         ("chr1\t-5\t.\tA\tC\t.\t.\t.\tGT\t.\t.", "POS is '-5'"),
         ("chr1\t5\t.\t\tC\t.\t.\t.\tGT\t.\t.", "REF is ''; expected bases"),
         ("chr1\t5\t.\tA-\tC\t.\t.\t.\tGT\t.\t.", "REF is 'A-'"),

@@ -53,7 +53,7 @@ def test_only_sorted_sites_are_indexed(tmp_path, sites, in_order):
     with SiteWriter.open(str(path), SiteFormat(), ["CTCF"], Failures("a")) as writer:
         for site in sites:
             writer.write([ranked(*site)])
-    assert writer.in_order == in_order == (tmp_path / "sites.bed.gz.tbi").exists()
+    assert writer.order.sorted == in_order == (tmp_path / "sites.bed.gz.tbi").exists()
 
 
 def test_an_error_leaves_no_file_of_base_scores(tmp_path):
@@ -105,10 +105,10 @@ def test_an_output_that_fails_does_not_affect_the_others(tmp_path, caplog, faili
 
 
 def test_base_scores_are_written_where_the_index_of_the_sites_fails(tmp_path, monkeypatch):
-    def fail(path, reach):
+    def fail(path, preset, reach):
         raise DataError("No space left on device", f"{path}.tbi")
 
-    monkeypatch.setattr("bertsnr_tools.predict.writers.index_bed", fail)
+    monkeypatch.setattr("bertsnr_tools.io.outputs.index_file", fail)
     files = [SignalFile(0, "--bigwig", f"{tmp_path}/s.bw")]
     with pytest.raises(DataError, match="s.bed.gz.tbi: No space left"), Failures("a", "b") as failures:
         with (

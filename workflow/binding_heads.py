@@ -43,7 +43,7 @@ from torch import nn
 from bertsnr_tools.io.intervals import Interval
 from bertsnr_tools.io.jaspar import jaspar_motifs
 from bertsnr_tools.io.motif import Motif
-from bertsnr_tools.metrics import auc, aupr
+from bertsnr_tools.metrics import Ranking, aupr
 from bertsnr_tools.models.binding import CLIPPED, BindingHeads
 from bertsnr_tools.models.device import Runtime
 from bertsnr_tools.models.files import load_factors, save_model
@@ -288,7 +288,8 @@ def accuracy(data: Data, rows: np.ndarray, found: np.ndarray) -> tuple[float, fl
     for labels, odds in zip(data.bound[rows].T, found.T):
         used = labels >= 0
         if (labels == 1).sum() >= FEWEST // 4:
-            values.append((aupr(labels[used] == 1, odds[used]), auc(labels[used] == 1, odds[used])))
+            ranking = Ranking(labels[used] == 1, odds[used])
+            values.append((ranking.aupr(), ranking.auc()))
     low, high = np.mean(values, axis=0).tolist()
     return low, high
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bertsnr_tools.io.bigbed import BigBed, read_bigbed
 from bertsnr_tools.io.bigwig import read_bigwig
-from bertsnr_tools.io.files import index_bed, open_output
+from bertsnr_tools.io.files import index_file, open_output
 from bertsnr_tools.io.tracks import BigWig, site_schema
 
 
@@ -64,7 +64,7 @@ def write_bed(bigbed: str, output: str, chroms: Sequence[str]) -> None:
             fields = line.split("\t", 6)[:6]
             stream.write(("\t".join(fields) + "\n").encode())
             reach = max(reach, int(fields[2]))
-    index_bed(output, reach)
+    index_file(output, "bed", reach)
 
 
 def summarise(bigbed: str, output: str, names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ COMMANDS = {  # in the order of use; each is a module of this package with a fun
     "pretrain": "pretrain an encoder from which models can be trained",
     "train": "train a model on windows",
     "predict": "call binding sites with trained models",
-    "variants": "score which binding sites variants make or break",
+    "variants": "score which binding sites variants create or destroy",
     "evaluate": "evaluate models on labelled windows",
     "motifs": "make motifs from called sites and compare them with known motifs",
     "attn": "show which bases a model attends to",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     help="Plot the AUPR over bases of each model on each data set to FILE.png, .pdf or .svg.",
 )
 @options.threshold
-@options.seed
+@options.seed("--bootstrap")
 @options.runtime()
 def evaluate(
     data: tuple[str, ...],

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+
+def is_complete(output: str, checkpoint: str) -> bool:
+    """Whether the result of a training exists and no checkpoint does; a message states it."""
+    from ..log import logger
+
+    complete = os.path.exists(output) and not os.path.exists(checkpoint)
+    if complete:
+        logger.info("%s is complete; nothing to do; delete it to train again", output)
+    return complete
 
 
 class ModelOutputs(NamedTuple):
@@ -33,6 +44,10 @@ class ModelOutputs(NamedTuple):
             raise UsageError("a model cannot be written to standard output; give a file with -o")
         check_regular(self.model, "a model")
         check_regular(self.checkpoint, "a checkpoint")
+
+    def nothing_to_do(self) -> bool:
+        """Whether a training that is to be resumed is complete, see `is_complete`."""
+        return self.resume and is_complete(self.model, self.checkpoint)
 
     def write(
         self,

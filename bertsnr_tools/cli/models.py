@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..models.interface import Model
 
 WEAK, GOOD = 0.8, 0.9  # AUPR over bases of the validation data: below the first weak, from the second on good
+FEW = 20  # validation windows below which a high AUPR may be chance
 
 
 @options.command
@@ -25,8 +26,8 @@ def models(names: tuple[str, ...], output: str) -> None:
     factor, k (bases per token), window length, median width of the training sites, base probability above which bases
     are called, number of positive and of background windows in training, AUPR over bases and over windows of the
     validation data, whether the model reports p-values, whether it has a prefilter, JASPAR matrix, quality (weak, fair
-    or good, by the AUPR over bases), whether it has a binding head, which `predict --accessible` requires, and file.
-    Unknown values are -.
+    or good, by the AUPR over bases; few: too few validation windows to tell), whether it has a binding head, which
+    `predict --accessible` requires, and file. Unknown values are -.
 
     \b
     Examples:
@@ -125,12 +126,16 @@ def properties(model: Model) -> dict[str, str]:
         "p_values": "yes" if info.null or info.is_pwm else "no",
         "prefilter": "yes" if info.prefilter else "no",
         "matrix": info.matrix or "-",
-        "quality": _quality(auprs["nucleotide"]),
+        "quality": _quality(auprs["nucleotide"], data.get("validation")),
         "binding": "yes" if binding else "no",
     }
 
 
-def _quality(aupr: float | None) -> str:
+def _quality(aupr: float | None, windows: int | None) -> str:
     if aupr is None:
         return "-"
-    return "weak" if aupr < WEAK else "fair" if aupr < GOOD else "good"
+    if aupr < WEAK:
+        return "weak"
+    if windows is not None and windows < FEW:
+        return "few"
+    return "fair" if aupr < GOOD else "good"

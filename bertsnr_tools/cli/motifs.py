@@ -30,8 +30,8 @@ COVERAGE, ALIGNED = 0.8, 2
 @click.option(
     "--discover",
     is_flag=True,
-    help="Discover the motif that tells FASTA, such as sequences around the summits of peaks, from its dinucleotide "
-    "shuffles.",
+    help="Discover the motif that best distinguishes the sequences in FASTA, such as those around the summits of "
+    "peaks, from their dinucleotide shuffles.",
 )
 @click.option(
     "--width",
@@ -77,7 +77,7 @@ COVERAGE, ALIGNED = 0.8, 2
     help="Print a table of similar motifs from a MEME or JASPAR file, or from the vertebrate motifs of the latest or "
     "another JASPAR release.",
 )
-@options.seed
+@options.seed("--discover")
 @options.strict
 @options.runtime()
 def motifs(
@@ -133,7 +133,7 @@ def motifs(
         given = {"-f": fasta, "-m": models, "--width": width, "--coverage": coverage != COVERAGE, "--every": every}
         _check_discover(given | of_model | {"--align": align != ALIGNED, "--instances": instances})
     elif not models and any(of_model.values()):
-        raise UsageError(f"{', '.join(of_model)} require a model; add -m MODEL")
+        raise UsageError(f"{', '.join(filter(of_model.get, of_model))}: only with a model; add -m MODEL")
     if fasta and models:
         raise UsageError("-f and -m exclude each other: the sites in a BED file are already called")
     output = output or (None if compare else "-")

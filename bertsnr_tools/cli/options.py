@@ -128,7 +128,7 @@ class RuntimeOptions:
     device: str
     precision: str
     threads: int | None
-    batch_size: int = 1024
+    batch_size: int = 4096
     training: bool = False
 
     def build(self) -> Runtime:
@@ -279,12 +279,19 @@ exclude = click.option(
     metavar="BED",
     help="Exclude these intervals, such as peaks, from background windows; may be repeated.",
 )
-seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help="Random seed.")
 strict = click.option("--strict", is_flag=True, help="Fail if anything is skipped.")
+
+
+def seed(of: str) -> Callable[[Any], Any]:
+    """--seed, for this random part of a command."""
+    text = f"Random seed of {of}."
+    return click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="INT", help=text)
+
+
 _batch_size = click.option(
     "--batch-size",
     type=click.IntRange(1, 1_000_000),
-    default=1024,
+    default=4096,
     metavar="INT",
     help="Maximum number of windows in a batch; reduced on a CPU or if GPU memory runs out. Does not affect results.",
 )

@@ -185,7 +185,7 @@ def predict(
     loaded, rules, in_accessible = _calling(loaded, threshold, accessible, source, device_runtime.precision)
     files = signal_files(signals, [model.info.name for model in loaded])
     check_outputs([output, report, *(file.path for file in files)], inputs)
-    chosen = in_accessible.regions if in_accessible and not (bed or regions) else regions
+    chosen = in_accessible.regions if in_accessible and not (bed or regions) else regions or None
     scan_input = ScanInput(source, bed=bed, regions=chosen, shard=shard, summit=summit, each_region=best is not None)
     with Failures(output, report, *(file.path for file in files)) as failures:
         first = not shard or shard[0] == 1

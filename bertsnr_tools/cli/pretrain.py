@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import options
+from .model_outputs import is_complete
 
 if TYPE_CHECKING:
     from ..training.pretrain import PretrainRun
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 @options.window
 @click.option("--steps", type=click.IntRange(1), default=10_000, metavar="INT", help="Training steps.")
 @click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), default=1e-3, metavar="RATE", help="Maximum learning rate."
+    "--lr", type=click.FloatRange(0, 1, min_open=True), default=1e-3, metavar="RATE", help="Maximum learning rate."
 )
 @click.option(
     "--batch-size", type=click.IntRange(1), default=128, metavar="INT", help="Windows per step, over all processes."
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 @click.option("--every", type=click.IntRange(1), default=500, metavar="INT", help="Steps between checkpoints.")
 @click.option("--resume", is_flag=True, help="Continue from DIR.ckpt if it exists.")
 @click.option("--json", "report", metavar="FILE", help="Write loss and accuracy to FILE.")
-@options.seed
+@options.seed("weights, windows, masks and dropout")
 @options.runtime(training=True)
 def pretrain(
     sequences: tuple[str, ...],
@@ -96,6 +97,8 @@ def pretrain(
     inputs = [*sequences, *files_in(encoder)]
     check_output(output, inputs, directory=True)
     check_outputs([f"{output}.ckpt", report], [*inputs, output])
+    if resume and is_complete(output, f"{output}.ckpt"):
+        return
     from .. import __version__
     from ..training.checkpoint import Checkpoint, digest
     from ..training.config import ModelDesign, PretrainConfig

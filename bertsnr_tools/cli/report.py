@@ -21,7 +21,7 @@ from . import options
 )
 @options.output
 @click.option("--assembly", metavar="NAME", help="Link to this genome of the UCSC browser, such as hg38.")
-@options.seed
+@options.seed("shuffled positions")
 @options.strict
 def report(
     sites: tuple[str, ...],

@@ -26,7 +26,7 @@ from . import options
     metavar="INT",
     help="Shuffles per record.",
 )
-@options.seed
+@options.seed("the shuffles")
 def shuffle(fasta: str, output: str, kmer: int, copies: int, seed: int) -> None:
     """Shuffle each record of FASTA, preserving its k-mer counts exactly.
 

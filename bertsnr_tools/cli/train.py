@@ -140,7 +140,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--lr",
     "learning_rate",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 1, min_open=True),
     metavar="RATE",
     help="Maximum learning rate.  [default: 0.001; for many factors 0.001 at a batch size of 128, proportional to its "
     "square root, at most 0.002; with DIR 0.0002]",
@@ -171,7 +171,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--resume", is_flag=True, help="Continue from FILE.ckpt if it exists.")
 @click.option("--json", "report", metavar="FILE", help="Write the metrics of every epoch and of the model to FILE.")
 @click.option("--plot", metavar="FILE", help="Plot loss and precision-recall curves to FILE.png, .pdf or .svg.")
-@options.seed
+@options.seed("weights, validation windows, shuffles, order and dropout")
 @options.runtime(training=True)
 def train(
     positives: tuple[str, ...],
@@ -237,11 +237,15 @@ def train(
         for_one["--swap"] = recipe.pop("swap_fraction") is not None
         _check_many(many, for_one, arch, weighted=recipe["background_ratio"] is not None)
         outputs.check()
+        if outputs.nothing_to_do():
+            return
         _train_many(many, outputs, teachers, encoder, kmer, runtime, recipe)
         return
     files = TrainingFiles(positives[0], negatives, teachers=teachers, **sources)
     _check_options(files, arch, folds, prefilter=prefilter, recipe=recipe)
     outputs.check()
+    if outputs.nothing_to_do():
+        return
     _train_one(files, outputs, name, (arch, kmer, encoder), folds or 0, prefilter, runtime, recipe)
 
 
@@ -314,9 +318,11 @@ def _check_options(
     _check_sources(files)
     if files.exclude and not files.genome:
         raise UsageError("--exclude requires -f")
-    needs_background = recipe["background_ratio"] is not None or recipe["hard_negatives"] or prefilter
-    if needs_background and not (files.genome or files.background):
-        raise UsageError("--background-ratio, --hard-negatives and --prefilter require -f or --background")
+    of_background = {"--background-ratio": recipe["background_ratio"] is not None, "--prefilter": prefilter}
+    of_background["--hard-negatives"] = recipe["hard_negatives"]
+    given = [option for option, value in of_background.items() if value]
+    if given and not (files.genome or files.background):
+        raise UsageError(f"{', '.join(given)}: only with background windows; add -f or --background")
     if prefilter and arch != "bertsnr":
         raise UsageError(f"--arch {arch} has no prefilter; leave out --prefilter")
     if folds and recipe["hard_negatives"]:
@@ -336,7 +342,8 @@ def _check_many(files: FactorFiles, single: dict[str, Any], arch: str, *, weight
         raise UsageError(f"{', '.join(given) or '--arch'}: only for a model of one factor; leave it out")
     _check_sources(files)
     if (files.exclude or weighted) and not (files.genome or files.background):
-        raise UsageError("--exclude and --background-ratio require -f or --background")
+        option = "--exclude" if files.exclude else "--background-ratio"
+        raise UsageError(f"{option}: only with background windows; add -f or --background")
 
 
 def _train_many(
@@ -381,8 +388,8 @@ def _model_name(name: str | None, output: str) -> str:
     from ..errors import UsageError
 
     chosen = name or os.path.basename(output).removesuffix(".pt")
-    if chosen and chosen.isprintable() and " " not in chosen:
+    if chosen and chosen.isprintable() and not set(" ,") & set(chosen):
         return chosen
     if name:
-        raise UsageError(f"--name {name!r}: expected a name without white space")
-    raise UsageError(f"-o {output!r}: the model is named after its file, without white space; add --name TF")
+        raise UsageError(f"--name {name!r}: expected a name without white space and commas")
+    raise UsageError(f"-o {output!r}: the model is named after its file, without white space and commas; add --name TF")

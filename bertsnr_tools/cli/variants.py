@@ -101,7 +101,7 @@ def variants(
     strict: bool,
     runtime: options.RuntimeOptions,
 ) -> None:
-    """Score which binding sites variants make or break.
+    """Score which binding sites variants create or destroy.
 
     Input is VCF or BCF, plain or compressed (- is standard input), and the genome (-f). For each alternative allele and
     factor, the best site that overlaps the change, or lies up to --flank bases from it, is found in both alleles. The
@@ -142,7 +142,7 @@ def variants(
     files = signal_files({"--bigwig": bigwig, "--plot": plot}, [model.info.name for model in loaded])
     check_outputs([output, *(file.path for file in files)], inputs)
     genome = Genome(fasta or "")
-    within = chosen_regions(genome, regions, bed)
+    within = chosen_regions(genome, regions or None, bed)
     scorer = new_scorer(loaded, device_runtime, threshold=threshold, flank=flank, prefilter=prefilter)
     with quiet_htslib(), Failures(output, *(file.path for file in files)) as failures:
         if saturate:

@@ -30,7 +30,7 @@ _ADVICE = "reduce -c, or draw from more sequence (-b, --exclude)"
     help="Maximum number of letters other than ACGT in a window around a site.",
 )
 @click.option(
-    "--sites", "are_sites", is_flag=True, help="Take the intervals for sites, even if most are as long as peaks."
+    "--sites", "are_sites", is_flag=True, help="Treat the intervals as sites, even if most are as long as peaks."
 )
 @click.option("--background", is_flag=True, help="Write genomic background windows (without a site) instead.")
 @click.option(
@@ -51,7 +51,7 @@ _ADVICE = "reduce -c, or draw from more sequence (-b, --exclude)"
 @click.option(
     "--gc", "match_gc", is_flag=True, help="With --background: match the GC content of the windows around the sites."
 )
-@options.seed
+@options.seed("site offsets, or of background windows")
 @options.strict
 def windows(
     bed: str,

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 
 from ..errors import DataError
 from ..io.bbi import open_bbi, read_summary
-from ..io.files import open_output, replace_atomically
+from ..io.files import file_stem, open_output, replace_atomically
 from ..io.motif import unique_id
 from ..log import logger
 from .page import page_html
-from .sites import FactorTrack, Lengths, SiteFile, file_stem, pack_sites
+from .sites import FactorTrack, Lengths, SiteFile, pack_sites
 from .trackdb import PAGE, HubText, SignalTrack, TrackNames, hub_text
 
 BIGWIG_ENDINGS = (".bw", ".bigwig")  # of input

@@ -7,14 +7,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, UsageError
 from ..io.bigbed import BigBedContent, read_bigbed, write_sorted
 from ..io.fasta import Genome
 from ..io.fields import name_field
-from ..io.files import open_input, text_lines
+from ..io.files import file_stem, open_input, text_lines
 from ..io.intervals import Interval, bed_rows, unknown_chrom
 from ..io.sorting import LineSorter
 from ..io.tracks import SITE_COLUMNS, STRAND_COLOURS, site_schema, warn_of_names
@@ -113,7 +112,7 @@ def pack_sites(file: SiteFile, directory: str, name: Callable[[str], str]) -> li
         content = read_bigbed(path)
         lengths, rows = content.lengths, _bigbed_rows(path, content)
     elif lengths is None:
-        raise UsageError(f"{path}: bigBed needs chromosome sizes; add -f FASTA, or -f with a table of sizes")
+        raise UsageError(f"{path}: bigBed requires chromosome sizes; add -f FASTA, or -f with a table of sizes")
     else:
         rows = _bed_rows(path, lengths)
     sorter = LineSorter(_by_factor, directory)
@@ -143,10 +142,6 @@ def pack_sites(file: SiteFile, directory: str, name: Callable[[str], str]) -> li
 def is_bigbed(path: str) -> bool:
     """Whether the name is a bigBed file's."""
     return path.lower().endswith((".bb", ".bigbed"))
-
-
-def file_stem(path: str) -> str:
-    return Path(path.removesuffix(".gz")).stem
 
 
 def _by_factor(line: bytes) -> tuple[bytes, bytes, int, int]:

@@ -104,7 +104,8 @@ class BgzipBytes:
         number = int(np.searchsorted(self._starts, start, "right")) - 1
         parts: list[bytes] = []
         at = int(self._starts[number])
-        while at < end and number < len(self._starts) and (block := self._read(number)):
+        while at < end and number < len(self._starts):
+            block = self._read(number)  # empty where files were concatenated
             parts.append(block[max(0, start - at) : end - at])
             at += len(block)
             number += 1

@@ -81,7 +81,9 @@ class BigBed:
         if length is None:
             raise DataError(f"the genome has no chromosome named {chrom!r}", self._path)
         if not 0 <= start < end <= min(length, MAX_LENGTH):
-            raise DataError(f"{chrom}:{start}-{end} is not on the chromosome, which has {length:,} bp", self._path)
+            limit = f"{chrom} has" if length < MAX_LENGTH else "bigBed supports at most"
+            problem = f"{chrom}:{start}-{end} is not on the chromosome; {limit} {min(length, MAX_LENGTH):,} bp"
+            raise DataError(problem, self._path)
         self._ends[chrom] = max(end, self._ends.get(chrom, 0))
         self._sorter.add(f"{chrom}\t{start}\t{end}\t{rest}".encode())
 

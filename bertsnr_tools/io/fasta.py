@@ -28,7 +28,7 @@ from .files import (
 )
 from .intervals import Interval, browser_interval, interval_from_header, parse_header, read_bed, unknown_chrom
 
-HEADER_LIMIT = 1000  # bytes before a sequence in which its header is sought
+HEADER_READ = 1000  # bytes before a sequence in which its header is sought first
 CHUNK_BASES = 1 << 20  # bytes of a FASTA stream that are parsed together
 IUPAC = b"ACGTNRYSWKMBDHV"
 NOT_ACGT = re.compile(rb"[^ACGT]+")
@@ -297,11 +297,20 @@ class Genome:
         """The records that are parts of chromosomes, by name; see `intervals.parse_header`."""
         found = {}
         for name, entry in self._entries.items():
-            header = self._bytes(max(0, entry.offset - HEADER_LIMIT), entry.offset).rpartition(b"\n>")[2]
+            header = self._header(entry.offset)
             description = decoded_text(header).partition(name)[2]
             if interval := interval_from_header(name, description, entry.length):
                 found[name] = interval
         return found
+
+    def _header(self, offset: int) -> bytes:
+        """The header line, without ">", of the record whose sequence begins at this byte."""
+        size = HEADER_READ
+        while True:
+            before, begin, header = self._bytes(max(0, offset - size), offset).rpartition(b"\n>")
+            if begin or size >= offset:
+                return header
+            size *= 2
 
     def check(self, interval: Interval, path: str) -> None:
         """Raise a DataError that names the line of the BED file `path` if an interval is not on the genome."""
@@ -369,8 +378,13 @@ class Genome:
 
         Raises
         ------
+        UsageError : they are not on the genome.
         DataError : the index does not match the file, or a letter is not an IUPAC nucleotide code.
         """
+        length = self.lengths.get(chrom, -1)
+        if not 0 <= start <= end <= length:
+            found = f"{chrom} has {length:,} bp" if length >= 0 else f"it has no sequence named {chrom!r}"
+            raise UsageError(f"{self.path}: {chrom}:{start}-{end} is not on the genome; {found}")
         entry = self._entries[chrom]
         try:
             text = self._bytes(entry.byte(start), entry.byte(end))

@@ -6,7 +6,7 @@ import re
 
 
 def decoded_text(line: bytes) -> str:
-    """Text in UTF-8, or else Latin-1, so that different names stay different."""
+    """Text in UTF-8, or else Latin-1."""
     try:
         return line.decode()
     except UnicodeDecodeError:

@@ -311,11 +311,6 @@ def quiet_htslib() -> Iterator[None]:
         pysam.set_verbosity(before)
 
 
-def index_bed(path: str, reach: int = 0) -> None:
-    """Write the tabix index of a sorted BED file in bgzip, see `index_file`."""
-    index_file(path, "bed", reach)
-
-
 def index_file(path: str, preset: str, reach: int = 0) -> None:
     """Write the index of a sorted file in bgzip: .tbi, or .csi for BCF and where positions exceed what .tbi covers.
 
@@ -372,6 +367,11 @@ def _replacing(path: str) -> Iterator[str]:
             os.unlink(temporary)
 
 
+def file_stem(path: str) -> str:
+    """The name of a file without its directory, .gz and the ending before."""
+    return os.path.splitext(os.path.basename(path).removesuffix(".gz"))[0]
+
+
 def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
     """The lines of a stream as (1-based number, text without its line end), in UTF-8 or else Latin-1.
 
@@ -384,10 +384,15 @@ def text_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
         raise DataError(BINARY_TRACKS[head[:4]], path)
     if null:  # the first line of /dev/zero does not end
         raise DataError("is not text", path, head.count(b"\n") + 1)
-    for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="\n"), 1):
-        text = line.rstrip("\r\n")
-        if "\0" in text:
-            raise DataError("is not text", path, number)
-        if "\r" in text:
-            raise DataError(CR_ALONE, path, number)
-        yield number, text if text.isascii() else decoded_text(text.encode("utf-8", "surrogateescape"))
+    wrapper = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="\n")
+    try:
+        for number, line in enumerate(wrapper, 1):
+            text = line.rstrip("\r\n")
+            if "\0" in text:
+                raise DataError("is not text", path, number)
+            if "\r" in text:
+                raise DataError(CR_ALONE, path, number)
+            yield number, text if text.isascii() else decoded_text(text.encode("utf-8", "surrogateescape"))
+    finally:
+        with suppress(ValueError):  # the stream is closed
+            wrapper.detach()  # or it would close the stream

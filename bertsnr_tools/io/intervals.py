@@ -175,6 +175,19 @@ def parse_region(text: str, lengths: Mapping[str, int]) -> Interval:
     return Interval(chrom, start, end)
 
 
+def on_genome(region: str | Interval, lengths: Mapping[str, int]) -> Interval:
+    """A region string, or an interval, as an interval. Errors: see `parse_region`."""
+    if isinstance(region, str):
+        return parse_region(region, lengths)
+    if region.chrom not in lengths:
+        hint = _close_names(region.chrom, lengths)
+        raise UsageError(f"region {region}: no sequence named {region.chrom!r} in the genome{hint}")
+    length = lengths[region.chrom]
+    if not 0 <= region.start < region.end <= length:
+        raise UsageError(f"region {region}: expected 0 <= start < end <= {length}, the length of {region.chrom}")
+    return region
+
+
 def _close_names(name: str, lengths: Mapping[str, int]) -> str:
     """A hint for an unknown chromosome; the name is never changed on the user's behalf."""
     other = name[3:] if name.startswith("chr") else f"chr{name}"

@@ -12,7 +12,7 @@ BASES = "ACGT"
 UNIFORM = 0.25  # background probability of each base
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Motif:
     """A sequence motif with its three matrices: PFM (counts), PPM (probabilities) and PWM (log odds).
 

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from .fields import name_field
 from .files import open_input, open_output
 from .motif import BASES, Motif, unique_id
 from .motif_formats import motif_format, motifs_of, numbered_lines
 
 
-def write_motifs(path: str, motifs: Sequence[Motif], *, form: str = "meme") -> None:
-    """Write motifs to a file, atomically; "-" is standard output.
+def write_motifs(path: str | os.PathLike[str], motifs: Sequence[Motif], *, form: str = "meme") -> None:
+    """Write motifs to a file, atomically; "-" is standard output. A repeated id gets a number.
 
     Parameters
     ----------
     form : "meme" for probabilities in the minimal MEME format, "jaspar" for counts in the JASPAR format
+
+    Raises
+    ------
+    UsageError : another form, or a motif with a position without counts.
     """
-    text = {"meme": meme_text, "jaspar": jaspar_text}[form](motifs)
-    with open_output(path) as stream:
-        stream.write(text.encode())
+    forms = {"meme": meme_text, "jaspar": jaspar_text}
+    if form not in forms:
+        raise UsageError(f"motif format is {form!r}; expected meme or jaspar")
+    ids: set[str] = set()
+    distinct = []
+    for motif in motifs:
+        if not np.all(motif.counts.sum(axis=1) > 0):
+            raise UsageError(f"motif {motif.id!r} cannot be written: a position has no counts")
+        distinct.append(replace(motif, id=unique_id(name_field(motif.id), ids)))
+        ids.add(distinct[-1].id)
+    with open_output(os.fspath(path)) as stream:
+        stream.write(forms[form](distinct).encode())
 
 
 def meme_text(motifs: Sequence[Motif]) -> str:
@@ -78,14 +92,15 @@ def is_motif_file(path: str) -> bool:
     return motif_format(head.decode(errors="replace").splitlines()) is not None
 
 
-def read_motifs(path: str) -> list[Motif]:
+def read_motifs(path: str | os.PathLike[str]) -> list[Motif]:
     """Motifs of a file ("-" is standard input) in one of the formats of `motif_formats`; all have different names.
 
     Raises
     ------
     DataError : another format; no motif; or see `motif_formats`.
     """
-    return distinct_names(motifs_of(numbered_lines(path), path))
+    name = os.fspath(path)
+    return distinct_names(motifs_of(numbered_lines(name), name))
 
 
 def distinct_names(motifs: Iterable[Motif]) -> list[Motif]:

@@ -14,13 +14,12 @@ Lines that begin with "#" are comments. U is read as T.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 
 from ..errors import DataError
 from .fields import name_field
-from .files import open_input, text_lines
+from .files import file_stem, open_input, text_lines
 from .matrix_rows import LABELLED_ROW, Block, block_motifs, numbers, shown
 from .motif import BASES, Motif
 from .motif_meme import meme_motifs
@@ -103,8 +102,7 @@ def _blocks(lines: Lines, path: str) -> list[Block]:
 
 def _stem(path: str) -> str:
     """The name of a file without directory and ending: the id of a matrix without a title."""
-    name = os.path.basename(path).removesuffix(".gz")
-    return name_field(os.path.splitext(name)[0].lstrip("-")) or "motif"
+    return name_field(file_stem(path).lstrip("-")) or "motif"
 
 
 def table_motifs(lines: Lines, path: str) -> list[Motif]:

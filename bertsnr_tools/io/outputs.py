@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from ..errors import DataError
 from ..log import logger
-from .files import OutputStream, open_output
+from .files import BGZIP_ENDINGS, OutputStream, index_file, open_output
 
 
 class Failures:
@@ -100,3 +100,40 @@ class KeptStream(OutputStream):
         if not self.failed:
             with self._ending():
                 self._output.flush()
+
+
+class SortOrder:
+    """Whether intervals arrive sorted by chromosome and start, as an index requires.
+
+    Attributes
+    ----------
+    sorted : they do
+    reach : greatest end
+    """
+
+    def __init__(self) -> None:
+        self._last_starts: dict[str, int] = {}  # by chromosome, the current one last
+        self.sorted, self.reach = True, 0
+
+    def chroms(self) -> Iterable[str]:
+        """Chromosomes of the intervals."""
+        return self._last_starts
+
+    def add(self, chrom: str, start: int, end: int) -> None:
+        """Take the next interval."""
+        last = self._last_starts.get(chrom)
+        if last is not None and (start < last or chrom != next(reversed(self._last_starts))):
+            self.sorted = False
+        self._last_starts[chrom] = start
+        self.reach = max(self.reach, end)
+
+
+def index_if_sorted(path: str, order: SortOrder, preset: str, failures: Failures) -> None:
+    """Write the index of a file in bgzip or BCF, see `files.index_file`; warn if its rows are not sorted."""
+    if not path.endswith((*BGZIP_ENDINGS, ".bcf")):
+        return
+    if not order.sorted:
+        logger.warning("%s: no index, because its rows are not sorted by chromosome and start", path)
+        return
+    with failures.kept():
+        index_file(path, preset, order.reach)

@@ -16,20 +16,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import DataError, UsageError
-from ..log import logger
 from .fields import decoded_text
 from .files import (
-    BGZIP_ENDINGS,
     check_regular,
     error_text,
-    index_file,
     open_input,
     quiet_htslib,
     replace_atomically,
     text_lines,
 )
 from .intervals import Interval
-from .outputs import Failures, KeptStream
+from .outputs import Failures, KeptStream, SortOrder, index_if_sorted
 
 COLUMNS = ("CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 INFO = COLUMNS.index("INFO")
@@ -142,7 +139,7 @@ class VcfReader:
             problem = f"has {len(fields)} columns; expected {len(self.columns)}, as in the header, separated by tabs"
             raise DataError(problem, self.path, number)
         pos, ref = fields[1], fields[3]
-        if not (pos.isascii() and pos.isdigit() and int(pos) <= LAST_POSITION):
+        if not re.fullmatch("0*[0-9]{1,13}", pos) or int(pos) > LAST_POSITION:
             raise DataError(f"POS is {pos[:40]!r}; expected a whole number", self.path, number)
         if not _BASES.fullmatch(ref):
             raise DataError(f"REF is {ref[:40]!r}; expected bases", self.path, number)
@@ -365,36 +362,3 @@ def _bcf_problem(path: str) -> str:
                 for kind, name in (one for one in used if one not in declared):
                     return f"{kind} {name!r} at {chrom}:{pos} is not in the header; declare it, or write .vcf.gz"
     return "the disk is full, or a row is not valid VCF"
-
-
-class SortOrder:
-    """Whether intervals arrive sorted by chromosome and start, as an index requires.
-
-    Attributes
-    ----------
-    sorted : they do
-    reach : greatest end
-    """
-
-    def __init__(self) -> None:
-        self._last_starts: dict[str, int] = {}  # by chromosome, the current one last
-        self.sorted, self.reach = True, 0
-
-    def add(self, chrom: str, start: int, end: int) -> None:
-        """Take the next interval."""
-        last = self._last_starts.get(chrom)
-        if last is not None and (start < last or chrom != next(reversed(self._last_starts))):
-            self.sorted = False
-        self._last_starts[chrom] = start
-        self.reach = max(self.reach, end)
-
-
-def index_if_sorted(path: str, order: SortOrder, preset: str, failures: Failures) -> None:
-    """Write the index of a compressed file; warn if its rows are not sorted."""
-    if not path.endswith((*BGZIP_ENDINGS, ".bcf")):
-        return
-    if not order.sorted:
-        logger.warning("%s: no index, because its rows are not sorted by chromosome and start", path)
-        return
-    with failures.kept():
-        index_file(path, preset, order.reach)

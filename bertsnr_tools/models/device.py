@@ -24,7 +24,7 @@ class Runtime:
 
     devices: tuple[torch.device, ...] = (torch.device("cpu"),)
     precision: str = "fp32"
-    batch_size: int = 1024
+    batch_size: int = 4096
 
     @property
     def device(self) -> torch.device:
@@ -33,7 +33,7 @@ class Runtime:
 
     @classmethod
     def choose(
-        cls, device: str = "auto", precision: str = "auto", batch_size: int = 1024, *, training: bool = False
+        cls, device: str = "auto", precision: str = "auto", batch_size: int = 4096, *, training: bool = False
     ) -> Runtime:
         """From the values of the command line; see `choose_devices` and `choose_precision`."""
         devices = tuple(choose_devices(device))

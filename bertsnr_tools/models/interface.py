@@ -12,8 +12,8 @@ from .. import __version__
 from ..io.fields import name_field
 from .prefilter_network import PrefilterNetwork
 
-# token ids, int64 (B, T + 2), to sequence logits (B,) and token logits (B, T), both float32
 DEFAULT_THRESHOLD = 0.5  # base probability; for PWMs see `pwm.DEFAULT_P`
+# token ids, int64 (B, T + 2), to sequence logits (B,) and token logits (B, T), both float32
 InferenceFunction = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 

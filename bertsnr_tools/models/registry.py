@@ -148,8 +148,8 @@ def factors_of(name: str) -> list[str]:
 def load_models(names: Sequence[str], runtime: Runtime) -> list[Model]:
     """Load models, with replicas on the further devices of `runtime`.
 
-    A many-factor file is loaded once, so that its factors share its encoders. A factor that is chosen twice is one
-    model. A factor named like another model gets the name of its file too, such as `human:CTCF`, a PWM its id.
+    A many-factor file is loaded once, so that its factors share its encoders. A model that is chosen twice is taken
+    once. A factor named like another model gets the name of its file too, such as `human:CTCF`, a PWM its id.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def _motifs(path: str) -> list[Motif]:
 
 
 class _ModelFiles:
-    """Model files; a many-factor file is loaded once, and each of its factors is taken once.
+    """Model files; each is loaded once, and each of its factors is taken once.
 
     Attributes
     ----------
@@ -212,7 +212,7 @@ class _ModelFiles:
 
     def __init__(self, runtime: Runtime):
         self._devices = runtime.devices
-        self._left: dict[str, dict[str, BertSNR | None]] = {}  # of each many-factor file by factor; None: taken
+        self._left: dict[str, dict[str, BertSNR | None]] = {}  # of each file by factor; None: taken
         self.many_factor: list[tuple[BertSNR, str]] = []
 
     def take(self, choice: ModelChoice) -> list[BertSNR]:
@@ -224,9 +224,8 @@ class _ModelFiles:
         for factor in choice.factors or ():
             check_factor(factor, left, choice.path)
         taken = {factor: model for factor in choice.factors or left if (model := left[factor])}
-        if all(shared_model(model) for model in taken.values()):
-            self._left[path] = left | dict.fromkeys(taken)
-            self.many_factor += [(model, path) for model in taken.values()]
+        self._left[path] = left | dict.fromkeys(taken)
+        self.many_factor += [(model, path) for model in taken.values() if shared_model(model)]
         return list(taken.values())
 
     def _load(self, path: str) -> list[BertSNR]:

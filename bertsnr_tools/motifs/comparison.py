@@ -98,6 +98,8 @@ def compare(queries: Sequence[Motif], targets: Sequence[Motif], *, max_q: float 
     --------
     >>> best = [matches[0] for matches in compare(motifs, jaspar_motifs())]  # doctest: +SKIP
     """
+    if not targets:
+        raise UsageError("a comparison requires at least one target")
     wide = [query.width for query in queries if query.width > WIDEST]
     if wide:
         problem = "%d motifs of up to %d bp are not compared, only up to %d bp; are their sites peaks?"
@@ -128,7 +130,7 @@ def _compared(queries: Sequence[Motif], targets: Sequence[Motif], max_q: float) 
 @contextmanager
 def _announced() -> Iterator[None]:
     """A message if it takes long: memelite is compiled when it first runs."""
-    timer = threading.Timer(SLOW, logger.info, ["comparing motifs: the first time takes up to a minute"])
+    timer = threading.Timer(SLOW, logger.info, ["comparing motifs: the first time takes up to two minutes"])
     timer.daemon = True
     timer.start()
     try:

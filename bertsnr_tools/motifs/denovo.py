@@ -17,7 +17,7 @@ from ..io.fasta import Record
 from ..io.intervals import Interval
 from ..io.motif_files import BASES, Motif
 from ..log import logger
-from ..sequence.encoding import CODE_LETTERS, OTHER, encode
+from ..sequence.encoding import CODE_LETTERS, OTHER, decode, encode
 from ..sequence.shuffle import shuffled_records
 from ..sequence.windows import overlap_groups
 from .expectation_maximization import LETTERS, Background, SequenceSet, SiteModel, fit_sites, site_counts
@@ -176,8 +176,7 @@ def _sampled(sequences: list[tuple[bytes, Interval]], seed: int, path: str) -> t
 
 def _shuffled(codes: np.ndarray, seed: int) -> np.ndarray:
     """A dinucleotide shuffle of each sequence."""
-    letters = np.frombuffer(CODE_LETTERS + b"N", dtype=np.uint8)[codes]
-    records = (Record(str(row), "", letters[row].tobytes()) for row in range(len(codes)))
+    records = (Record(str(number), "", decode(row)) for number, row in enumerate(codes))
     return np.stack([encode(record.sequence) for record in shuffled_records(records, seed=seed)])
 
 

@@ -45,6 +45,10 @@ class InstanceRule:
     every: bool = False
     align: int = ALIGNED
 
+    def __post_init__(self) -> None:
+        if not (self.width is None or self.width > 0) or not 0 < self.coverage <= 1 or self.align < 0:
+            raise UsageError(f"{self}: expected a width above 0, a coverage above 0 and at most 1, align 0 or more")
+
     def min_called_bases(self, width: int) -> int:
         """Number of bases that must be called in an instance of `width` bases."""
         return max(1, math.ceil(self.coverage * width - 1e-9))

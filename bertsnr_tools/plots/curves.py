@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..metrics import Ranking, precision_recall_curve
+from ..metrics import Ranking
 from .style import BLUE, GREY, LINE_COLOURS, ORANGE, escape, integer_ticks, new_figure, save_figure
 
 DASHES = ("-", "--", ":", "-.")
@@ -34,7 +34,7 @@ def plot_training(
     area.set(xlabel="epoch", ylabel="validation AUPR, bases", ylim=(0, 1.02))
     for axes in (loss, area):
         axes.xaxis.set_major_locator(integer_ticks())
-    precision, recall = precision_recall_curve(labels.ravel(), scores.ravel())
+    precision, recall = Ranking(labels, scores).precision_recall_curve()
     curve.plot(recall, precision, color=ORANGE)
     curve.axhline(labels.mean(), color=GREY, linestyle=":", label="chance")
     curve.set(xlabel="recall, bases", ylabel="precision, bases", xlim=(0, 1.02), ylim=(0, 1.02), title="best epoch")
@@ -43,9 +43,10 @@ def plot_training(
 
 
 def plot_curves(path: str, curves: Sequence[tuple[str, Ranking]]) -> None:
-    """Draw ROC and precision-recall curves over bases, one line for each pair of label and ranking."""
+    """Draw ROC and precision-recall curves over bases, one line for each pair of label and ranking, and chance."""
     figure = new_figure(9.5, 4 + 0.16 * len(curves))
     roc, precision_recall = figure.subplots(1, 2)
+    chance: set[float] = set()  # precision of random calls, by data set
     for number, (label, ranking) in enumerate(curves):
         repeat, colour = divmod(number, len(LINE_COLOURS))
         style = {"color": LINE_COLOURS[colour], "linestyle": DASHES[repeat % len(DASHES)]}
@@ -53,7 +54,10 @@ def plot_curves(path: str, curves: Sequence[tuple[str, Ranking]]) -> None:
             roc.plot(*ranking.roc_curve(), label=escape(f"{label}: {ranking.auc():.3f}"), **style)
         precision, recall = ranking.precision_recall_curve()
         precision_recall.plot(recall, precision, label=escape(f"{label}: {ranking.aupr():.3f}"), **style)
-    roc.plot([0, 1], [0, 1], color=GREY, linestyle=":")
+        chance.add(round(float(precision[-1]), 3))  # of all bases called
+    roc.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
+    for number, fraction in enumerate(sorted(chance)):
+        precision_recall.axhline(fraction, color=GREY, linestyle=":", label=None if number else "chance")
     roc.set(xlabel="false positive rate, bases", ylabel="true positive rate, bases", title="ROC curve (AUC)")
     precision_recall.set(xlabel="recall, bases", ylabel="precision, bases", title="precision-recall curve (AUPR)")
     for axes in (roc, precision_recall):

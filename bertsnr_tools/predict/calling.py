@@ -87,27 +87,52 @@ def call_sites(strand_scores: np.ndarray, threshold: float, min_length: int, max
 
 def _call_strand(scores: np.ndarray, strand: str, threshold: float, min_length: int, max_gap: int) -> list[Site]:
     """Sites of one strand, scores of shape (n,)."""
-    runs = np.nonzero(np.diff(scores > threshold, prepend=False, append=False))[0].reshape(-1, 2)
-    if not len(runs):
+    starts, ends = np.nonzero(np.diff(scores > threshold, prepend=False, append=False))[0].reshape(-1, 2).T
+    wide = starts[1:] - ends[:-1] > max_gap
+    starts, ends = starts[np.append(True, wide)[: len(starts)]], ends[np.append(wide, True)[: len(ends)]]
+    kept = ends - starts >= min_length
+    starts, ends = starts[kept], ends[kept]
+    if not len(starts):
         return []
-    splits = np.nonzero(runs[1:, 0] - runs[:-1, 1] > max_gap)[0]
-    starts = runs[np.append(0, splits + 1), 0]
-    ends = runs[np.append(splits, len(runs) - 1), 1]
-    return [
-        _site(scores[start:end], start, strand, min_length, max_gap)
-        for start, end in zip(starts.tolist(), ends.tolist())
-        if end - start >= min_length
-    ]
+    lengths = ends - starts
+    offsets = np.cumsum(lengths) - lengths
+    values = scores[np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)]
+    means = np.add.reduceat(values, offsets, dtype=np.float64) / lengths
+    levels, summits = levels_and_summits(values, lengths, np.full(len(lengths), min_length), max_gap)
+    columns = (column.tolist() for column in (starts, ends, means, levels, summits))
+    return [Site(start, end, strand, mean, level, summit) for start, end, mean, level, summit in zip(*columns)]
 
 
-def _site(scores: np.ndarray, start: int, strand: str, min_length: int, max_gap: int) -> Site:
-    levels = call_levels(scores, min_length, max_gap)
-    best = int(levels.argmax())
-    as_good = np.append(levels[best:] == levels[best], False).argmin()  # from there on, and as strong
-    mean = float(scores.mean(dtype=np.float64))
-    return Site(
-        start, start + len(scores), strand, mean, float(levels[best]), best + (int(as_good) - 1 + min_length) // 2
-    )
+def levels_and_summits(
+    values: np.ndarray, lengths: np.ndarray, min_lengths: np.ndarray, max_gap: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Call level and summit of each of n sites, see `Site`.
+
+    Parameters
+    ----------
+    values : base scores of all sites, concatenated
+    lengths, min_lengths : of the sites (bp), shape (n,), n at least 1
+    """
+    sliding = np.lib.stride_tricks.sliding_window_view
+    site = np.repeat(np.arange(len(lengths)), lengths)
+    padded_at = np.arange(len(values)) + max_gap * (site + 1)
+    padded = np.zeros(len(values) + max_gap * (len(lengths) + 1), dtype=np.float32)
+    padded[padded_at] = values
+    dilated = sliding(padded, max_gap + 1).max(axis=-1)
+    closed = sliding(dilated, max_gap + 1).min(axis=-1)[padded_at - max_gap]
+    levels, width = closed.copy(), min_lengths[site]
+    for shift in range(1, int(min_lengths.max())):
+        np.minimum(levels[:-shift], closed[shift:], out=levels[:-shift], where=width[:-shift] > shift)
+    offsets = np.cumsum(lengths) - lengths
+    at = np.arange(len(values)) - offsets[site]
+    levels[at + width > lengths[site]] = -1  # the bases extend beyond the site
+    highest = np.maximum.reduceat(levels, offsets)
+    is_best = levels == highest[site]
+    firsts = np.nonzero(is_best & np.append(True, ~is_best[:-1] | (at[1:] == 0)))[0]  # of runs of equal levels
+    lasts = np.nonzero(is_best & np.append(~is_best[1:] | (at[1:] == 0), True))[0]
+    chosen = np.diff(site[firsts], prepend=-1) > 0  # the first run of each site
+    firsts, lasts = firsts[chosen], lasts[chosen]
+    return highest.astype(np.float64), at[firsts] + (lasts - firsts + min_lengths) // 2
 
 
 def call_levels(scores: np.ndarray, min_length: int, max_gap: int) -> np.ndarray:

@@ -15,10 +15,11 @@ import numpy as np
 
 from ..errors import UsageError
 from ..io.fasta import CHUNK_BASES, FastaChunk, Genome, read_fasta_chunks
-from ..io.intervals import Interval, interval_from_header, may_hold_interval, parse_header, parse_region
+from ..io.intervals import Interval, interval_from_header, may_hold_interval, on_genome, parse_header
 from ..log import logger
 from ..sequence.encoding import reverse_complement
 
+Regions = Interval | Iterable[str | Interval]
 EVERYWHERE = (0, sys.maxsize)
 SHARD_OVERLAP = 10_000  # bases read on either side of a shard: more than a site and the windows that it depends on
 
@@ -67,7 +68,8 @@ class ScanInput:
     ----------
     source : FASTA file ("-" is standard input), or a genome
     bed : BED file of regions
-    regions : regions as text (`chrom:from-to`, 1-based inclusive) or intervals
+    regions : regions as text (`chrom:from-to`, 1-based inclusive) or intervals; without them and `bed`, None, all
+        chromosomes
     shard : (number, shards), number from 1: scan one of several equal parts of the regions
     summit : scan this number of bases on either side of the summits of the peaks in `bed`, see `summit_regions`
     each_region : scan each region by itself: else those that overlap are scanned once, see `merge_overlaps`, and the
@@ -90,7 +92,7 @@ class ScanInput:
         source: str | Genome,
         *,
         bed: str | None = None,
-        regions: Iterable[str | Interval] = (),
+        regions: Regions | None = None,
         shard: tuple[int, int] | None = None,
         summit: int | None = None,
         each_region: bool = False,
@@ -110,7 +112,7 @@ class ScanInput:
                 self.regions, self._shard = regions_of_shard(self.regions, shard), None
             self.bases = sum(region.end - region.start for region in self.regions)
             self.bases //= self._shard[1] if self._shard else 1
-        elif bed or shard or list(regions):
+        elif bed or shard or regions is not None:
             raise UsageError(f"{source}: regions and shards require an indexed genome")
 
     @property
@@ -133,13 +135,16 @@ class ScanInput:
 
 
 def regions_to_scan(
-    genome: Genome, bed: str | None, regions: Iterable[str | Interval], summit: int | None = None
+    genome: Genome, bed: str | None, regions: Regions | None, summit: int | None = None
 ) -> list[Interval]:
     """`regions`, then the intervals of the BED file; all chromosomes when neither is given. See `ScanInput`."""
-    chosen = [parse_region(region, genome.lengths) if isinstance(region, str) else region for region in regions]
+    if regions is None and not bed:
+        return genome.chromosomes()
+    chosen = [regions] if isinstance(regions, Interval) else regions or ()
+    found = [on_genome(region, genome.lengths) for region in chosen]
     if bed:
-        return chosen + (genome.regions(bed) if summit is None else summit_regions(genome, bed, summit))
-    return chosen or genome.chromosomes()
+        found += genome.regions(bed) if summit is None else summit_regions(genome, bed, summit)
+    return found
 
 
 def summit_regions(genome: Genome, path: str, reach: int) -> list[Interval]:

@@ -113,12 +113,13 @@ class ModelScan(ScanPart):
 
         def score_windows(windows: np.ndarray, cores: np.ndarray) -> list[np.ndarray]:
             both = np.concatenate([windows, reverse_complement_codes(windows)])
-            scores = np.full(both.shape, np.nan, dtype=np.float32)
-            selected: np.ndarray | slice = slice(None)
             if self._prefilter:
                 mirrored = windows.shape[1] - cores[:, ::-1]
-                selected = passing_windows(model, both, np.concatenate([cores, mirrored]), runtime)
-            scores[selected] = base_probabilities(model, both[selected], runtime)
+                passing = passing_windows(model, both, np.concatenate([cores, mirrored]), runtime)
+                scores = np.full(both.shape, np.nan, dtype=np.float32)
+                scores[passing] = base_probabilities(model, both[passing], runtime)
+            else:
+                scores = base_probabilities(model, both, runtime)
             return [scores[: len(windows)], scores[len(windows) :, ::-1]]
 
         joined = join_windows(tiles, score_windows, 2, np.nan)
@@ -138,7 +139,7 @@ class ModelScan(ScanPart):
     def _sites(self, chunk: Chunk, strand_scores: np.ndarray) -> list[CalledSite]:
         name, min_call_level = self._scanned.model.info.name, self._scanned.rule.min_call_level
         sites = []
-        for site in self._caller.feed(np.nan_to_num(strand_scores), chunk.last):
+        for site in self._caller.feed(np.fmax(strand_scores, 0), chunk.last):  # 0 for NaN
             start, end = chunk.start + site.start, chunk.start + site.end
             in_region = chunk.region.start <= (start + end) // 2 < chunk.region.end
             in_core = chunk.core[0] <= start < chunk.core[1]

@@ -19,7 +19,6 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..io.fasta import Genome, Record, as_records
-from ..io.intervals import Interval
 from ..log import logger
 from ..models.batching import base_probabilities
 from ..models.device import Runtime, choose_precision
@@ -29,7 +28,7 @@ from ..sequence.encoding import encode, reverse_complement_codes
 from .accessible import AccessibleSites
 from .best_sites import BestSites
 from .calling import CalledSite
-from .chunks import EVERYWHERE, Chunk, ScanInput
+from .chunks import EVERYWHERE, Chunk, Regions, ScanInput
 from .factor_scan import FactorScan, FactorSignalScan, block_bases
 from .model_scan import ModelScan, ScannedModel, ScanPart, SignalSink
 from .prefetch import prefetch, read_ahead
@@ -343,7 +342,7 @@ def scan_sites(
     models: Model | Sequence[Model],
     source: str | os.PathLike[str] | Genome,
     *,
-    regions: str | os.PathLike[str] | Sequence[str | Interval] | None = None,
+    regions: str | os.PathLike[str] | Regions | None = None,
     threshold: str | float | None = None,
     step: int | None = None,
     prefilter: bool = False,
@@ -355,8 +354,8 @@ def scan_sites(
     Parameters
     ----------
     source : FASTA file ("-" is standard input), or an indexed genome
-    regions : of a genome: a BED file, or a list of `chrom:from-to` (1-based inclusive) and intervals; default: all
-        chromosomes
+    regions : of a genome: a BED file, an interval, or a list of intervals and `chrom:from-to` (1-based inclusive);
+        default: all chromosomes
     threshold : base probability, "p=1e-4", "q=0.05" or "score=12" (bits, for PWMs); default: each model's own
     step : distance between window starts (bp); default: half a window
     prefilter : score only windows that pass the models' prefilters
@@ -382,11 +381,11 @@ def scan_sites(
     if isinstance(regions, (str, os.PathLike)):
         scan_input = ScanInput(path, bed=os.fspath(regions), each_region=best is not None)
     else:
-        scan_input = ScanInput(path, regions=regions or (), each_region=best is not None)
+        scan_input = ScanInput(path, regions=regions, each_region=best is not None)
     chunks = scan_input.chunks(scanner.context)
     with_q = any(rule.max_q < 1 for rule in rules)
     blocks = scanner.scan_ranked(chunks, with_q=with_q, ahead=scan_input.can_read_ahead)
-    return itertools.chain.from_iterable(blocks)
+    return (site for block in blocks for site in block)  # unlike a chain, it can be closed
 
 
 def _default_runtime(model: Model) -> Runtime:

@@ -266,8 +266,8 @@ class NullDistribution:
         }
 
     @classmethod
-    def from_info(cls, info: ModelInfo, path: str | None = None) -> NullDistribution:
-        """From the description in a model file (`path`, for errors).
+    def from_info(cls, info: ModelInfo) -> NullDistribution:
+        """From the description in a model file.
 
         Raises
         ------
@@ -281,11 +281,11 @@ class NullDistribution:
                 reason = f"it was trained with fewer than {MIN_BACKGROUND:,} held-out background windows"
                 remedy = "train it with a larger genome or --background"
             raise UsageError(f"{info.name} does not report p-values: {reason}; {remedy}")
-        return cls.from_dict(info.null, info.name, path)
+        return cls.from_dict(info.null, info.name)
 
     @classmethod
-    def from_dict(cls, null: dict[str, Any], name: str, path: str | None = None) -> NullDistribution:
-        """From `as_dict`, of the model `name` in the file `path`. Errors: see `from_info`."""
+    def from_dict(cls, null: dict[str, Any], name: str) -> NullDistribution:
+        """From `as_dict`, of the model `name`. Errors: see `from_info`."""
         try:
             windows, width = int(null["windows"]), int(null["width"])
             if width < 1:
@@ -294,7 +294,7 @@ class NullDistribution:
             if np.any(np.diff(scores) == 0):
                 raise ValueError("not in ascending order")
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"the null distribution of model {name} is invalid ({error})", path) from error
+            raise DataError(f"the null distribution of model {name} is invalid ({error})") from error
         return cls(windows, width, scores, neg_log10_ps)
 
 

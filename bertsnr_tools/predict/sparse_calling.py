@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .calling import MAX_GAP
+from .calling import MAX_GAP, levels_and_summits
 from .model_scan import ScannedModel
 
 POSITION_BITS = 44
@@ -136,7 +136,7 @@ class SparseCaller:
         site = site[inside]
         values[offsets[site] + bases.keys[inside] - starts[site]] = bases.scores[inside]
         means = np.add.reduceat(values, offsets, dtype=np.float64) / lengths
-        levels, summits = _call_levels(values, lengths, min_lengths)
+        levels, summits = levels_and_summits(values, lengths, min_lengths, MAX_GAP)
         position = starts & _POSITION
         reverse = starts >> POSITION_BITS & 1
         return FoundSites(_factors(starts), reverse, position, position + lengths, means, levels, summits)
@@ -144,36 +144,6 @@ class SparseCaller:
 
 def _factors(keys: np.ndarray) -> np.ndarray:
     return keys >> (POSITION_BITS + 1)
-
-
-def _call_levels(values: np.ndarray, lengths: np.ndarray, min_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest of each site's `calling.call_levels`, and the summit of the site.
-
-    Parameters
-    ----------
-    values : base scores of all sites, concatenated
-    lengths, min_lengths : of the sites, shape (n,)
-    """
-    sliding = np.lib.stride_tricks.sliding_window_view
-    site = np.repeat(np.arange(len(lengths)), lengths)
-    padded_at = np.arange(len(values)) + MAX_GAP * (site + 1)
-    padded = np.zeros(len(values) + MAX_GAP * (len(lengths) + 1), dtype=np.float32)
-    padded[padded_at] = values
-    dilated = sliding(padded, MAX_GAP + 1).max(axis=-1)
-    closed = sliding(dilated, MAX_GAP + 1).min(axis=-1)[padded_at - MAX_GAP]
-    levels, width = closed.copy(), min_lengths[site]
-    for shift in range(1, int(min_lengths.max())):
-        np.minimum(levels[:-shift], closed[shift:], out=levels[:-shift], where=width[:-shift] > shift)
-    offsets = np.cumsum(lengths) - lengths
-    at = np.arange(len(values)) - offsets[site]
-    levels[at + width > lengths[site]] = -1  # the bases extend beyond the site
-    highest = np.maximum.reduceat(levels, offsets)
-    is_best = levels == highest[site]
-    firsts = np.nonzero(is_best & np.append(True, ~is_best[:-1] | (at[1:] == 0)))[0]  # of runs of equal levels
-    lasts = np.nonzero(is_best & np.append(~is_best[1:] | (at[1:] == 0), True))[0]
-    chosen = np.diff(site[firsts], prepend=-1) > 0  # the first run of each site
-    firsts, lasts = firsts[chosen], lasts[chosen]
-    return highest.astype(np.float64), at[firsts] + (lasts - firsts + min_lengths) // 2
 
 
 def _undominated(sites: FoundSites) -> np.ndarray:

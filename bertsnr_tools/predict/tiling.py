@@ -187,11 +187,17 @@ def join_windows(tiles: list[Tiles], score: ScoreWindows, rows: int, unscored: f
     """
     joined = np.full((rows, sum(len(tile.codes) for tile in tiles)), unscored, dtype=np.float32)
     for batch in window_batches(tiles):
-        offsets = np.arange(batch.codes.shape[1])
-        in_core = (offsets >= batch.cores[:, :1]) & (offsets < batch.cores[:, 1:])
-        scored = (batch.starts[:, None] + offsets)[in_core]
+        count, length = batch.codes.shape
+        begins, sizes = batch.cores[:, 0], batch.cores[:, 1] - batch.cores[:, 0]
+        offsets = np.cumsum(sizes) - sizes  # of the core intervals, concatenated
+        bases = np.arange(sizes.sum())
+        chosen = bases + np.repeat(np.arange(count) * length + begins - offsets, sizes)
+        first, last = batch.starts[0] + begins[0], batch.starts[-1] + batch.cores[-1, 1]
+        scored: slice | np.ndarray = slice(first, last)
+        if last - first != len(bases):
+            scored = bases + np.repeat(batch.starts + begins - offsets, sizes)
         for row, values in enumerate(score(batch.codes, batch.cores)):
-            joined[row, scored] = values[in_core]
+            joined[row, scored] = values.ravel()[chosen]
     ends = np.cumsum([len(tile.codes) for tile in tiles]).tolist()
     bounds = [
         (end - len(tile.codes) + tile.start - tile.codes_start, end - len(tile.codes) + tile.end - tile.codes_start)

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UsageError
-from ..io.files import BGZIP_ENDINGS, OutputStream, index_bed
-from ..io.outputs import Failures, KeptStream
+from ..io.files import OutputStream
+from ..io.outputs import Failures, KeptStream, SortOrder, index_if_sorted
 from ..io.tracks import BigWig, bed_line, bedgraph_lines, jaspar_score, narrowpeak_columns, track_line, warn_of_names
-from ..log import logger
 from .significance import RankedSite
 
 MAX_TITLE_NAMES = 10  # of models, in a track line
@@ -52,15 +51,12 @@ class SiteWriter:
     Attributes
     ----------
     sites : number of sites written
-    in_order : they are sorted by chromosome and start, as a tabix index requires
+    order : whether they are sorted
     """
 
     def __init__(self, stream: OutputStream, site_format: SiteFormat):
         self._stream, self._format = stream, site_format
-        self._last_starts: dict[str, int] = {}  # by chromosome, the current one last
-        self._reach = 0  # greatest end
-        self.sites = 0
-        self.in_order = True
+        self.sites, self.order = 0, SortOrder()
 
     @classmethod
     @contextmanager
@@ -81,13 +77,9 @@ class SiteWriter:
                 stream.write(track_line(site_format.kind, title, description, site_format.track).encode())
             yield writer
         if site_format.track:
-            warn_of_names(writer._last_starts, f"--track {site_format.track}")
-        if path.endswith(BGZIP_ENDINGS) and not site_format.track and not stream.failed:
-            if writer.in_order:
-                with failures.kept():
-                    index_bed(path, writer._reach)
-            else:
-                logger.warning("%s: no tabix index, because the regions are not sorted by chromosome and start", path)
+            warn_of_names(writer.order.chroms(), f"--track {site_format.track}")
+        elif not stream.failed:
+            index_if_sorted(path, writer.order, "bed", failures)
 
     def write(self, ranked: Iterable[RankedSite]) -> None:
         """Write sites and flush the stream."""
@@ -96,13 +88,7 @@ class SiteWriter:
 
     def _line(self, site: RankedSite) -> bytes:
         self.sites += 1
-        new_chrom = site.chrom not in self._last_starts
-        if not new_chrom and (
-            site.chrom != next(reversed(self._last_starts)) or site.start < self._last_starts[site.chrom]
-        ):
-            self.in_order = False
-        self._last_starts[site.chrom] = site.start
-        self._reach = max(self._reach, site.end)
+        self.order.add(site.chrom, site.start, site.end)
         return self._format.line(site).encode()
 
 

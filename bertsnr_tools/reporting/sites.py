@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..io.files import file_stem
 from ..io.intervals import BedRow, Interval, bed_rows, has_strand
 from ..log import logger
 
@@ -148,12 +148,8 @@ def file_labels(paths: Sequence[str]) -> list[SiteFile]:
     for path in paths:
         if paths.count(path) > 1:
             raise UsageError(f"{'standard input (-)' if path == '-' else path} is given twice")
-    short = [_stem(path) for path in paths]
+    short = ["standard input" if path == "-" else file_stem(path) for path in paths]
     return [SiteFile(path, path if short.count(stem) > 1 else stem) for path, stem in zip(paths, short)]
-
-
-def _stem(path: str) -> str:
-    return "standard input" if path == "-" else os.path.splitext(os.path.basename(path).removesuffix(".gz"))[0]
 
 
 class _Reader:

@@ -17,7 +17,7 @@ OTHER = 4  # code of every letter that is not A, C, G or T
 _CODES = np.full(256, OTHER, dtype=np.uint8)
 for _code, _letter in enumerate(CODE_LETTERS):
     _CODES[_letter] = _CODES[_letter + 32] = _code
-_COMPLEMENT = np.array([1, 0, 3, 2, OTHER], dtype=np.uint8)
+_LETTERS = np.frombuffer(CODE_LETTERS + b"N", dtype=np.uint8)
 _COMPLEMENT_LETTERS = bytes.maketrans(b"ACGTRYKMBDHVacgtrykmbdhv", b"TGCAYRMKVHDBtgcayrmkvhdb")
 
 
@@ -40,6 +40,11 @@ def encode(sequence: bytes) -> np.ndarray:
     return _CODES[np.frombuffer(sequence, dtype=np.uint8)]
 
 
+def decode(codes: np.ndarray) -> bytes:
+    """Codes, shape (n,), to upper-case letters; N for what is not A, C, G or T."""
+    return _LETTERS[codes].tobytes()
+
+
 def reverse_complement(sequence: bytes) -> bytes:
     """The reverse complement of a sequence; IUPAC letters are complemented too."""
     return sequence.translate(_COMPLEMENT_LETTERS)[::-1]
@@ -47,7 +52,8 @@ def reverse_complement(sequence: bytes) -> bytes:
 
 def reverse_complement_codes(codes: np.ndarray) -> np.ndarray:
     """The reverse complement of codes, shape (..., n), along the last axis."""
-    return _COMPLEMENT[codes[..., ::-1]]
+    reverse = codes[..., ::-1]
+    return reverse ^ (reverse < OTHER)
 
 
 def kmer_ids(codes: np.ndarray, k: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import DataError
 from ..io.fasta import Genome, Record, read_records
 from ..io.intervals import Interval, interval_from_name
-from .encoding import CODE_LETTERS, encode, reverse_complement
+from .encoding import CODE_LETTERS, decode, encode, reverse_complement
 from .random_numbers import random_numbers
 
 SKIP_REASONS = {
@@ -163,7 +163,7 @@ def _neighbours(columns: _Columns, window: int) -> dict[int, list[Span]]:
     return {number: sorted(spans) for number, spans in found.items()}
 
 
-@dataclass
+@dataclass(eq=False)
 class Windows:
     """Labelled windows of one length, as arrays.
 
@@ -192,8 +192,7 @@ class Windows:
 
     def records(self) -> Iterator[Record]:
         """The windows as FASTA records without labels."""
-        letters = np.frombuffer(CODE_LETTERS + b"N", dtype=np.uint8)[self.codes]
-        return (Record(name, "", row.tobytes()) for name, row in zip(self.names, letters))
+        return (Record(name, "", decode(codes)) for name, codes in zip(self.names, self.codes))
 
     @staticmethod
     def unlabelled(records: Sequence[Record]) -> Windows:

@@ -48,11 +48,7 @@ class Checkpoint:
             self._read(path)
             logger.info("continuing from the checkpoint %s", path)
         elif path and resume:
-            model = path.removesuffix(".ckpt")
-            if os.path.exists(model):
-                logger.warning("%s is complete (no checkpoint %s); training it again from the beginning", model, path)
-            else:
-                logger.info("no checkpoint %s; training from the beginning", path)
+            logger.info("no checkpoint %s; training from the beginning", path)
 
     def _read(self, path: str) -> None:
         content = read_checked(path, CHECKPOINT, CHECKPOINT_VERSION)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite, nan
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import torch
 
 from ..errors import UsageError
 from ..evaluation import EVALUATION_BATCH
+from ..log import logger
 from ..models.baselines import baseline_config
 from ..models.bertsnr import BertSNR
 from ..models.device import Runtime
@@ -89,10 +90,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, kind, least, most in _LIMITS:
             value = getattr(self, name)
-            is_number = isinstance(value, kind)
-            if not is_number or not least <= value <= most:
+            number: Any = value if isinstance(value, kind) else nan
+            if not (isfinite(number) and least <= number <= most):
                 whole = "a whole number" if kind is Integral else "a number"
-                raise UsageError(f"recipe: {name} is {value!r}; expected {whole} from {least} to {most}")
+                limits = f"from {least} on" if most == inf else f"from {least} to {most}"
+                raise UsageError(f"recipe: {name} is {value!r}; expected {whole} {limits}")
 
     @classmethod
     def resolve(cls, data: TrainingData, design: ModelDesign, **given: Any) -> Recipe:
@@ -216,7 +218,10 @@ class ModelDesign:
                 raise UsageError(f"--arch {arch} reads single bases without an encoder; use neither -k nor --encoder")
             return cls(arch, 1, None, encoder)
         if encoder == "compact":
-            return cls(arch, k or 3, shipped_encoder(k or 3), encoder)
+            shipped = shipped_encoder(k or 3)
+            if not shipped:
+                logger.info("no shipped encoder reads %d-mers; training starts from random weights", k)
+            return cls(arch, k or 3, shipped, encoder)
         if is_new(encoder):
             return cls(arch, k or 3, None, encoder, _size(encoder))
         pretrained = model_encoder(encoder) if os.path.isfile(encoder) else read_pretrained(encoder)
@@ -271,6 +276,6 @@ def _size(encoder: str) -> tuple[int, int]:
     hidden_size, layers = map(int, match.groups()) if match else (0, 0)
     if not layers or not hidden_size or hidden_size % HEAD_SIZE:
         raise UsageError(
-            f"--encoder {encoder}: expected new:HIDDENxLAYERS, with a multiple of {HEAD_SIZE}, such as new:192x7"
+            f"--encoder {encoder}: expected new:UNITSxLAYERS, such as new:192x7, units a multiple of {HEAD_SIZE}"
         )
     return hidden_size, layers

@@ -206,6 +206,8 @@ def draw_background(
     UsageError : the names of the positives do not give positions on the genome.
     DataError : the genome, or `within`, contains fewer than two such windows.
     """
+    if not 0 < within_fraction <= 1:
+        raise UsageError(f"the fraction within accessible regions is {within_fraction}; expected above 0, at most 1")
     length = positives.codes.shape[1]
     located = [interval_from_name(name, length) for name in positives.names]
     for name, interval in zip(positives.names, located):

@@ -19,7 +19,7 @@ from .checkpoint import Checkpoint
 from .config import ModelDesign, Recipe
 from .data import TrainingData, seed_of
 from .distillation import teacher_targets
-from .optimization import adamw, optimizer_step, scheduled_rate, set_learning_rate, two_task_loss
+from .optimization import adamw, check_loss, optimizer_step, scheduled_rate, set_learning_rate, two_task_loss
 from .processes import agreed, share
 
 
@@ -56,7 +56,7 @@ def fit(
         history, best = checkpoint.fit["history"], checkpoint.fit["best"]
     while len(history) < recipe.epochs and len(history) - best["epoch"] < recipe.patience:
         number = len(history)
-        loss = trainer.train_epoch(data.epoch(number, recipe), number)
+        loss = check_loss(trainer.train_epoch(data.epoch(number, recipe), number), f"epoch {number + 1}")
         _, measured = validate(model, trainer.average, recipe, data.validation)
         measured = {key: agreed(value, device) for key, value in measured.items()}
         history.append({"epoch": number + 1, "loss": loss, **measured})

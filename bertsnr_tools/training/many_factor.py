@@ -26,11 +26,12 @@ from .data import seed_of
 from .distillation import FactorTargets, FactorTeachers
 from .factors import EpochWindows, FactorData, draw_epoch, varied
 from .fit import ModelState
-from .optimization import two_task_loss
+from .optimization import check_loss, two_task_loss
 from .processes import agreed, average_gradients, own_rows
 
 BACKGROUND_SHARE = 8  # a batch has one background window for this number of labelled windows
 CLIP = 1.0  # greatest norm of the gradient
+EVALUATED = 512  # windows in a batch of validation
 EPOCHS_AHEAD = 8  # epochs that other processes draw while a GPU trains
 
 
@@ -168,7 +169,7 @@ def fit_many(
     for number, epoch in _epochs(data, recipe, len(history), ahead=device.type != "cpu"):
         if number - best["epoch"] >= recipe.patience:
             break
-        loss = trainer.train_epoch(epoch, number)
+        loss = check_loss(trainer.train_epoch(epoch, number), f"epoch {number + 1}")
         measured = agreed(float(np.mean(validation_aupr(model, trainer.average, data.validation, recipe))), device)
         history.append({"epoch": number + 1, "loss": loss, "aupr": measured})
         if measured > best["aupr"]:
@@ -217,14 +218,14 @@ class _Worker:
 
 
 def own_probabilities(
-    model: ManyFactorModel, codes: np.ndarray, factors: np.ndarray, precision: str, batch_size: int = 512
+    model: ManyFactorModel, codes: np.ndarray, factors: np.ndarray, precision: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of each window's own factor: of the sequence (n,), and of the tokens (n, T), float32."""
     sequences: list[np.ndarray] = []
     tokens: list[np.ndarray] = []
     model.eval()
-    for first in range(0, len(codes), batch_size):
-        rows = slice(first, first + batch_size)
+    for first in range(0, len(codes), EVALUATED):
+        rows = slice(first, first + EVALUATED)
         chosen = torch.from_numpy(codes[rows]).to(model.device)
         with torch.inference_mode(), autocast(model.device, precision):
             logits = model(device_token_ids(chosen, model.infos[0].k), torch.from_numpy(factors[rows]).to(model.device))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from ..errors import DataError
 from .processes import average_gradients
 
 
@@ -34,6 +37,18 @@ def scheduled_rate(peak: float, warmup: float, done: float, before: float | None
     """
     decayed = done if before is None else before
     return peak * min(done / warmup if warmup else 1.0, (1 - decayed) / (1 - warmup) if warmup < 1 else 1.0)
+
+
+def check_loss(loss: float, when: str) -> float:
+    """The mean loss of a part of the training.
+
+    Raises
+    ------
+    DataError : it is not finite.
+    """
+    if not isfinite(loss):
+        raise DataError(f"the loss is not finite after {when}; lower the learning rate (--lr)")
+    return loss
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -28,7 +28,7 @@ from ..sequence.encoding import vocabulary
 from .checkpoint import Checkpoint
 from .config import PretrainConfig
 from .data import seed_of
-from .optimization import adamw, optimizer_step, scheduled_rate, set_learning_rate
+from .optimization import adamw, check_loss, optimizer_step, scheduled_rate, set_learning_rate
 from .pretrain_data import IGNORED, batches, mask_tokens
 from .processes import count, own_rows, process_group, rank
 
@@ -138,6 +138,7 @@ class PretrainRun:
 
     def _report(self, step: int, loss: float, correct: float, predicted: float) -> None:
         count = max(1, predicted)
+        check_loss(loss / count, f"step {step}")
         self.history.append({"step": step, "loss": loss / count, "accuracy": correct / count})
         if rank() != 0:
             return

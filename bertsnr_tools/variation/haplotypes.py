@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -64,7 +65,8 @@ def genotype(row: VcfRow, column: int) -> Genotype:
     names = row.fields[FORMAT].split(":")
     values = dict(zip(names, row.fields[column].split(":")))
     text = values.get("GT", ".")
-    alleles = [int(part) if part.isdigit() else None for part in text.replace("|", "/").split("/") if part]
+    parts = filter(None, text.replace("|", "/").split("/"))
+    alleles = [int(part) if re.fullmatch("[0-9]{1,9}", part) else None for part in parts]
     if len(alleles) == 1:
         alleles *= 2
     if len(alleles) != 2 or any(allele is not None and allele > len(row.alts) for allele in alleles):

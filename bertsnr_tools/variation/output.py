@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from .. import __version__
-from ..io.outputs import Failures, KeptStream
-from ..io.vcf import SortOrder, VcfReader, VcfRow, VcfWriter, index_if_sorted, info_text
+from ..io.outputs import Failures, KeptStream, SortOrder, index_if_sorted
+from ..io.vcf import VcfReader, VcfRow, VcfWriter, info_text
 from .effects import CLASSES, NONE
 from .rows import ScoredAllele, ScoredRow
 from .scoring import Effect

@@ -14,7 +14,7 @@ from ..log import logger
 from ..models.device import Runtime
 from ..models.interface import Model
 from ..models.pwm import PwmModel
-from ..predict.chunks import regions_to_scan
+from ..predict.chunks import Regions, regions_to_scan
 from ..predict.thresholds import Threshold
 from ..sequence.background import merge_intervals
 from .haplotypes import plan_haplotypes, sample_column
@@ -86,9 +86,9 @@ def open_rows(
     checker.report()
 
 
-def chosen_regions(genome: Genome, regions: Sequence[str | Interval], bed: str | None) -> list[Interval] | None:
-    """Regions and the intervals of a BED file, merged; None when there are none."""
-    if not (bed or regions):
+def chosen_regions(genome: Genome, regions: Regions | None, bed: str | None) -> list[Interval] | None:
+    """Regions and the intervals of a BED file, merged; None when neither is given."""
+    if regions is None and not bed:
         return None
     merged = merge_intervals(regions_to_scan(genome, bed, regions))
     return [Interval(chrom, start, end) for chrom in merged for start, end in merged[chrom].tolist()]
@@ -99,7 +99,7 @@ def variant_effects(
     source: str | os.PathLike[str],
     genome: Genome,
     *,
-    regions: str | os.PathLike[str] | Sequence[str | Interval] | None = None,
+    regions: str | os.PathLike[str] | Regions | None = None,
     haplotypes: str | None = None,
 ) -> Iterator[ScoredAllele]:
     """Alternative alleles with their effects, in the order of the rows, as `bertsnr variants` writes them.
@@ -107,8 +107,8 @@ def variant_effects(
     Parameters
     ----------
     source : VCF or BCF file ("-" is standard input)
-    regions : only rows whose POS lies in a BED file, or in a list of `chrom:from-to` (1-based inclusive) and intervals;
-        requires an index
+    regions : only rows whose POS lies in a BED file, an interval, or a list of intervals and `chrom:from-to` (1-based
+        inclusive); requires an index
     haplotypes : sample whose alleles of one haplotype are applied together
 
     Raises
@@ -116,9 +116,9 @@ def variant_effects(
     UsageError, DataError : see `open_rows`.
     """
     if isinstance(regions, (str, os.PathLike)):
-        within = chosen_regions(genome, (), os.fspath(regions))
+        within = chosen_regions(genome, None, os.fspath(regions))
     else:
-        within = chosen_regions(genome, regions or (), None)
+        within = chosen_regions(genome, regions, None)
     with open_rows(os.fspath(source), genome, scorer, regions=within, haplotypes=haplotypes) as rows:
         for block in rows.blocks:
             for _, alleles in block:
