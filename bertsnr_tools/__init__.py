@@ -18,9 +18,9 @@ The command line is `bertsnr` (see `bertsnr --help`). The same work from Python:
     model = bt.train(bt.read_windows("pos.fa"), name="MYTF")
     model.save("MYTF.pt")
 
-Coordinates are 0-based and half-open. Nothing here prints, exits or changes settings of the process (threads,
-logging, signals). Errors are `bt.DataError`, `bt.UsageError` and `bt.DeviceError`, each a `bt.BertsnrError`. Names
-are imported on first use, so `import bertsnr_tools` takes no time.
+Coordinates are 0-based and half-open. Nothing here prints, exits or changes settings of the process (logging, signals),
+except torch's number of threads while models score on a CPU. Errors are `bt.DataError`, `bt.UsageError` and
+`bt.DeviceError`, each a `bt.BertsnrError`. Names are imported on first use, so `import bertsnr_tools` takes no time.
 
 Models      load_model, load_models, shipped_models, SiteModel, Runtime
 Scanning    scan, Genome, Interval, read_bed, Record, read_records

@@ -295,8 +295,7 @@ def attention_scores(
 
     Raises
     ------
-    UsageError : the model is not a BertSNR network, or has no such layer or head.
+    DataError : the model has no attention.
+    UsageError : it does not have this layer or head.
     """
-    if not isinstance(model.network, BertSNR):
-        raise UsageError(f"{model.name} is not a BertSNR network; only these have attention")
     return attention.attention(model.network, sequences, layer=layer, head=head, runtime=model.runtime)

@@ -230,6 +230,9 @@ def evaluate_files(
 def _check_windows(windows: Windows, path: str) -> None:
     if not windows.positive.any():
         raise DataError("no window has a site (site=a-b in its header); make windows with `bertsnr windows`", path)
+    unknown = int(windows.labels[windows.codes == OTHER].sum())
+    if unknown:
+        logger.warning("%s: %s bases in sites are N or another letter and count as missed", path, f"{unknown:,}")
     if windows.positive.all():
         logger.warning(
             "%s: every window has a site, so metrics over windows are meaningless; add negatives (cat pos.fa neg.fa)",

@@ -1,6 +1,7 @@
 """The Python API: the same results as the commands, without an effect on the process."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 
 import bertsnr_tools as bt
 from bertsnr_tools.models.device import Runtime
+from bertsnr_tools.models.pwm import PwmModel
 from conftest import DATA
 
 
@@ -188,6 +190,10 @@ def test_numbers_out_of_range_are_errors(ctcf):
             bt.find_motif(ctcf, ["ACGT" * 25], **options)
     with pytest.raises(bt.UsageError, match="at least one target"):
         bt.compare([bt.Motif("a", np.ones((5, 4)))], [])
+    with pytest.raises(bt.DataError, match="sequence 1: contains 'Ü'; expected the letters ACGT"):
+        ctcf.predict_bases(["ACGÜ"])
+    with pytest.raises(bt.UsageError, match="load_models takes a list of names; use load_models..'human'.."):
+        bt.load_models("human")
     with pytest.raises(bt.UsageError, match="sequence 2 is None; expected str, bytes or Record"):
         ctcf.predict_bases(["ACGT", None])
 
@@ -226,6 +232,19 @@ def test_windows_are_checked_before_they_are_evaluated(ctcf):
         bt.evaluate(ctcf, bt.Windows(["a", "b", "c"], wide, wide))
     with pytest.raises(bt.UsageError, match="at least one window"):
         bt.evaluate(ctcf, bt.Windows([], wide[:0, :100], wide[:0, :100]))
+
+
+def test_models_and_genomes_go_to_other_processes(ctcf, genome, windows):
+    pytest.importorskip("lightmotif")
+    matrix = bt.SiteModel(PwmModel(bt.Motif("m", np.eye(4) * 9 + 1, "M")), Runtime())
+    for model in (ctcf, matrix):
+        again = pickle.loads(pickle.dumps(model))
+        assert again.name == model.name
+        for one, other in zip(model.predict_bases(windows[:2]), again.predict_bases(windows[:2])):
+            assert np.array_equal(one, other)
+    whole = bt.Genome(genome)
+    again = pickle.loads(pickle.dumps(whole))
+    assert again.lengths == whole.lengths and again.fetch("chr1", 5, 50) == whole.fetch("chr1", 5, 50)
 
 
 def test_the_description_of_a_model_is_short(ctcf):

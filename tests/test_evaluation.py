@@ -61,6 +61,13 @@ def test_windows_with_n_are_scored_as_predict_scores_them(toy_model, many_factor
         assert evaluate(model, windows, runtime)["nucleotide"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_labelled_n_are_counted(toy_model, tmp_path, caplog):
+    path = tmp_path / "n.fa"
+    path.write_text(f">a site=10-20\n{'ACGT' * 3}NN{'ACGT' * 6}AC\n>b\n{'ACGT' * 10}\n")
+    list(evaluate_files([DataSet(str(path), [toy_model])], Runtime()))
+    assert f"{path}: 2 bases in sites are N or another letter and count as missed" in caplog.text
+
+
 def test_data_sets_that_cannot_be_measured(toy_model, tmp_path):
     path = tmp_path / "w.fa"
     for text, problem in (

@@ -1,5 +1,6 @@
 """Man pages, launchers and metadata agree with the commands and the version."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -76,6 +77,15 @@ def test_every_command_has_a_launcher():
     launchers = list((ROOT / "bin").iterdir())
     assert {path.name for path in launchers} == names
     assert len({path.read_text() for path in launchers}) == 1 and all(path.stat().st_mode & 0o111 for path in launchers)
+
+
+def test_an_interrupted_start_is_one_line(tmp_path):
+    """As by Ctrl-C while modules are imported."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    launcher = [sys.executable, ROOT / "bin" / "bertsnr-windows"]
+    done = subprocess.run(launcher, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "bertsnr-windows: interrupted\n")
 
 
 def test_metadata_has_the_version():

@@ -60,6 +60,7 @@ def workdir(tmp_path, toy_model_file):
         "sites.bb": bytes.fromhex("ebf28987 0400 0500") + bytes(60),
         "overlap.fa": b">c:0-9\nACGTTGCAT\n>c:5-14\nACGTTGCAT\n",
         "wide.fa": b">w site=3-9\n" + b"ACGTTGCATG" * 12 + b"\n>v\n" + b"ACGTTGCATG" * 12 + b"\n",
+        "calls.vcf": b"##fileformat=VCFv4.2\nchr1\t82\tsnv\tC\tG\t.\t.\t.\n",
         "far.fa": b">p\n" + b"ACGTTGCATG" * 60 + b"\n",
     }
     for name, content in files.items():
@@ -124,6 +125,13 @@ CASES = [
         "is named after its file, without white space and commas; add --name TF",
     ),
     ("train -o x.pt --name a\x7fb pos.fa", 2, "expected a name without white space"),
+    ("predict -m model.pt --rgb score pos.fa", 2, "--rgb: bed has no colours; add --format bed9"),
+    (
+        "predict -m model.pt --score-scale jaspar -o s.parquet pos.fa",
+        2,
+        "--score-scale: Parquet has all scores, and no",
+    ),
+    ("windows -f genome.fa calls.vcf", 1, "calls.vcf:2: is VCF; expected BED (chrom, start and end, 0-based)"),
     ("train -o x.pt --name a,b pos.fa", 2, "--name 'a,b': expected a name without white space and commas"),
     ("train -o x.pt --lr inf pos.fa", 2, "inf is not in the range 0<x<=1"),
     ("train -o x.pt --val-chroms chr1,chr2 pos.fa", 2, "they all lie on chr1, chr2; give fewer --val-chroms"),

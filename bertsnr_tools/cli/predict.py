@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     help="Output format.  [default: by the name of -o: .narrowPeak, .bb, .parquet, else bed]",
 )
 @click.option(
-    "--rgb", type=click.Choice(["strand", "score"]), default="strand", help="Colour of sites in bed9 and bigbed."
+    "--rgb",
+    type=click.Choice(["strand", "score"]),
+    help="Colour of sites in bed9 and bigbed.  [default: strand]",
 )
 @click.option(
     "--score-scale",
@@ -121,7 +123,7 @@ def predict(
     regions: tuple[str, ...],
     output: str,
     kind: str | None,
-    rgb: str,
+    rgb: str | None,
     scale: str,
     track: str | None,
     threshold: tuple[str, float] | None,

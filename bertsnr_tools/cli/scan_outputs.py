@@ -40,7 +40,7 @@ class ScanOutputs(NamedTuple):
 
     sites: str
     kind: str
-    rgb: str
+    rgb: str | None
     track: str | None
     scale: str
     signals: dict[str, str | None]
@@ -75,6 +75,10 @@ class ScanOutputs(NamedTuple):
 
         if self.sites.lower().endswith((".bw", ".bigwig")):
             raise UsageError(f"-o {self.sites}: sites are written as BED, not as bigWig; see --bigwig")
+        if self.rgb and self.kind not in ("bed9", "bigbed"):
+            raise UsageError(f"--rgb: {self.kind} has no colours; add --format bed9")
+        if self.scale == "jaspar" and self.kind == "parquet":
+            raise UsageError("--score-scale: Parquet has all scores, and no column 5")
         what = BINARY.get(self.kind)
         if what is None:
             if format_of(self.sites) in BINARY:
@@ -117,7 +121,7 @@ class ScanOutputs(NamedTuple):
         for model in models if self.scale == "jaspar" else ():
             null_of(model)
         names, track = [model.info.name for model in models], self.track if first else None
-        site_format = SiteFormat(self.kind, self.rgb, track, self.scale)
+        site_format = SiteFormat(self.kind, self.rgb or "strand", track, self.scale)
         with (
             SignalWriter(files, names, lengths, track, failures) as signal,  # complete after the sites
             open_sites(self.sites, site_format, names, lengths, failures) as sites,

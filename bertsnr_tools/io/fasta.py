@@ -190,7 +190,7 @@ def as_records(sequences: str | os.PathLike[str] | Iterable[str | bytes | Record
         else:
             if not isinstance(sequence, (str, bytes)):
                 raise UsageError(f"sequence {number} is {sequence!r}; expected str, bytes or Record")
-            letters = sequence.encode() if isinstance(sequence, str) else sequence
+            letters = sequence.encode("latin-1", "replace") if isinstance(sequence, str) else sequence
             yield Record(str(number), "", _checked_letters(letters, f"sequence {number}", None))
 
 
@@ -233,6 +233,9 @@ class Genome:
             problem = error_text(error)
         if problem:
             raise self._misfit(problem)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Genome, (self.path,)  # another process maps the file itself
 
     def _mapped_bytes(self, start: int, end: int) -> bytes:
         return self._map[start:end]

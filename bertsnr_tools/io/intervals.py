@@ -135,6 +135,8 @@ def _bad_interval(fields: list[str], path: str, number: int) -> DataError:
     if fields[:4] == ["chr", "start", "end", "length"]:
         problem = "is a table of MACS (.xls), whose positions count from 1; use its narrowPeak or broadPeak file"
         return DataError(problem, path, number)
+    if path.lower().removesuffix(".gz").endswith(".vcf"):
+        return DataError("is VCF; expected BED (chrom, start and end, 0-based)", path, number)
     chrom, first, last = fields[:3]
     first, last = first[:40], last[:40]
     if not (chrom and re.fullmatch("[0-9]+", first) and re.fullmatch("[0-9]+", last)):

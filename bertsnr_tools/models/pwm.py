@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class PwmModel(nn.Module):
             import lightmotif
         except ImportError as error:
             raise UsageError("scanning with a PWM requires lightmotif; pip install 'bertsnr_tools[motifs]'") from error
-        self._stripe = lightmotif.stripe
+        self._motif, self._stripe = motif, lightmotif.stripe
         self._lowest = float(motif.log_odds.min(axis=1).sum())
         digits, self._base, self._unit = _two_digits(motif.log_odds)
         self._pwms = [lightmotif.ScoringMatrix(dict(zip(BASES, digit.T.tolist()))) for digit in digits]
@@ -68,6 +68,9 @@ class PwmModel(nn.Module):
         self.prefilter: PrefilterNetwork | None = None
         self.replicas: list[Model] = []
         self.info.threshold = self.threshold("p", DEFAULT_P)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self._motif, self.info)  # lightmotif's matrices cannot be pickled
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `BertSNR.forward`, in float64."""
@@ -128,6 +131,12 @@ class PwmModel(nn.Module):
     def device(self) -> torch.device:
         """Always the CPU."""
         return torch.device("cpu")
+
+
+def _rebuilt(motif: Motif, info: ModelInfo) -> PwmModel:
+    model = PwmModel(motif)
+    model.info = info
+    return model
 
 
 def score_distribution(

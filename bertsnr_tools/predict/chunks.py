@@ -18,6 +18,7 @@ from ..io.fasta import CHUNK_BASES, FastaChunk, Genome, read_fasta_chunks
 from ..io.intervals import Interval, interval_from_header, may_hold_interval, on_genome, parse_header
 from ..log import logger
 from ..sequence.encoding import reverse_complement
+from ..sequence.windows import overlap_groups
 
 Regions = Interval | Iterable[str | Interval]
 EVERYWHERE = (0, sys.maxsize)
@@ -172,20 +173,16 @@ def summit_regions(genome: Genome, path: str, reach: int) -> list[Interval]:
 
 def merge_overlaps(regions: Sequence[Interval]) -> list[Interval]:
     """Regions that share bases as one, at the place of the first of them, so that no site is called twice."""
-    groups: list[tuple[int, int, int]] = []  # number of the first region, start, end
-    chrom = ""
-    for number in sorted(range(len(regions)), key=lambda at: regions[at][:3]):
-        region = regions[number]
-        if groups and region.chrom == chrom and region.start < groups[-1][2]:
-            first, start, end = groups[-1]
-            groups[-1] = min(first, number), start, max(end, region.end)
-        else:
-            groups.append((number, region.start, region.end))
-        chrom = region.chrom
+    groups: dict[int, list[Interval]] = {}
+    for region, group in zip(regions, overlap_groups(regions)):
+        groups.setdefault(group, []).append(region)
     if len(groups) < len(regions):
         repeated = f"{len(regions) - len(groups):,} of {len(regions):,}"
         logger.info("%s regions overlap others and are scanned together with them", repeated)
-    return [regions[first]._replace(start=start, end=end) for first, start, end in sorted(groups)]
+    return [
+        group[0]._replace(start=min(region.start for region in group), end=max(region.end for region in group))
+        for group in groups.values()
+    ]
 
 
 def regions_of_shard(regions: Sequence[Interval], shard: tuple[int, int]) -> list[Interval]:

@@ -223,9 +223,10 @@ def draw_background(
         wanted = round(BACKGROUND_WINDOWS * within_fraction)
         extended = _at_least(length, within, genome)
         records = draw(extended, avoid, wanted)
-        if 2 <= len(records) < wanted:
-            logger.info("accessible regions (--within) contain only %s background windows", f"{len(records):,}")
         others = round(len(records) * (1 / within_fraction - 1))
+        if 2 <= len(records) < wanted:
+            problem = "accessible regions (--within) contain only %s of %s background windows; %s others are drawn"
+            logger.info(problem, f"{len(records):,}", f"{wanted:,}", f"{others:,}")
         records += draw(genome.chromosomes(), [*avoid, *extended], others) if others else []
     else:
         records = draw(genome.chromosomes(), avoid, BACKGROUND_WINDOWS)
