@@ -275,7 +275,7 @@ def test_the_size_of_a_new_encoder(run_here, tmp_path):
     assert run_here("predict", "-q", "-m", "m.pt", "p.fa").status == 0
     for size in ("new:", "new:64", "new:60x2", "new:0x2", "new:64x0", "new:axb"):
         outcome = run_here("train", "-q", "--encoder", size, *short)
-        assert outcome.status == 2 and f"--encoder {size}: expected new:HIDDENxLAYERS" in outcome.err
+        assert outcome.status == 2 and f"--encoder {size}: expected new:UNITSxLAYERS" in outcome.err
 
 
 def test_byte_order_marks_and_names_that_are_not_utf8(tmp_path):

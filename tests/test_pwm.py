@@ -188,7 +188,8 @@ def test_counts_without_bound_are_an_error(tmp_path):
 def test_all_models_of_a_scan_have_different_names(tmp_path, toy_model_file, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("bertsnr_tools"), "propagate", True)
     (tmp_path / "m.meme").write_text(meme_text([Motif("TOY", COUNTS)]))
-    names = [str(toy_model_file), str(tmp_path / "m.meme"), str(toy_model_file)]
+    (tmp_path / "other.pt").write_bytes(toy_model_file.read_bytes())
+    names = [str(toy_model_file), str(tmp_path / "m.meme"), str(tmp_path / "other.pt")]
     assert [model.info.name for model in load_models(names, Runtime())] == ["TOY", "TOY-2", "TOY-3"]
     assert "another model is named TOY, too; this one is named TOY-2 in the output" in caplog.text
     (tmp_path / "m.meme").write_text(meme_text([Motif("MA1.1", COUNTS, "TOY")]))

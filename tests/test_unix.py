@@ -495,8 +495,9 @@ def test_figures_are_drawn_where_the_bigwig_fails(run, workdir):
 
 def test_models_and_data_sets_of_one_name_are_distinguishable(run, workdir):
     (workdir / "other").mkdir()
-    shutil.copy(workdir / "pos.fa", workdir / "other")
-    models = ("-m", "model.pt", "-m", "./model.pt")
+    for name in ("pos.fa", "model.pt"):
+        shutil.copy(workdir / name, workdir / "other")
+    models = ("-m", "model.pt", "-m", "other/model.pt", "-m", "./model.pt")
     table = run("evaluate", *models, "pos.fa", "other/pos.fa", cwd=workdir).out.splitlines()[1:]
     assert [line.split("\t")[:2] for line in table] == [
         [model, data] for data in ("pos.fa", "other/pos.fa") for model in ("TOY", "TOY-2")

@@ -14,7 +14,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(5)
 CODE_LETTERS = b"ATCG"  # code 0..3; the complement of code c is c ^ 1
 OTHER = 4  # code of every letter that is not A, C, G or T
-_CODES = np.full(256, OTHER, dtype=np.uint8)
+_CODES = bytearray([OTHER] * 256)
 for _code, _letter in enumerate(CODE_LETTERS):
     _CODES[_letter] = _CODES[_letter + 32] = _code
 _LETTERS = np.frombuffer(CODE_LETTERS + b"N", dtype=np.uint8)
@@ -37,7 +37,7 @@ def encode(sequence: bytes) -> np.ndarray:
     -------
     uint8 array, shape (n,): A 0, T 1, C 2, G 3, anything else 4.
     """
-    return _CODES[np.frombuffer(sequence, dtype=np.uint8)]
+    return np.frombuffer(bytearray(sequence.translate(_CODES)), dtype=np.uint8)
 
 
 def decode(codes: np.ndarray) -> bytes:
