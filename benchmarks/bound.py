@@ -60,7 +60,7 @@ BLOCK = 1_000_000  # bp
 REPLICATES = 100
 FALSE = 0.1  # false discoveries at which recall is measured
 NEVER = -1e6  # score of a region that has none
-OURS, RIVALS = "binding head", ("best site", "single model", "network", "PWM", "matches", "GC", "width")
+OURS = "binding head"
 Line = dict[str, str]
 
 

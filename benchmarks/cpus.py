@@ -194,7 +194,9 @@ def main() -> None:
     parser.add_argument("--bases", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--models", default="CTCF,human")
-    parser.add_argument("--kinds", default=",".join(KINDS))
+    able = torch.cpu.get_capabilities()
+    kinds = [name for name, kind in KINDS.items() if all(able.get(feature) for feature in avx.FUNCTIONS[kind.function])]
+    parser.add_argument("--kinds", default=",".join(kinds), help="default: the ones that this CPU can run")
     parser.add_argument("--shipped", action="store_true")
     parser.add_argument("--calls", metavar="NAMES")
     parser.add_argument("--here", metavar="KIND", help=argparse.SUPPRESS)

@@ -55,8 +55,7 @@ from bertsnr_tools.motifs.model_source import find_motif
 from bertsnr_tools.predict.significance import NullDistribution, factor_call_levels
 from bertsnr_tools.sequence.encoding import CODE_LETTERS, bases_from_tokens, reverse_complement_codes
 from bertsnr_tools.sequence.shuffle import shuffled_records
-from bertsnr_tools.sequence.windows import Windows, read_windows
-from bertsnr_tools.training.factors import known_sites
+from bertsnr_tools.sequence.windows import Windows, known_sites, read_windows
 from commands import bertsnr
 from paper import SETS, read_table
 

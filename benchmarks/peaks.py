@@ -68,7 +68,6 @@ PEAKS = (  # the version of the matrix that is as wide as JASPAR's sites
     ("RFX5.GM12878", "MA0510.1"),
     ("TFAP2A.HeLa-S3", "MA0003.2"),
 )
-ARMS = ("peaks", "sites", "within", "half", "round2")
 TABLES = {
     "peaks": "peaks arm windows seconds nucleotide_aupr sequence_aupr border_error within_1_bp match name p verdict",
     "calls": "peaks arm bound unbound unbound_at_0.2 unbound_at_0.5",

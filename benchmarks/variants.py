@@ -148,4 +148,7 @@ def speed(genome_path: str, vcf: str, *options: str) -> None:
 
 
 if __name__ == "__main__":
-    {"asb": asb, "snvs": snvs, "speed": speed}[sys.argv[1]](*sys.argv[2:])
+    commands = {"asb": asb, "snvs": snvs, "speed": speed}
+    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+        sys.exit(__doc__)
+    commands[sys.argv[1]](*sys.argv[2:])

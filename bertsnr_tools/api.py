@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from . import attention, evaluation
@@ -68,7 +69,12 @@ class SiteModel:
 
         Returns
         -------
-        for each sequence float32, shape (2, length): forward and reverse strand, both in forward order; NaN at N
+        for each sequence float32, shape (2, length): forward and reverse strand, both in forward order; NaN at letters
+        other than A, C, G and T, and in runs of these shorter than a token
+
+        Raises
+        ------
+        DataError : a letter that is not an IUPAC code of DNA. Line breaks are left out.
         """
         if isinstance(sequences, (str, bytes)):
             raise UsageError("predict_bases takes a list of sequences; put a single one into a list")
@@ -148,18 +154,42 @@ def scan(
 ) -> Iterator[RankedSite]:
     """Call sites on both strands, streamed in the order of the sequence.
 
-    The parameters are described in `predict.scan.scan_sites`.
+    Parameters
+    ----------
+    models : one or several
+    source : FASTA file ("-" is standard input), or an indexed genome
+    regions : of a genome: a BED file, an interval, or a list of intervals and `chrom:from-to` (1-based inclusive);
+        default: all chromosomes
+    threshold : base probability, "p=1e-4", "q=0.05" or "score=12" (bits, for PWMs); default: each model's own, for
+        factors of a many-factor model "p=0.01"
+    step : distance between window starts (bp); default: half a window
+    prefilter : score only windows that pass the models' prefilters
+    best : only the best sites of each region and model, at most this number
+
+    Returns
+    -------
+    iterator of sites with chrom, start, end (0-based, half-open), name, score, strand, p and q; q is known only with a
+    threshold "q=…", for which everything is scanned before the first site. `site.as_dict()` is a row for pandas.
+
+    Raises
+    ------
+    UsageError, DataError : a threshold, region or input that cannot be used.
 
     Examples
     --------
     >>> sites = scan(load_model("CTCF"), Genome("hg38.fa"), regions=["chr20:1,000,000-2,000,000"])  # doctest: +SKIP
     """
-    chosen = [models] if isinstance(models, SiteModel) else list(models)
-    if not chosen:
-        raise UsageError("a scan requires at least one model")
+    chosen = _site_models(models)
     networks = [model.network for model in chosen]
     options: dict[str, Any] = {"threshold": threshold, "step": step, "prefilter": prefilter, "best": best}
     return scan_sites(networks, source, regions=regions, runtime=chosen[0].runtime, **options)
+
+
+def _site_models(models: SiteModel | Iterable[SiteModel]) -> list[SiteModel]:
+    chosen = [models] if isinstance(models, (SiteModel, str)) else list(models)
+    if not chosen or not all(isinstance(model, SiteModel) for model in chosen):
+        raise UsageError("expected at least one model, as load_model returns it")
+    return chosen
 
 
 def train(
@@ -176,8 +206,15 @@ def train(
     """Train a model; for the parameters see `training.run.train_model`, for the default runtime `load_models`."""
     runtime = runtime or Runtime.choose(training=True)
     path = None if checkpoint is None else os.fspath(checkpoint)
+    for part, given in (("windows", windows), ("negatives", negatives), ("background", background)):
+        if not isinstance(given, (Windows, Genome, type(None))):
+            raise UsageError(f"{part}: expected Windows, as read_windows returns them")
+        if part != "windows" and isinstance(given, Windows) and given.labels.any():
+            raise UsageError(f"{part}: {int(given.positive.sum()):,} windows have sites")
     data: dict[str, Any] = {"negatives": negatives, "background": background, "checkpoint": path}
-    return SiteModel(train_model(windows, recipe=recipe, design=design, name=name, runtime=runtime, **data), runtime)
+    with torch.random.fork_rng([] if runtime.device.type == "cpu" else [runtime.device]):  # the caller's stays as it is
+        network = train_model(windows, recipe=recipe, design=design, name=name, runtime=runtime, **data)
+    return SiteModel(network, runtime)
 
 
 def evaluate(model: SiteModel, windows: Windows) -> dict[str, dict[str, float]]:
@@ -185,6 +222,8 @@ def evaluate(model: SiteModel, windows: Windows) -> dict[str, dict[str, float]]:
 
     These are accuracy, precision, recall, F1, AUC and AUPR.
     """
+    if not isinstance(windows, Windows):
+        raise UsageError("expected Windows, as read_windows returns them")
     return evaluation.evaluate(model.network, windows, model.runtime)
 
 
@@ -237,8 +276,23 @@ def variants(
     """Score the alternative alleles of a VCF or BCF file, streamed in the order of its rows.
 
     Each has `effects`, one for each model: class, scores of both alleles, change of log odds, p-value and bounds; see
-    `variation.scoring.Effect`. The parameters are described in `variation.run.variant_effects` and
-    `variation.scoring.VariantScorer`.
+    `variation.scoring.Effect`.
+
+    Parameters
+    ----------
+    models : one or several
+    source : VCF or BCF file ("-" is standard input)
+    genome : indexed FASTA
+    regions : only rows whose POS lies in a BED file, an interval, or a list of intervals and `chrom:from-to` (1-based
+        inclusive); requires an index
+    threshold : what is called, see `scan`; default: each model's own
+    flank : sites up to this far from the change are considered (bp)
+    haplotypes : sample whose alleles of one haplotype are applied together
+    prefilter : score only changes of which an allele has a window that passes the model's prefilter
+
+    Raises
+    ------
+    UsageError, DataError : an argument or input that cannot be used.
 
     Examples
     --------
@@ -267,9 +321,7 @@ def saturate(
 def _variant_scorer(
     models: SiteModel | Sequence[SiteModel], threshold: str | float | None, flank: int, prefilter: bool
 ) -> VariantScorer:
-    chosen = [models] if isinstance(models, SiteModel) else list(models)
-    if not chosen:
-        raise UsageError("scoring variants requires at least one model")
+    chosen = _site_models(models)
     networks, asked = [model.network for model in chosen], parse_threshold(threshold)
     return variant_run.new_scorer(networks, chosen[0].runtime, threshold=asked, flank=flank, prefilter=prefilter)
 

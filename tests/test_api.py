@@ -1,5 +1,6 @@
 """The Python API: the same results as the commands, without an effect on the process."""
 
+import ast
 import os
 import pickle
 import signal
@@ -171,11 +172,11 @@ def test_a_matrix_is_a_model_too(tmp_path):
 
 
 def test_numbers_out_of_range_are_errors(ctcf):
-    for options in ({"best": -1}, {"best": 0}, {"step": -5}, {"step": 0}):
+    for options in ({"best": -1}, {"best": 0}, {"step": -5}, {"step": 0}, {"step": 2.5}):
         with pytest.raises(bt.UsageError, match="expected at least 1"):
             list(bt.scan(ctcf, DATA / "region.fa", **options))
-    for options in ({"k": 0}, {"copies": 0}):
-        with pytest.raises(bt.UsageError, match="expected at least 1"):
+    for options in ({"k": 0}, {"copies": 0}, {"k": 7}):
+        with pytest.raises(bt.UsageError, match="expected k from 1 to 6 and at least 1 copy"):
             list(bt.shuffle(["ACGTACGA"], **options))
     with pytest.raises(bt.UsageError, match="the recipe has no setting 'epoch'; did you mean epochs"):
         bt.train(bt.read_windows(DATA / "expected" / "windows.fa"), recipe={"epoch": 1})
@@ -232,6 +233,53 @@ def test_windows_are_checked_before_they_are_evaluated(ctcf):
         bt.evaluate(ctcf, bt.Windows(["a", "b", "c"], wide, wide))
     with pytest.raises(bt.UsageError, match="at least one window"):
         bt.evaluate(ctcf, bt.Windows([], wide[:0, :100], wide[:0, :100]))
+
+
+def test_arguments_of_another_kind_are_errors(ctcf, genome, tmp_path):
+    windows = bt.read_windows(DATA / "expected" / "windows.fa")
+    whole = bt.Genome(genome)
+    for regions in ([("chr1", 0, 300)], [5], [None]):
+        with pytest.raises(bt.UsageError, match="expected an Interval or text such as chr1:1-1000"):
+            bt.scan(ctcf, whole, regions=regions)
+    for call in (lambda: bt.scan("CTCF", whole), lambda: bt.variants([], "x.vcf", whole), lambda: bt.scan([5], whole)):
+        with pytest.raises(bt.UsageError, match="expected at least one model, as load_model returns it"):
+            call()
+    for call in (
+        lambda: bt.evaluate(ctcf, "w.fa"),
+        lambda: bt.train("w.fa"),
+        lambda: bt.train(windows, background="x"),
+    ):
+        with pytest.raises(bt.UsageError, match="expected Windows, as read_windows returns them"):
+            call()
+    with pytest.raises(bt.UsageError, match="negatives: .* windows have sites"):
+        bt.train(windows, negatives=windows)
+    for runtime in ({"precision": "foo"}, {"batch_size": -5}):
+        with pytest.raises(bt.UsageError, match="expected one of fp32, int16, bf16, fp16, and at least 1 window"):
+            Runtime(**runtime)
+    for flank in (-1, 5000):
+        with pytest.raises(bt.UsageError, match=f"flank is {flank}; expected 0 to 1000 bp"):
+            bt.variants(ctcf, "x.vcf", whole, flank=flank)
+    for counts in (np.ones((4, 5)), -np.ones((3, 4))):
+        with pytest.raises(bt.UsageError, match="motif 'm': expected counts of shape .width, 4., 0 or more"):
+            bt.Motif("m", counts)
+    (tmp_path / "n.fa").write_text(f">a site=3-9\n{'N' * 100}\n")
+    with pytest.raises(bt.DataError, match="n.fa: record 'a' contains no A, C, G or T"):
+        bt.read_windows(tmp_path / "n.fa")
+
+
+def test_a_site_is_a_row_of_a_table(ctcf):
+    site = next(bt.scan(ctcf, DATA / "region.fa"))
+    row = site.as_dict()
+    assert list(row) == "chrom start end name score strand log_odds p q summit".split()
+    assert row["chrom"] == "chr20" and row["p"] == site.p and row["q"] is None and row["end"] - row["start"] == 19
+
+
+def test_type_checkers_see_every_name():
+    tree = ast.parse(Path(bt.__file__).read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If) and node.test.id == "TYPE_CHECKING"]
+    imported = {(node.module, alias.name) for node in block.body for alias in node.names}
+    assert imported == {(module, name) for name, module in bt._HOME.items()}
+    assert (Path(bt.__file__).parent / "py.typed").exists()
 
 
 def test_models_and_genomes_go_to_other_processes(ctcf, genome, windows):

@@ -17,12 +17,12 @@ from bertsnr_tools.models.many_factor import ManyFactorModel
 from bertsnr_tools.models.pretrained import model_encoder, shipped_encoder
 from bertsnr_tools.sequence.encoding import bases_from_tokens
 from bertsnr_tools.sequence.shuffle import shuffled_records
-from bertsnr_tools.sequence.windows import Windows
+from bertsnr_tools.sequence.windows import Windows, known_sites
 from bertsnr_tools.training import factors as factors_module
 from bertsnr_tools.training.checkpoint import Checkpoint
 from bertsnr_tools.training.config import PAPER, ModelDesign, Recipe
 from bertsnr_tools.training.factor_files import FactorFiles
-from bertsnr_tools.training.factors import FactorData, draw_epoch, epoch_draws, known_sites, split_factors
+from bertsnr_tools.training.factors import FactorData, draw_epoch, epoch_draws, split_factors
 from bertsnr_tools.training.many_factor import ManyFactorTrainer, fit_many, own_probabilities
 from bertsnr_tools.training.many_run import ManyFactorRun
 

@@ -269,6 +269,9 @@ def test_windows_for_p_values_do_not_overlap_windows_trained_on(caplog):
     at = [int(name.split(":")[3].split("-")[0]) for name in [*trained, *positives.names]]
     distances = [abs(int(name.split(":")[3].split("-")[0]) - other) for name in null for other in at]
     assert len(null) > 100 and min(distances) >= 40
+    of_positives = {f"b::chr1:{120_000 + 500 * n}-{120_040 + 500 * n}(+)" for n in range(20)}
+    assert not of_positives & {*trained, *data.validation.names} and of_positives < {*names}
+    assert "20 of 700 background windows overlap positive windows and are left out" in caplog.text
     assert "background windows overlap training windows and are left out of the p-values" in caplog.text
 
 

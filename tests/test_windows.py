@@ -146,11 +146,25 @@ def test_overlapping_windows_and_their_shuffles_are_one_locus():
         "b::chr1:90-190(-)_shuf1",
         "plain_shuf3",
     ]
-    locus, chroms = loci(windows_named(*names))
+    windows = windows_named(*names, "b::chr1:90-190(-)_shuf1_shuf2")
+    assert loci(windows)[0][5] == loci(windows)[0][6]  # the same sequence
+    windows.codes[6] = 1
+    locus, chroms = loci(windows)
+    assert locus[9] == locus[7]
+    locus, chroms = locus[:9], chroms[:9]
     assert locus[0] == locus[1] == locus[2] == locus[7]
     assert locus[5] == locus[8]
     assert len({*locus.tolist()}) == 5
     assert chroms == ["chr1"] * 4 + ["chr2", "", "", "chr1", ""]
+
+
+def test_windows_are_taken_by_numbers_and_by_masks():
+    windows = windows_named("a", "b", "c")
+    mask = [True, False, True]
+    for index in (mask, np.array(mask), [0, 2], np.array([0, 2]), range(0, 3, 2)):
+        taken = windows.take(index)
+        assert taken.names == ["a", "c"] and len(taken.codes) == len(taken.labels) == 2
+    assert windows.take([]).names == [] and windows.take(np.zeros(3, dtype=bool)).codes.shape == (0, 100)
 
 
 def test_parts_are_even_and_keep_loci_together():

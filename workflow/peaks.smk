@@ -83,9 +83,10 @@ rule sites:
         f"{OUT}/round{{round}}/sites.bed",
     params:
         model=lambda wildcards, input: input.model or MATRIX,
+        reach=REACH,
     threads: 2
     shell:
-        "bertsnr predict -@ {threads} -m {params.model:q} -f {input.fasta:q} -b {input.peaks:q} --summit {REACH} --best"
+        "bertsnr predict -@ {threads} -m {params.model:q} -f {input.fasta:q} -b {input.peaks:q} --summit {params.reach} --best"
         " | sort -u -k1,1 -k2,2n -k3,3n -k6,6 > {output:q}"
         "; test -s {output:q} || {{ echo 'no peak has a site: choose another matrix' >&2; exit 1; }}"
 
@@ -96,8 +97,10 @@ rule windows:
         sites=f"{OUT}/round{{round}}/sites.bed",
     output:
         f"{OUT}/round{{round}}/train.fa",
+    params:
+        others=OTHERS,
     shell:
-        "{OTHERS} {input.sites:q} | bertsnr windows -f {input.fasta:q} -o {output:q} -"
+        "{params.others} {input.sites:q} | bertsnr windows -f {input.fasta:q} -o {output:q} -"
 
 
 rule regions:
@@ -108,10 +111,13 @@ rule regions:
         test=f"{OUT}/regions.test.bed",
     params:
         columns=lambda wildcards: "{print}" if ATAC else "{print $1, 0, $2}",
+        others=OTHERS,
+        tested=TESTED,
+        chroms=TEST,
     shell:
-        "gzip -dcf {input:q} | {OTHERS} | awk -v OFS='\\t' {params.columns:q} > {output.train:q};"
-        " gzip -dcf {input:q} | {TESTED} | awk -v OFS='\\t' {params.columns:q} > {output.test:q};"
-        " test -s {output.test:q} || {{ echo 'no region on test_chroms, {TEST}: choose others' >&2; exit 1; }}"
+        "gzip -dcf {input:q} | {params.others} | awk -v OFS='\\t' {params.columns:q} > {output.train:q};"
+        " gzip -dcf {input:q} | {params.tested} | awk -v OFS='\\t' {params.columns:q} > {output.test:q};"
+        " test -s {output.test:q} || {{ echo 'no region on test_chroms, {params.chroms}: choose others' >&2; exit 1; }}"
 
 
 rule background:
@@ -135,11 +141,15 @@ rule train:
         background=f"{OUT}/background.train.fa",
     output:
         f"{OUT}/round{{round}}/model.pt",
+    params:
+        name=NAME,
+        validation=VALIDATION,
+        options=TRAIN,
     threads: 2
     shell:
-        "bertsnr train -@ {threads} -o {output:q} --name {NAME:q} --background {input.background:q}"
-        " --val-chroms {VALIDATION:q} --background-ratio 2 --epochs $((12000 / $(grep -c '^>' {input.windows:q}) + 1))"
-        " --resume {TRAIN} {input.windows:q}"
+        "bertsnr train -@ {threads} -o {output:q} --name {params.name:q} --background {input.background:q}"
+        " --val-chroms {params.validation:q} --background-ratio 2 --epochs $((12000 / $(grep -c '^>' {input.windows:q}) + 1))"
+        " --resume {params.options} {input.windows:q}"
 
 
 rule model:
@@ -185,8 +195,10 @@ rule test_windows:
         sites=temp(f"{OUT}/test.fa"),
         shuffles=f"{OUT}/test_and_shuffles.fa",
         background=f"{OUT}/test_and_background.fa",
+    params:
+        tested=TESTED,
     shell:
-        "{TESTED} {input.sites:q} | bertsnr windows -f {input.fasta:q} -o {output.sites:q} -;"
+        "{params.tested} {input.sites:q} | bertsnr windows -f {input.fasta:q} -o {output.sites:q} -;"
         " bertsnr shuffle {output.sites:q} | cat {output.sites:q} - > {output.shuffles:q};"
         " cat {output.sites:q} {input.background:q} > {output.background:q}"
 
@@ -217,5 +229,6 @@ rule summary:
         f"{OUT}/summary.html",
     params:
         title=f"{NAME}: {Path(PEAKS).name}, {Path(FASTA).name}, {MATRIX}",
+        chroms=TEST,
     shell:
-        "python {PAGE:q} {params.title:q} {TEST:q} {input:q} {output:q}"
+        "python {PAGE:q} {params.title:q} {params.chroms:q} {input:q} {output:q}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import torch
 
 from bertsnr_tools.models.device import Runtime
@@ -34,7 +35,7 @@ def add_nulls(path: str, codes) -> None:
 def main(background: str, *paths: str) -> None:
     torch.set_num_threads(1)
     codes = read_windows(background, False, 3).codes
-    codes = codes[:: max(1, len(codes) // WINDOWS)][:WINDOWS]
+    codes = codes[np.linspace(0, len(codes) - 1, min(WINDOWS, len(codes))).astype(int)]
     for path in paths:
         add_nulls(path, codes)
 

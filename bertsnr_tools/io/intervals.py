@@ -181,6 +181,8 @@ def on_genome(region: str | Interval, lengths: Mapping[str, int]) -> Interval:
     """A region string, or an interval, as an interval. Errors: see `parse_region`."""
     if isinstance(region, str):
         return parse_region(region, lengths)
+    if not isinstance(region, Interval):
+        raise UsageError(f"region {region!r}: expected an Interval or text such as chr1:1-1000")
     if region.chrom not in lengths:
         hint = _close_names(region.chrom, lengths)
         raise UsageError(f"region {region}: no sequence named {region.chrom!r} in the genome{hint}")

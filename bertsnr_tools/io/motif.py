@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import UsageError
+
 BASES = "ACGT"
 UNIFORM = 0.25  # background probability of each base
 
@@ -28,6 +30,10 @@ class Motif:
     counts: np.ndarray
     name: str = ""
     e_value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.counts.ndim != 2 or self.counts.shape[1] != len(BASES) or not (self.counts >= 0).all():
+            raise UsageError(f"motif {self.id!r}: expected counts of shape (width, 4), 0 or more")
 
     @property
     def label(self) -> str:

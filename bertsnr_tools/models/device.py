@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import DeviceError
+from ..errors import DeviceError, UsageError
 from .kernels import amx, avx
+
+PRECISIONS = "fp32", "int16", "bf16", "fp16"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Runtime:
     devices: tuple[torch.device, ...] = (torch.device("cpu"),)
     precision: str = "fp32"
     batch_size: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS or self.batch_size < 1:
+            expected = f"expected one of {', '.join(PRECISIONS)}, and at least 1 window in a batch"
+            raise UsageError(f"precision {self.precision!r}, batch size {self.batch_size}: {expected}")
 
     @property
     def device(self) -> torch.device:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from .. import __version__
+from ..errors import UsageError
 from ..io.fields import name_field
 from .prefilter_network import PrefilterNetwork
 
@@ -95,7 +96,7 @@ def check_name(name: str) -> None:
 
     Raises
     ------
-    ValueError : the name is empty, or contains a tab, a line break or another unprintable character.
+    UsageError : the name is empty, or contains a tab, a line break or another unprintable character.
     """
     if not name.strip() or not name.isprintable():
-        raise ValueError(f"model name {name!r} is empty or contains unprintable characters, such as a tab")
+        raise UsageError(f"model name {name!r} is empty or contains unprintable characters, such as a tab")

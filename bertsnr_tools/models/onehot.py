@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool1d, pad
 
+from ..errors import UsageError
 from ..sequence.encoding import CLS, SEP, SPECIAL, UNK
 from .bertsnr import BertSNR, Logits, mean_logits
 
@@ -34,7 +35,7 @@ class OneHotModule(nn.Module):
     def __init__(self, model: BertSNR, output: Literal["sequence", "bases"] = "sequence"):
         super().__init__()
         if output not in ("sequence", "bases"):
-            raise ValueError(f'output is {output!r}; expected "sequence" or "bases"')
+            raise UsageError(f'output is {output!r}; expected "sequence" or "bases"')
         self.model, self.output, self.k = model, output, model.info.k
         self.other = OneHotModule(model.other, output) if model.other else None
 

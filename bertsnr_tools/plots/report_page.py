@@ -16,7 +16,7 @@ from .pages import write_page
 
 def write_report(
     path: str | os.PathLike[str],
-    sites: Sequence[str | os.PathLike[str]],
+    sites: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     genome: str | os.PathLike[str] | Genome,
     *,
     regions: str | os.PathLike[str] | None = None,
@@ -29,7 +29,7 @@ def write_report(
     Parameters
     ----------
     path : HTML file, written atomically
-    sites : BED or narrowPeak files, see `reporting.sites.read_sites`
+    sites : BED or narrowPeak file, or several, see `reporting.sites.read_sites`
     genome : indexed FASTA; its sequences are chromosomes, or parts of them named `chrom:from-to`
     regions : BED or narrowPeak file of the regions in which sites were called
 
@@ -44,6 +44,7 @@ def write_report(
     scanned = Regions.read(os.fspath(regions)) if regions is not None else None
     if scanned:
         scanned.check(indexed)
-    called = read_sites([os.fspath(file) for file in sites]).without_repeats()
+    files = [sites] if isinstance(sites, (str, os.PathLike)) else sites
+    called = read_sites([os.fspath(file) for file in files]).without_repeats()
     content = report_content(called, indexed, scanned, assembly=assembly, seed=seed, strict=strict)
     write_page(os.fspath(path), "report.html", content)

@@ -141,7 +141,7 @@ def regions_to_scan(
     """`regions`, then the intervals of the BED file; all chromosomes when neither is given. See `ScanInput`."""
     if regions is None and not bed:
         return genome.chromosomes()
-    chosen = [regions] if isinstance(regions, Interval) else regions or ()
+    chosen = [regions] if isinstance(regions, Interval) else () if regions is None else regions
     found = [on_genome(region, genome.lengths) for region in chosen]
     if bed:
         found += genome.regions(bed) if summit is None else summit_regions(genome, bed, summit)

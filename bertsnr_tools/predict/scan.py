@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from numbers import Integral
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -51,7 +52,7 @@ def window_step(step: int | None, info: ModelInfo) -> int:
     ------
     UsageError : `step` is less than 1, or longer than the window and would leave out bases.
     """
-    if step is not None and step < 1:
+    if step is not None and not (isinstance(step, Integral) and step >= 1):
         raise UsageError(f"the step is {step}; expected at least 1 bp")
     if step and step > info.window:
         raise UsageError(f"-s {step} is longer than the window of {info.name} ({info.window} bp)")

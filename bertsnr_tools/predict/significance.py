@@ -76,6 +76,11 @@ class RankedSite(NamedTuple):
         """p-value; None where the model has no null distribution."""
         return None if self.neg_log10_p == UNKNOWN else 10.0**-self.neg_log10_p
 
+    def as_dict(self) -> dict[str, Any]:
+        """Chromosome, start, end, name, score, strand, log odds, p, q and summit, for a row of a table."""
+        names = "chrom start end name score strand log_odds p q summit".split()
+        return {name: getattr(self, name) for name in names}
+
     @property
     def q(self) -> float | None:
         """q-value (false discovery rate); None where it is not known."""

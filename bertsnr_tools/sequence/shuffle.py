@@ -21,6 +21,7 @@ from ..io.fasta import NOT_ACGT, Record
 from .encoding import CODE_LETTERS, encode
 from .random_numbers import random_numbers
 
+MAX_K = 6  # memory grows with 4^k
 BATCH_BASES = 1 << 18  # bases that are shuffled together
 FEW_SEQUENCES = 8  # up to this number, a Python loop over a sequence is faster than array operations in step
 
@@ -40,10 +41,10 @@ def shuffled_records(records: Iterable[Record], k: int = 2, copies: int = 1, see
 
     Raises
     ------
-    UsageError : `k` or `copies` is less than 1.
+    UsageError : `k` is not from 1 to `MAX_K`, or `copies` is less than 1.
     """
-    if min(k, copies) < 1:
-        raise UsageError(f"k is {k} and copies {copies}; expected at least 1")
+    if not 1 <= k <= MAX_K or copies < 1:
+        raise UsageError(f"k is {k} and copies {copies}; expected k from 1 to {MAX_K} and at least 1 copy")
     batch: list[tuple[str, bytes]] = []  # names and sequences
     size = 0
     for record in records:

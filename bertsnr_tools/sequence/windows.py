@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import DataError
 from ..io.fasta import Genome, Record, read_records
 from ..io.intervals import Interval, interval_from_name
-from .encoding import CODE_LETTERS, decode, encode, reverse_complement
+from .encoding import CODE_LETTERS, OTHER, decode, encode, reverse_complement
 from .random_numbers import random_numbers
 
 SKIP_REASONS = {
@@ -58,8 +58,9 @@ class WindowCutter:
         self._genome, self._window, self._max_n, self._seed = genome, window, max_n, seed
         self.skipped: Counter[str] = Counter()
 
-    def cut(self, sites: Sequence[Interval]) -> Iterator[Record]:
+    def cut(self, sites: Iterable[Interval]) -> Iterator[Record]:
         """Yield the windows in the order of the sites, which are 0-based and half-open."""
+        sites = list(sites)
         columns = _columns(sites)
         draws, neighbours = _site_draws(columns, self._seed), _neighbours(columns, self._window)
         for number, site in enumerate(sites):
@@ -186,9 +187,11 @@ class Windows:
         """bool, shape (n,): the window contains a site."""
         return np.any(self.labels, axis=1)
 
-    def take(self, index: np.ndarray) -> Windows:
-        """The windows at these indices."""
-        return Windows([self.names[i] for i in index], self.codes[index], self.labels[index])
+    def take(self, index: Sequence[int] | np.ndarray) -> Windows:
+        """The windows at these indices, or where a mask is True."""
+        rows = np.asarray(index)
+        rows = np.nonzero(rows)[0] if rows.dtype == bool else rows.astype(int)
+        return Windows([self.names[row] for row in rows], self.codes[rows], self.labels[rows])
 
     def records(self) -> Iterator[Record]:
         """The windows as FASTA records without labels."""
@@ -235,6 +238,8 @@ def read_windows(
             raise DataError(f"record {record.name!r} is {length} bp, shorter than a token of {k} bp", path)
         names.append(record.name)
         codes.append(encode(record.sequence))
+        if codes[-1].min() == OTHER:
+            raise DataError(f"record {record.name!r} contains no A, C, G or T", path)
         labels.append(_labels(record, positive, k, path))
     return Windows(names, np.stack(codes), np.stack(labels))
 
@@ -283,14 +288,21 @@ def loci(windows: Windows) -> tuple[np.ndarray, list[str]]:
     """Group windows that overlap on the genome, on either strand.
 
     Coordinates come from the record names, see `intervals.interval_from_name`. A shuffle (`..._shuf1`) belongs to the
-    locus of its source; a name without coordinates is a locus of its own.
+    locus of its source; names without coordinates share a locus if they have the same sequence.
 
     Returns
     -------
     locus numbers, int, shape (n,); chromosome of each window, "" when unknown
     """
-    sources = [re.sub(r"_shuf\d+$", "", name) for name in windows.names]
+    sources = [re.sub(r"(?:_shuf\d+)+$", "", name) for name in windows.names]
     intervals = {name: interval_from_name(name, windows.codes.shape[1]) for name in sources}
+    same: dict[bytes, str] = {}  # the first name without coordinates of a sequence
+    first = {
+        name: same.setdefault(codes.tobytes(), name)
+        for name, codes in zip(windows.names, windows.codes)
+        if name in intervals and not intervals[name]
+    }
+    sources = [first.get(name, name) for name in sources]
     locus = dict(zip(intervals, overlap_groups(list(intervals.values()))))
     chroms = [interval.chrom if (interval := intervals[name]) else "" for name in sources]
     return np.array([locus[name] for name in sources]), chroms
@@ -317,3 +329,28 @@ def split_by_locus(locus: np.ndarray, parts: int, seed: int) -> np.ndarray:
     part = np.empty(len(unique), dtype=int)
     part[np.random.default_rng([seed, 1]).permutation(len(unique))] = np.arange(len(unique)) % parts
     return part[inverse]
+
+
+def known_sites(background: Windows, names: Sequence[str], sites: Sequence[Interval]) -> np.ndarray:
+    """Which factors may have a site in each background window: bool, shape (windows, factors).
+
+    Parameters
+    ----------
+    names : of the factors
+    sites : known sites and peaks, named by factor; an interval with another name counts for all factors
+    """
+    number = {name: index for index, name in enumerate(names)}
+    length = background.codes.shape[1]
+    known = np.zeros((len(background), len(names)), dtype=bool)
+    located = [interval_from_name(name, length) for name in background.names]
+    rows: dict[str, list[tuple[int, int]]] = {}
+    for row, interval in enumerate(located):
+        if interval:
+            rows.setdefault(interval.chrom, []).append((interval.start, row))
+    starts = {chrom: np.array(sorted(found)) for chrom, found in rows.items()}
+    for site in sites:
+        if site.chrom not in starts:
+            continue
+        first, last = np.searchsorted(starts[site.chrom][:, 0], [site.start - length + 1, site.end])
+        known[starts[site.chrom][first:last, 1], number.get(site.name, slice(None))] = True
+    return known

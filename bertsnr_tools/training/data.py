@@ -16,7 +16,7 @@ from ..io.intervals import Interval, interval_from_name
 from ..log import logger
 from ..sequence.background import background_windows
 from ..sequence.shuffle import shuffled_records
-from ..sequence.windows import Windows, loci, read_windows, split_by_locus
+from ..sequence.windows import Windows, known_sites, loci, read_windows, split_by_locus
 
 if TYPE_CHECKING:  # the command reads its options without waiting for torch
     from ..models.bertsnr import BertSNR
@@ -288,6 +288,8 @@ def split_data(inputs: TrainingInputs, recipe: Recipe) -> TrainingData:
     ------
     UsageError : a part would be empty.
     """
+    if inputs.background:
+        inputs = replace(inputs, background=off_positives(inputs.background, inputs.positives))
     held_out = _held_out(inputs, recipe)
     if not held_out.positives.any() or held_out.positives.all():
         advice = _split_advice(inputs.positives, recipe.val_chroms, everything=bool(held_out.positives.any()))
@@ -314,6 +316,24 @@ def split_data(inputs: TrainingInputs, recipe: Recipe) -> TrainingData:
         background=background.take(rest[:half]),
         null_windows=background.take(null),
     )
+
+
+def off_positives(background: Windows, positives: Windows) -> Windows:
+    """The background windows that overlap no positive window.
+
+    Raises
+    ------
+    UsageError : all of them do.
+    """
+    length = positives.codes.shape[1]
+    located = [interval_from_name(name, length) for name in positives.names]
+    known = known_sites(background, [""], [interval._replace(name="") for interval in located if interval])[:, 0]
+    if known.all():
+        raise UsageError("all background windows overlap positive windows; give others")
+    if known.any():
+        problem = "%s of %s background windows overlap positive windows and are left out"
+        logger.warning(problem, f"{int(known.sum()):,}", f"{len(known):,}")
+    return background.take(np.nonzero(~known)[0]) if known.any() else background
 
 
 def clear_of_training(

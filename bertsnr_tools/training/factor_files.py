@@ -13,7 +13,7 @@ from ..errors import DataError, UsageError
 from ..io.fasta import Genome
 from ..io.files import error_text
 from ..io.intervals import Interval, interval_from_name, read_bed
-from ..sequence.windows import Windows, read_windows
+from ..sequence.windows import Windows, known_sites, read_windows
 from .data import WITHIN_FRACTION, draw_background, within_sources
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FactorFiles:
     paths : FASTA files of positive windows by factor; one file under "" if its windows carry the factors' names
     background : FASTA file of background windows
     genome : FASTA file to draw background windows from
-    exclude : BED files of sites and peaks, see `factors.known_sites`
+    exclude : BED files of sites and peaks, see `windows.known_sites`
     within : BED files of accessible regions to draw background windows from
     within_fraction : fraction of the background windows that lie there
     """
@@ -112,8 +112,6 @@ class FactorFiles:
             name of a factor, or a file of intervals that are all elsewhere than the background windows.
         UsageError : see `data.draw_background`.
         """
-        from .factors import known_sites  # needs torch; `find` does not
-
         sets = self._read_sets(k)
         length = next(iter(sets.values())).codes.shape[1]
         sources = {

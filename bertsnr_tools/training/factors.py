@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import UsageError
-from ..io.intervals import Interval, interval_from_name
 from ..sequence.windows import Windows, loci
 from .config import Recipe, default_swap_fraction
 from .data import clear_of_training, in_share, seed_of, shuffled_negatives, swap_sites
@@ -201,28 +200,3 @@ def _on_chroms(chroms: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
     """
     of_all = set(chosen) - set(chroms)
     return np.array([chrom in chosen or chrom.partition(".")[2] in of_all for chrom in chroms])
-
-
-def known_sites(background: Windows, names: Sequence[str], sites: Sequence[Interval]) -> np.ndarray:
-    """Which factors may have a site in each background window: bool, shape (windows, factors).
-
-    Parameters
-    ----------
-    names : of the factors
-    sites : known sites and peaks, named by factor; an interval with another name counts for all factors
-    """
-    number = {name: index for index, name in enumerate(names)}
-    length = background.codes.shape[1]
-    known = np.zeros((len(background), len(names)), dtype=bool)
-    located = [interval_from_name(name, length) for name in background.names]
-    rows: dict[str, list[tuple[int, int]]] = {}
-    for row, interval in enumerate(located):
-        if interval:
-            rows.setdefault(interval.chrom, []).append((interval.start, row))
-    starts = {chrom: np.array(sorted(found)) for chrom, found in rows.items()}
-    for site in sites:
-        if site.chrom not in starts:
-            continue
-        first, last = np.searchsorted(starts[site.chrom][:, 0], [site.start - length + 1, site.end])
-        known[starts[site.chrom][first:last, 1], number.get(site.name, slice(None))] = True
-    return known

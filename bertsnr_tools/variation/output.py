@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from .. import __version__
 from ..io.outputs import Failures, KeptStream, SortOrder, index_if_sorted
@@ -124,7 +124,7 @@ def entry_text(alt: str, effect: Effect) -> str:
 @contextmanager
 def open_writer(
     path: str, kind: str, reader: VcfReader | None, failures: Failures, *, changed_only: bool = False
-) -> Iterator[Any]:
+) -> Iterator[VariantWriter]:
     """Open an output, which is written atomically; compressed and indexed by its name.
 
     Parameters

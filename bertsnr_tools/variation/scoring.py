@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import UsageError
 from ..models.device import Runtime
 from ..models.interface import Model, ModelInfo
 from ..models.many_factor import ManyFactorModel, shared_model
@@ -25,7 +26,7 @@ from .alleles import AllelePair, Change, Layout, SequenceSource, allele_pair
 from .effects import CLASSES, NONE, Limits, Measures, measure
 from .nulls import stored_null
 
-DEFAULT_FLANK = 10
+DEFAULT_FLANK, MAX_FLANK = 10, 1000  # bp
 MAX_SCORES = 1 << 24  # base scores in memory, of all factors and both strands; bounds a block
 MAX_BLOCK = 1 << 18  # bases of sequences in a block
 WIDTHS_OF_CONTEXT = 2  # matches of a PWM do not depend on sequence around them; room for matches that overlap
@@ -121,6 +122,8 @@ class VariantScorer:
         flank: int = DEFAULT_FLANK,
         prefilter: bool = False,
     ):
+        if not 0 <= flank <= MAX_FLANK:
+            raise UsageError(f"flank is {flank}; expected 0 to {MAX_FLANK} bp")
         self.names = [model.info.name for model in models]
         self.flank, self._runtime = flank, runtime
         rules = [CallingRule.for_model(model, threshold) for model in models]

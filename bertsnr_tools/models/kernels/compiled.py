@@ -128,6 +128,8 @@ class CompiledEncoder(ABC):
         IndexError : an id is not in the vocabulary.
         """
         count, length = ids.shape
+        if not count:
+            return torch.empty(0, length, WIDTH)
         least, most = ids.aminmax()
         vocabulary = self.encoder.config.vocab_size
         if ids.dtype != torch.int64 or least < 0 or most >= vocabulary:

@@ -1,6 +1,6 @@
 /* Interface and sizes of the AMX kernel: the forward pass of the compact encoder (`models/encoder.py`) in bf16.
  *
- * `__init__.py` mirrors the structs and sizes. It calls `abi` first and refuses a library built from other ones.
+ * `../compiled.py` mirrors the structs and sizes. It calls `abi` first and refuses a library built from other ones.
  */
 #ifndef BERTSNR_AMX_KERNEL_H
 #define BERTSNR_AMX_KERNEL_H
