@@ -17,7 +17,7 @@ from .io.motif_files import Motif
 from .models import files, registry
 from .models.bertsnr import BertSNR
 from .models.device import Runtime
-from .models.interface import Model, ModelInfo
+from .models.interface import Model, ModelInfo, check_name
 from .models.onehot import OneHotModule
 from .models.pwm import PwmModel
 from .motifs import model_source
@@ -206,6 +206,10 @@ def train(
     """Train a model; for the parameters see `training.run.train_model`, for the default runtime `load_models`."""
     runtime = runtime or Runtime.choose(training=True)
     path = None if checkpoint is None else os.fspath(checkpoint)
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     for part, given in (("windows", windows), ("negatives", negatives), ("background", background)):
         if not isinstance(given, (Windows, Genome, type(None))):
             raise UsageError(f"{part}: expected Windows, as read_windows returns them")

@@ -253,6 +253,8 @@ def test_arguments_of_another_kind_are_errors(ctcf, genome, tmp_path):
             call()
     with pytest.raises(bt.UsageError, match="negatives: .* windows have sites"):
         bt.train(windows, negatives=windows)
+    with pytest.raises(bt.UsageError, match="model name 'a.tb' is empty or contains unprintable characters"):
+        bt.train(windows, name="a\tb")
     for runtime in ({"precision": "foo"}, {"batch_size": -5}):
         with pytest.raises(bt.UsageError, match="expected one of fp32, int16, bf16, fp16, and at least 1 window"):
             Runtime(**runtime)

@@ -247,7 +247,7 @@ def test_the_shipped_encoder_is_read_and_used(run_here, tmp_path):
 
     known = shipped_encoder(3)
     assert known.k == 3 and shipped_encoder(6) is None
-    (tmp_path / "p.fa").write_text("".join(f">w{i} site=50-60\n{'ACGTTGCA' * 25}\n" for i in range(12)))
+    (tmp_path / "p.fa").write_text("".join(f">w{i} site=50-60\n{'ACGTTGCA' * 24}{'A' * i:C<8.8}\n" for i in range(9)))
     distance = {}
     for encoder in ("compact", "new"):
         outcome = run_here("train", "--encoder", encoder, "--epochs", 1, "--lr", 1e-6, "-o", "m.pt", "p.fa")
@@ -262,7 +262,7 @@ def test_the_shipped_encoder_is_read_and_used(run_here, tmp_path):
 
 def test_the_size_of_a_new_encoder(run_here, tmp_path):
     """In a model, in an encoder directory, and in a model that starts from it; the last layer attends to all tokens."""
-    windows = "".join(f">w{i} site=50-60\n{'ACGTTGCA' * 13}\n" for i in range(12))
+    windows = "".join(f">w{i} site=50-60\n{'ACGTTGCA' * 12}{'A' * i:C<8.8}\n" for i in range(9))
     (tmp_path / "p.fa").write_text(windows)
     short = ["--epochs", 1, "-o", "m.pt", "p.fa"]
     assert run_here("train", "-q", "--encoder", "new:64x3", *short).status == 0

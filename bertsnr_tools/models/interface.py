@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 
 from .. import __version__
-from ..errors import UsageError
 from ..io.fields import name_field
 from .prefilter_network import PrefilterNetwork
 
@@ -96,7 +95,7 @@ def check_name(name: str) -> None:
 
     Raises
     ------
-    UsageError : the name is empty, or contains a tab, a line break or another unprintable character.
+    ValueError : the name is empty, or contains a tab, a line break or another unprintable character.
     """
     if not name.strip() or not name.isprintable():
-        raise UsageError(f"model name {name!r} is empty or contains unprintable characters, such as a tab")
+        raise ValueError(f"model name {name!r} is empty or contains unprintable characters, such as a tab")
