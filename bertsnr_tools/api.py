@@ -203,7 +203,29 @@ def train(
     runtime: Runtime | None = None,
     checkpoint: PathName | None = None,
 ) -> SiteModel:
-    """Train a model; for the parameters see `training.run.train_model`, for the default runtime `load_models`."""
+    """Train a model on labelled windows.
+
+    Parameters
+    ----------
+    windows : positive windows, see `read_windows`
+    negatives : windows without a site; by default, new dinucleotide shuffles of the positives in every epoch
+    background : genomic background windows, or a genome to draw 100,000 of them from (see `draw_background`); a model
+        trained with them reports p-values
+    recipe : a whole `Recipe`, or fields that replace the defaults for these data, such as {"epochs": 5}
+    design : network, k and encoder, see `ModelDesign.choose`; by default, the shipped compact encoder for k = 3
+    name : name of the factor, column 4 of its sites
+    runtime : device and precision; by default a GPU if there is one, and bf16 where the hardware has it, else fp32
+    checkpoint : file from which a broken training continues; by default, no file is written
+
+    Returns
+    -------
+    the model of the epoch with the best AUPR over the bases of the validation windows
+
+    Raises
+    ------
+    UsageError : an argument of another kind, or windows that cannot be divided into training and validation.
+    DataError : the checkpoint is of another training, or the loss is not finite.
+    """
     runtime = runtime or Runtime.choose(training=True)
     path = None if checkpoint is None else os.fspath(checkpoint)
     try:
@@ -211,7 +233,8 @@ def train(
     except ValueError as error:
         raise UsageError(str(error)) from error
     for part, given in (("windows", windows), ("negatives", negatives), ("background", background)):
-        if not isinstance(given, (Windows, Genome, type(None))):
+        optional = part != "windows" and given is None
+        if not (optional or isinstance(given, Windows) or (part == "background" and isinstance(given, Genome))):
             raise UsageError(f"{part}: expected Windows, as read_windows returns them")
         if part != "windows" and isinstance(given, Windows) and given.labels.any():
             raise UsageError(f"{part}: {int(given.positive.sum()):,} windows have sites")
@@ -254,11 +277,22 @@ def find_motif(
     forward: bool = False,
     threshold: str | float | None = None,
 ) -> Motif:
-    """Make the motif of a model from the bases that it calls; see `motifs.model_source.find_motif`.
+    """Make the motif of a model from the bases that it calls.
 
     Parameters
     ----------
-    width, coverage, every, align : see `motifs.instances.InstanceRule`
+    sequences : FASTA file, or sequences
+    width : bases of an instance; by default, the median site of the model's training
+    coverage : minimum fraction of an instance that must be called
+    every : take every instance of a sequence, not only one
+    align : bases that an instance may move to agree with the others; 0 leaves all where the paper has them
+    forward : read the given strand only
+    threshold : what is called, see `scan`; by default the model's own
+
+    Raises
+    ------
+    DataError : no instance was found, or the sequences cannot be read.
+    UsageError : a value out of range.
     """
     rule = InstanceRule(width, coverage, every, align)
     return model_source.find_motif(

@@ -183,6 +183,9 @@ def test_numbers_out_of_range_are_errors(ctcf):
     for setting, value in (("epochs", 0), ("epochs", "3"), ("epochs", 2.5), ("task_weight", 1.5), ("ema_decay", None)):
         with pytest.raises(bt.UsageError, match=f"recipe: {setting} is {value!r}; expected a "):
             bt.train(bt.read_windows(DATA / "expected" / "windows.fa"), recipe={setting: value})
+    for setting in ({"val_chroms": "chr1"}, {"precision": "foo"}):
+        with pytest.raises(bt.UsageError, match="expected a tuple of names, and one of fp32, bf16"):
+            bt.train(bt.read_windows(DATA / "expected" / "windows.fa"), recipe=setting)
     for options in ({"layer": 4}, {"layer": -5}, {"head": 99}):
         with pytest.raises(bt.UsageError, match="counted from 0"):
             bt.attention_scores(ctcf, ["ACGT" * 25], **options)

@@ -93,6 +93,7 @@ def test_is_ten_times_as_close_to_fp32_as_bf16():
 @pytest.mark.usefixtures("kernel")
 def test_windows_are_independent():
     check_windows_are_independent(AvxEncoder(encoder()))
+    assert AvxEncoder(encoder())(torch.zeros(0, 10, dtype=torch.int64)).shape == (0, 10, 128)
 
 
 @pytest.mark.parametrize("factor", [30, 1e4])

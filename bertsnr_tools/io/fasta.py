@@ -307,10 +307,10 @@ class Genome:
         return found
 
     def _header(self, offset: int) -> bytes:
-        """The header line, without ">", of the record whose sequence begins at this byte."""
+        """The header line of the record whose sequence begins at this byte."""
         size = HEADER_READ
         while True:
-            before, begin, header = self._bytes(max(0, offset - size), offset).rpartition(b"\n>")
+            _, begin, header = self._bytes(max(0, offset - size), offset).rpartition(b"\n>")
             if begin or size >= offset:
                 return header
             size *= 2
