@@ -54,7 +54,7 @@ def test_a_genome_is_scanned_in_regions(ctcf, genome):
     inside = [interval(site) for site in bt.scan(ctcf, whole, regions=[half])]
     assert inside
     assert inside == [(_, start, end) for _, start, end in everything if (start + end) // 2 < length // 2]
-    called = list(bt.scan(ctcf, whole, threshold="q=0.05"))
+    called = list(bt.scan(ctcf, whole, regions=[half], threshold="q=0.05"))
     assert called
     assert all(site.q <= 0.05 for site in called)
 
@@ -213,7 +213,7 @@ def test_regions_are_checked(ctcf, genome):
             bt.scan(ctcf, whole, regions=[bt.Interval(chrom, start, end)])
     with pytest.raises(bt.UsageError, match="no sequence named 'chrZ' in the genome"):
         bt.scan(ctcf, whole, regions=bt.Interval("chrZ", 0, 10))
-    sites = bt.scan(ctcf, whole)
+    sites = bt.scan(ctcf, whole, regions=inside)
     next(sites)
     sites.close()
 

@@ -67,11 +67,6 @@ def test_a_loss_that_is_not_finite_ends_the_training(run_here, windows, tmp_path
     assert list(tmp_path.glob("x.pt*")) == []
 
 
-def test_the_shipped_encoder_reads_3_mers_only(run_here, windows):
-    outcome = run_here("train", "-o", "x.pt", "--epochs", 1, "-k", 4, windows)
-    assert outcome.status == 0 and "no shipped encoder reads 4-mers; training starts from random weights" in outcome.err
-
-
 def test_one_pipeline_from_sites_to_calls(tmp_path):
     """The command line of the documentation, in a shell; pos.fa does not exist when `train` starts."""
     for name in ("genome.fa", "sites.bed", "region.fa"):

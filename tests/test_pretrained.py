@@ -260,6 +260,13 @@ def test_the_shipped_encoder_is_read_and_used(run_here, tmp_path):
     assert distance["compact"] < 1e-3 < distance["new"]
 
 
+def test_the_shipped_encoder_reads_3_mers_only(caplog):
+    with caplog.at_level("INFO"):
+        assert ModelDesign.choose(k=3).pretrained and not caplog.text
+        assert ModelDesign.choose(k=4).pretrained is None
+    assert "no shipped encoder reads 4-mers; training starts from random weights" in caplog.text
+
+
 def test_the_size_of_a_new_encoder(run_here, tmp_path):
     """In a model, in an encoder directory, and in a model that starts from it; the last layer attends to all tokens."""
     windows = "".join(f">w{i} site=50-60\n{'ACGTTGCA' * 12}{'A' * i:C<8.8}\n" for i in range(9))
