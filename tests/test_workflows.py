@@ -80,10 +80,15 @@ def peaks(tmp_path_factory):
 def test_from_peaks_to_a_model(peaks):
     settings = "peaks=p.narrowPeak fasta=g.fa matrix=jaspar:MA0139.1 atac=open.bed reach=40 test_chroms=chr2".split()
     settings += ["val_chroms=chr3", "rounds=2", "train=--epochs 1 --background-ratio 1"]
-    command = ["snakemake", "-s", str(ROOT / "workflow" / "peaks.smk"), "--cores", "2", "-q", "--config", *settings]
-    path = f"{BIN}:{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=peaks, env=os.environ | {"PATH": path}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command = ["snakemake", "-s", str(ROOT / "workflow" / "peaks.smk"), "--cores", "2", "--config", *settings]
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def snakemake(*more):
+        done = subprocess.run([*command, *more], cwd=peaks, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    snakemake()
     out = peaks / "CTCF"  # the name of MA0139.1
     assert {"CTCF.pt", "calls.narrowPeak", "motif.meme", "evaluation.tsv"} < {path.name for path in out.iterdir()}
     trained = (out / "round1" / "train.fa").read_text()
@@ -92,3 +97,6 @@ def test_from_peaks_to_a_model(peaks):
     summary = (out / "summary.html").read_text()
     assert summary.count("data:image/png;base64,") == 3 and "http" not in summary
     assert "<td>peaks</td><td>320</td><td>100</td>" in summary
+    assert "Nothing to be done" in snakemake("-n")
+    for changed, rule in (("reach=5", "sites"), ("val_chroms=chr1", "train"), ("test_chroms=chr1", "test_windows")):
+        assert f"rule {rule}:" in snakemake(changed, "-n")
