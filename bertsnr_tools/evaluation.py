@@ -72,8 +72,9 @@ def evaluate(model: Model, windows: Windows, runtime: Runtime) -> dict[str, dict
     ------
     UsageError : `windows` is empty, or the model does not accept their length.
     """
-    if not len(windows) or (problem := _misfit(model, windows)):
-        raise UsageError(problem if len(windows) else "evaluation requires at least one window")
+    problem = _misfit(model, windows) if len(windows) else "evaluation requires at least one window"
+    if problem:
+        raise UsageError(problem)
     sequences, tokens = token_probabilities(model, windows.codes, runtime)
     scores = sequences, _base_scores(model, windows, tokens, runtime)
     return _measure(model, windows, scores, data="", threshold=DEFAULT_THRESHOLD).metrics

@@ -27,7 +27,7 @@ from ..sequence.windows import Windows, site_width
 if TYPE_CHECKING:
     from .data import TrainingData
 
-PRECISIONS = "fp32", "bf16"
+TRAINING_PRECISIONS = "fp32", "bf16"
 PAPER: dict[str, Any] = {"epochs": 10, "patience": 3, "learning_rate": 2e-4, "ema_decay": 0.0}  # Luo et al. 2024, 2.4
 
 
@@ -96,9 +96,9 @@ class Recipe:
                 whole = "a whole number" if kind is Integral else "a number"
                 limits = f"from {least} on" if most == inf else f"from {least} to {most}"
                 raise UsageError(f"recipe: {name} is {value!r}; expected {whole} {limits}")
-        if isinstance(self.val_chroms, str) or self.precision not in PRECISIONS:
+        if isinstance(self.val_chroms, str) or self.precision not in TRAINING_PRECISIONS:
             given = f"val_chroms is {self.val_chroms!r} and precision {self.precision!r}"
-            raise UsageError(f"recipe: {given}; expected a tuple of names, and one of {', '.join(PRECISIONS)}")
+            raise UsageError(f"recipe: {given}; expected a tuple of names, and one of {', '.join(TRAINING_PRECISIONS)}")
 
     @classmethod
     def resolve(cls, data: TrainingData, design: ModelDesign, **given: Any) -> Recipe:
