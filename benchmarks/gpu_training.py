@@ -27,7 +27,7 @@ from bertsnr_tools.models.files import load_model
 from bertsnr_tools.sequence.windows import Windows
 from bertsnr_tools.training.config import PAPER, Recipe
 from bertsnr_tools.training.fit import Trainer
-from bertsnr_tools.training.optimization import two_task_loss
+from bertsnr_tools.training.optimization import COMPILED_STEPS, two_task_loss
 from dnabert import wait
 from measure import LETTERS, ROOT, cli, launched, reported, table
 
@@ -200,6 +200,7 @@ def command(run: Run, figures: dict[str, Any]) -> None:
 
 def train(run: Run, figures: dict[str, Any]) -> None:
     figures["rows"] = [training_rate(run, kind, batch) for kind in ("compact", "dnabert") for batch in (32, 256)]
+    figures["rows"] += [training_rate(run, "compact", batch, compiled=True) for batch in (32, 256)]
     table(figures["rows"])
     figures["repeated_step"] = [repeated_step(run, precision) for precision in ("bf16", "fp32")]
     table(figures["repeated_step"])
@@ -214,9 +215,9 @@ def train(run: Run, figures: dict[str, Any]) -> None:
     table(figures["same_seed"])
 
 
-def training_rate(run: Run, kind: str, batch: int) -> dict[str, Any]:
-    """Windows a second of `Trainer.train_epoch`."""
-    row: dict[str, Any] = {"model": kind, "batch": batch}
+def training_rate(run: Run, kind: str, batch: int, compiled: bool = False) -> dict[str, Any]:
+    """Windows a second of `Trainer.train_epoch`, after an epoch in which it compiles."""
+    row: dict[str, Any] = {"model": kind, "batch": batch, "compiled": compiled}
     with reported(f"train, {kind}", row):
         model = (ctcf("cpu") if kind == "compact" or run.sizes.random < 10_000 else new_model(kind)).to(run.device)
         precision = "bf16" if run.cuda else "fp32"
@@ -224,9 +225,12 @@ def training_rate(run: Run, kind: str, batch: int) -> dict[str, Any]:
         count = batch * run.sizes.steps
         labels = np.zeros((count, WINDOW), dtype=np.uint8)
         labels[::2, 40:59] = 1
-        windows, trainer = Windows([""] * count, random_codes(count), labels), Trainer(model, recipe)
+        windows = Windows([""] * count, random_codes(count), labels)
+        trainer = Trainer(model, recipe, (), COMPILED_STEPS if compiled else 0)
+        start = time.perf_counter()
         trainer.train_epoch(windows.take(np.arange(3 * batch) % count), 0)
         wait(run.device)
+        row["seconds_before"] = time.perf_counter() - start
         start = time.perf_counter()
         trainer.train_epoch(windows, 0)
         wait(run.device)

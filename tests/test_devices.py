@@ -37,6 +37,7 @@ from bertsnr_tools.predict.scan import Scanner
 from bertsnr_tools.predict.significance import NullDistribution, factor_call_levels
 from bertsnr_tools.predict.thresholds import CallingRule
 from bertsnr_tools.sequence.windows import Windows
+from bertsnr_tools.training import optimization
 from bertsnr_tools.training.checkpoint import Checkpoint
 from bertsnr_tools.training.config import Recipe
 from bertsnr_tools.training.data import TrainingData
@@ -44,6 +45,7 @@ from bertsnr_tools.training.factors import EpochWindows, FactorData
 from bertsnr_tools.training.fit import Trainer, fit, validate
 from bertsnr_tools.training.many_factor import ManyFactorTrainer, fit_many, validation_aupr
 from bertsnr_tools.training.many_run import factor_metrics
+from bertsnr_tools.training.optimization import COMPILED_STEPS
 from bertsnr_tools.training.prefilter import _fit
 from bertsnr_tools.variation.alleles import Change, Edit
 from bertsnr_tools.variation.scoring import VariantScorer
@@ -269,6 +271,42 @@ def test_training_of_many_factors(fake_gpu, precision):
         trainer.train_epoch(EpochWindows(codes(), labels, np.array([0, 1, 0, 1, 1])), 0)
         assert validation_aupr(model, trainer.average, data.validation, recipe).shape == (2,)
     assert len(factor_metrics(model, data.validation, precision)) == 2
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_long_trainings_are_compiled_in_one_graph(fake_gpu, monkeypatch, many):
+    """All batches but the last, smaller one; `fullgraph` raises where the loss cannot be one graph."""
+    compiled, of_sizes = torch.compile, []
+
+    def compile_in_one_graph(loss, mode):
+        assert mode == "reduce-overhead"
+        graph = compiled(loss, backend="eager", fullgraph=True)
+        return lambda codes, *others: of_sizes.append(len(codes)) or graph(codes, *others)
+
+    monkeypatch.setattr(torch, "compile", compile_in_one_graph)
+    monkeypatch.setattr("bertsnr_tools.training.optimization.find_spec", lambda _: True)
+    monkeypatch.setenv("CC", "cc")
+    labels, recipe = np.zeros((5, 100), dtype=np.uint8), Recipe(batch_size=2, precision="bf16")
+    windows = Windows(list("abcde"), codes(), labels)
+    for steps in (COMPILED_STEPS, COMPILED_STEPS - 1):
+        if many:
+            known = np.zeros((5, 4), dtype=bool)
+            data = FactorData(list("ABCD"), [windows] * 4, [windows] * 4, windows, known)
+            epoch = EpochWindows(codes(), labels, np.array([0, 1, 0, 1, 1]))
+            ManyFactorTrainer(make_factors(), recipe, data, steps).train_epoch(epoch, 0)
+        else:
+            Trainer(make_model("compact"), recipe, (), steps).train_epoch(windows, 0)
+    assert of_sizes == [2, 2]
+
+
+@pytest.mark.parametrize("missing", ["compiler", "triton", "device"])
+def test_a_training_is_not_compiled_where_it_cannot_be(monkeypatch, missing):
+    monkeypatch.setattr(torch, "compile", None)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None if missing == "compiler" else name)
+    monkeypatch.setattr("bertsnr_tools.training.optimization.find_spec", lambda _: missing != "triton")
+    device = torch.device("cpu") if missing == "device" else GPU
+    assert optimization.compiled(len, device, 10**6) is len
 
 
 def on_cpu(model):

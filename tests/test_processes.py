@@ -78,10 +78,10 @@ def second_of_three(monkeypatch):
 
 def test_each_process_has_its_rows(second_of_three):
     assert (processes.count(), processes.rank(), processes.local_count()) == (3, 1, 3)
-    assert processes.own_rows(np.arange(9)).tolist() == processes.own_rows(torch.arange(9)).tolist() == [1, 4, 7]
-    rows, weight = processes.share(np.arange(8))
+    assert processes.own_rows(torch.arange(9)).tolist() == [1, 4, 7]
+    rows, weight = processes.share(torch.arange(8))
     assert rows.tolist() == [1, 4, 7] and weight == 9 / 8
-    rows, weight = processes.share(np.array([5]))
+    rows, weight = processes.share(torch.tensor([5]))
     assert rows.tolist() == [5] and weight == 0
     processes.check_divisible(48, 8)
     with pytest.raises(UsageError, match="3 processes cannot share batches of 40; use a multiple of 24"):

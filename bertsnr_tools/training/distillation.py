@@ -52,7 +52,7 @@ def load_factor_teachers(
 
     Parameters
     ----------
-    names : model files, names of shipped models and factors of both; a model of many may have others, too
+    names : model files, names of shipped models and factors of both; a many-factor model may have others, too
     factors : names of the student's factors
 
     Raises

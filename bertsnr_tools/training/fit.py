@@ -11,15 +11,25 @@ import torch
 from ..log import logger, progress
 from ..metrics import aupr
 from ..models.batching import token_probabilities
-from ..models.bertsnr import BertSNR, token_ids
+from ..models.bertsnr import BertSNR
+from ..models.cuda import device_token_ids
 from ..models.device import autocast
+from ..models.encoder import Encoder
 from ..sequence.encoding import bases_from_tokens, token_labels
 from ..sequence.windows import Windows
 from .checkpoint import Checkpoint
 from .config import ModelDesign, Recipe
 from .data import TrainingData, seed_of
 from .distillation import teacher_targets
-from .optimization import adamw, check_loss, optimizer_step, scheduled_rate, set_learning_rate, two_task_loss
+from .optimization import (
+    adamw,
+    check_loss,
+    compiled,
+    optimizer_step,
+    scheduled_rate,
+    set_learning_rate,
+    two_task_loss,
+)
 from .processes import agreed, share
 
 
@@ -48,7 +58,8 @@ def fit(
     """
     torch.manual_seed(seed_of(recipe.seed, "weights"))
     model = design.model(design.info(name, data.positives)).to(device)
-    trainer = Trainer(model, recipe, data.teachers)
+    steps = recipe.epochs * (data.epoch_size(recipe.background_ratio) // recipe.batch_size)
+    trainer = Trainer(model, recipe, data.teachers, steps)
     history: list[dict[str, float]] = []
     best: dict[str, Any] = {"aupr": -1.0, "epoch": 0, "weights": trainer.average}
     if checkpoint.fit:
@@ -66,7 +77,7 @@ def fit(
         checkpoint.save({**trainer.state(), "history": history, "best": best})
         _log_epoch(history[-1], recipe.epochs, best["epoch"])
     if len(history) < recipe.epochs:
-        logger.info("no better epoch in %d; stopping", recipe.patience)
+        logger.info("no better epoch among the last %d; stopping", recipe.patience)
     weights = {key: value.to(device) for key, value in best["weights"].items()}
     scores, _ = validate(model, weights, recipe, data.validation)
     model.load_state_dict(best["weights"])
@@ -121,6 +132,17 @@ class ModelState:
         """Decay of the average after this number of steps: low at first, because the first weights are noise."""
         return min(self.recipe.ema_decay, steps / (steps + 9))
 
+    def update_average(self, steps: int) -> None:
+        """Add the present weights, which are those after this number of steps, to the average."""
+        averages, values = [], []
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.average[name])
+                values.append(value)
+            else:
+                self.average[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - self.average_decay(steps))
+
 
 class Trainer(ModelState):
     """`ModelState` of a model of one factor, trained epoch by epoch.
@@ -128,11 +150,14 @@ class Trainer(ModelState):
     Parameters
     ----------
     teachers : models to distill, see `distillation.teacher_targets`
+    steps : of the whole training, at least; see `optimization.compiled`
     """
 
-    def __init__(self, model: BertSNR, recipe: Recipe, teachers: Sequence[BertSNR] = ()):
+    def __init__(self, model: BertSNR, recipe: Recipe, teachers: Sequence[BertSNR] = (), steps: int = 0):
         super().__init__(model, recipe)
         self._teachers = [teacher.inference_function(recipe.precision) for teacher in teachers]
+        own_encoder = isinstance(getattr(model, "encoder", None), Encoder)
+        self._full_loss = compiled(self._loss, model.device, steps) if own_encoder else self._loss
 
     def train_epoch(self, windows: Windows, number: int) -> float:
         """Pass over the windows once, in random order; update the weights and their average.
@@ -145,45 +170,43 @@ class Trainer(ModelState):
         -------
         mean loss
         """
-        recipe, model = self.recipe, self.model
+        recipe, model, device = self.recipe, self.model, self.model.device
         torch.manual_seed(seed_of(recipe.seed, "dropout", number))
-        order = np.random.default_rng([recipe.seed, 2, number]).permutation(len(windows))
+        order = torch.from_numpy(np.random.default_rng([recipe.seed, 2, number]).permutation(len(windows))).to(device)
         steps = -(-len(windows) // recipe.batch_size)
+        parts = windows.codes, windows.positive, token_labels(windows.labels, model.info.k)
+        codes, *labels = (torch.from_numpy(part).to(device) for part in parts)
         model.train()
-        total = torch.zeros((), device=model.device)
+        total = torch.zeros((), device=device)
         with progress(f"epoch {number + 1}", len(windows), "windows") as bar:
             for step in range(steps):
                 self.schedule(number, step, steps)
                 batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
                 rows, weight = share(batch)
-                loss = self._loss(windows.take(rows)) * weight
-                optimizer_step(model, self._optimizer, loss)
+                targets = self._targets(codes[rows], *(label[rows] for label in labels))
+                batch_loss = self._full_loss if len(batch) == recipe.batch_size else self._loss
+                loss = batch_loss(codes[rows], *targets) * weight
                 total += loss.detach() * len(batch)
+                optimizer_step(model, self._optimizer, loss)
                 if recipe.ema_decay or step + 1 == steps:
-                    self._update_average(number * steps + step + 1)
+                    self.update_average(number * steps + step + 1)
                 bar.advance(len(batch))
-        return agreed(float(total) / len(windows), model.device)
+        return agreed(float(total) / len(windows), device)
 
-    def _loss(self, batch: Windows) -> torch.Tensor:
-        model, device = self.model, self.model.device
-        ids = token_ids(batch.codes, model.info.k).to(device)
-        with autocast(device, self.recipe.precision):
-            logits = model(ids)
-            if self._teachers:
-                targets = teacher_targets(self._teachers, ids)
-            else:
-                labels = batch.positive, token_labels(batch.labels, model.info.k)
-                sequence, token = (torch.from_numpy(label).to(device).float() for label in labels)
-                targets = sequence, token
-        return two_task_loss(logits, targets, self.recipe.task_weight)
+    def _targets(
+        self, codes: torch.Tensor, sequence: torch.Tensor, token: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of windows: the labels (B,) and (B, T), or the probabilities of the teachers."""
+        if not self._teachers:
+            return sequence, token
+        with autocast(codes.device, self.recipe.precision):
+            return teacher_targets(self._teachers, device_token_ids(codes, self.model.info.k))
 
-    def _update_average(self, steps: int) -> None:
-        decay = self.average_decay(steps)
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+    def _loss(self, codes: torch.Tensor, sequence: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+        """Loss of windows, uint8 (B, L), with targets in [0, 1] of both tasks, (B,) and (B, T)."""
+        with autocast(codes.device, self.recipe.precision):
+            logits = self.model(device_token_ids(codes, self.model.info.k))
+        return two_task_loss(logits, (sequence.float(), token.float()), self.recipe.task_weight)
 
 
 def validate(

@@ -1,8 +1,8 @@
-"""Train a model of many factors: one encoder, a pair of heads for each factor, and background windows for all."""
+"""Train a many-factor model: one encoder, a pair of heads for each factor, and background windows for all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -26,8 +26,8 @@ from .data import seed_of
 from .distillation import FactorTargets, FactorTeachers
 from .factors import EpochWindows, FactorData, draw_epoch, varied
 from .fit import ModelState
-from .optimization import check_loss, two_task_loss
-from .processes import agreed, average_gradients, own_rows
+from .optimization import check_loss, compiled, optimizer_step, two_task_loss
+from .processes import agreed, own_rows
 
 BACKGROUND_SHARE = 8  # a batch has one background window for this number of labelled windows
 CLIP = 1.0  # greatest norm of the gradient
@@ -40,15 +40,13 @@ class ManyFactorTrainer(ModelState):
 
     Parameters
     ----------
-    compiled : train with torch.compile
+    steps : of the whole training, at least; see `optimization.compiled`
     """
 
-    def __init__(self, model: ManyFactorModel, recipe: Recipe, data: FactorData, *, compiled: bool = False):
+    def __init__(self, model: ManyFactorModel, recipe: Recipe, data: FactorData, steps: int = 0):
         super().__init__(model, recipe)
         self.k = model.infos[0].k
-        self._loss: Callable[..., torch.Tensor] = self._batch_loss
-        if compiled:  # small batches learn more per window, but are bound by launches without CUDA graphs
-            self._loss = torch.compile(self._batch_loss, mode="reduce-overhead")
+        self._loss = compiled(self._batch_loss, model.device, steps)
         self._teachers, self._flanks = None, data.background
         if data.teachers:
             self._teachers = FactorTeachers(data.teachers, choose_precision("auto", model.device))
@@ -85,12 +83,8 @@ class ManyFactorTrainer(ModelState):
                 rows = own_rows(order[step * size : (step + 1) * size])
                 loss = self._loss(codes[rows], *(part[rows] for part in answers), *self._draw_background(size))
                 total += loss.detach()
-                loss.backward()
-                average_gradients(self.model)
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
-                self._optimizer.step()
-                self._optimizer.zero_grad()  # CUDA graphs write the next gradients over these
-                self._update_average(number * steps + step + 1)
+                optimizer_step(self.model, self._optimizer, loss, CLIP)
+                self.update_average(number * steps + step + 1)
                 bar.advance(size)
         return agreed(float(total) / steps, device)
 
@@ -136,10 +130,6 @@ class ManyFactorTrainer(ModelState):
         losses = weight * softplus(sequence_logits) + (1 - weight) * softplus(token_logits).mean(dim=1)
         return loss + self.recipe.background_ratio * losses.masked_fill(known, 0.0).mean()
 
-    def _update_average(self, steps: int) -> None:
-        values = list(self.model.state_dict().values())
-        torch._foreach_lerp_(list(self.average.values()), values, 1 - self.average_decay(steps))
-
 
 def _columns(tasks: Logits, chosen: slice) -> Logits:
     """Some of the factors, of sequences (B, J) and of tokens (B, T, J)."""
@@ -160,7 +150,8 @@ def fit_many(
     """
     torch.manual_seed(seed_of(recipe.seed, "weights"))
     model = new_many_factor_model(data, design).to(device)
-    trainer = ManyFactorTrainer(model, recipe, data, compiled=device.type == "cuda")
+    steps = recipe.epochs * (data.epoch_size() // recipe.batch_size)
+    trainer = ManyFactorTrainer(model, recipe, data, steps)
     history: list[dict[str, float]] = []
     best: dict[str, Any] = {"aupr": -1.0, "epoch": 0, "weights": trainer.average}
     if checkpoint.fit:

@@ -57,7 +57,7 @@ class PretrainRun:
     ----------
     paths : FASTA files, read once for each epoch
     start : the encoder to continue from; None is the compact one with random weights
-    checkpoint : where a broken run left off
+    checkpoint : where an interrupted run left off
     """
 
     def __init__(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from ..errors import UsageError
-
-Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 
 
 class Share(NamedTuple):
@@ -24,7 +21,7 @@ class Share(NamedTuple):
     weight : of their mean, so that the mean over processes is the mean over the batch
     """
 
-    rows: np.ndarray
+    rows: torch.Tensor
     weight: float
 
 
@@ -65,12 +62,12 @@ def process_group(device: torch.device) -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-def own_rows(rows: Rows) -> Rows:
+def own_rows(rows: torch.Tensor) -> torch.Tensor:
     """The rows of this process."""
     return rows[rank() :: count()] if count() > 1 else rows
 
 
-def share(rows: np.ndarray) -> Share:
+def share(rows: torch.Tensor) -> Share:
     """The rows of this process; where the batch has too few for all, one of them without weight."""
     own = own_rows(rows)
     return Share(own, len(own) * count() / len(rows)) if len(own) else Share(rows[:1], 0.0)

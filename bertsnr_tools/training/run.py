@@ -98,7 +98,7 @@ class TrainingRun:
 
         Parameters
         ----------
-        checkpoint : where a broken run left off; written after every epoch
+        checkpoint : where an interrupted run left off; written after every epoch
         """
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -217,7 +217,7 @@ def train_model(
     design : network, k and encoder, see `ModelDesign.choose`; by default, the shipped compact encoder for k = 3
     name : name of the model, column 4 of its predictions
     runtime : device and precision; by default the CPU in fp32
-    checkpoint : file from which a broken training continues; by default, no file is written
+    checkpoint : file to resume an interrupted training from; by default, no file is written
 
     Returns
     -------
