@@ -58,7 +58,7 @@ CASES = {
     " --html >x.html",
     "models": "models -o >x.tsv =CTCF.pt",
     "encoder": "pretrain -@ 1 --steps 1 --batch-size 4 -o >x --json >y.json <genome.fa",
-    "model of many factors": "train -@ 1 --epochs 1 -o >x.pt --json >y.json <few.fa <few2.fa",
+    "many-factor model": "train -@ 1 --epochs 1 -o >x.pt --json >y.json <few.fa <few2.fa",
 }
 OLD = b"old\n"
 BYTES_DIFFER = (".svg", ".pdf", ".json", ".tsv", ".html")  # dates, random identifiers, or names of files

@@ -70,7 +70,7 @@ class SiteModel:
         Returns
         -------
         for each sequence float32, shape (2, length): forward and reverse strand, both in forward order; NaN at letters
-        other than A, C, G and T, and in runs of these shorter than a token
+        other than A, C, G and T, and in runs of ACGT shorter than a token
 
         Raises
         ------
@@ -215,7 +215,7 @@ def train(
     design : network, k and encoder, see `ModelDesign.choose`; by default, the shipped compact encoder for k = 3
     name : name of the factor, column 4 of its sites
     runtime : device and precision; by default a GPU if there is one, and bf16 where the hardware has it, else fp32
-    checkpoint : file from which a broken training continues; by default, no file is written
+    checkpoint : file to resume an interrupted training from; by default, no file is written
 
     Returns
     -------
@@ -257,7 +257,7 @@ def evaluate(model: SiteModel, windows: Windows) -> dict[str, dict[str, float]]:
 def shuffle(
     sequences: PathName | Iterable[str | bytes | Record], *, k: int = 2, copies: int = 1, seed: int = 1
 ) -> Iterator[Record]:
-    """Shuffle sequences with their k-mer counts preserved exactly, uniformly over all such sequences.
+    """Shuffle sequences uniformly, with k-mer counts and the first and last k - 1 letters preserved.
 
     Parameters
     ----------

@@ -143,13 +143,13 @@ def test_the_checker_can_fail(hub, tmp_path, fault):
 @pytest.mark.parametrize(
     ("words", "status", "problem"),
     [
-        ("s.bed", 2, "s.bed: bigBed requires chromosome sizes; add -f FASTA, or -f with a table of sizes"),
+        ("s.bed", 2, "s.bed: BED requires chromosome sizes; add -f FASTA, .fai or chrom.sizes"),
         ("-f s.bed s.bed", 1, "s.bed:1: is 'chr1\\t0\\t12"),
         ("-f sizes bad.bed", 1, "bad.bed:2: end 1001 is past the end of chr1 (1,000 bp); is it another assembly?"),
         ("-f sizes chrom.bed", 1, "chrom.bed:1: no sequence named '1' in the genome (it contains chr1)"),
         ("-f sizes score.bed", 1, "score.bed:1: score is '2000'; expected an integer from 0 to 1000"),
         ("-f sizes peak.bed", 1, "peak.bed:1: column 7, 8 or 9 is 'x'; expected a number"),
-        ("-f sizes mixed.bed", 1, "mixed.bed: some lines have ten columns"),
+        ("-f sizes mixed.bed", 1, "mixed.bed: mixes lines of narrowPeak"),
         ("-f sizes names.bed", 1, "names.bed: has sites of more than 500 names, but each name becomes a track"),
         ("-f sizes empty.bed", 1, "hub: no sites and no base scores to show"),
         ("-f sizes s.bw", 1, "s.bw: No such file or directory"),

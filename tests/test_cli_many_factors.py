@@ -1,4 +1,4 @@
-"""Every command that takes models takes a model of many factors."""
+"""Every command that takes models takes a many-factor model."""
 
 import dataclasses
 import json

@@ -266,7 +266,7 @@ def test_a_header_with_an_interval_of_another_length_is_a_warning(run_here, tmp_
     headers = ("chr20:1-500", "hg38_dna range=chr20:11-20 strand=-", "c3")
     (tmp_path / "a.fa").write_text("".join(f">{header}\n{sequence}" for header in headers))
     outcome = run_here("predict", "-m", "CTCF", "a.fa")
-    warning = "record 'chr20:1-500': 5,000 bp do not fit the interval in its header; positions are in the record\n"
+    warning = "record 'chr20:1-500': 5,000 bp do not fit the interval in its header, which is ignored\n"
     assert (outcome.status, outcome.err) == (0, f"bertsnr-predict: {warning}")
     assert {line.split("\t")[0] for line in outcome.out.splitlines()} == {"chr20:1-500", "hg38_dna", "c3"}
 

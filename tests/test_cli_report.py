@@ -106,8 +106,8 @@ def test_skipped_sites_and_empty_regions_are_warnings(run_here, no_jaspar, genom
     (tmp_path / "r.bed").write_text("chr1\t5000\t5100\nchr1\t5000\t5100\tagain\n")
     outcome = run_here("report", "-f", genome.name, "-b", "r.bed", "-o", "r.html", "s.bed")
     assert outcome.status == 0 and outcome.err.splitlines() == [
-        "bertsnr-report: r.bed: 1 regions occur again and count once",
-        "bertsnr-report: s.bed: 1 sites occur again and count once",
+        "bertsnr-report: r.bed: 1 duplicate regions count once",
+        "bertsnr-report: s.bed: 1 duplicate sites count once",
         "bertsnr-report: sites that are not in the logos: 1 shorter than 80 % of the median site",
         'bertsnr-report: s.bed: 1 sites have no strand (column 6) and are read as "+"',
         "bertsnr-report: r.bed: no site lies inside a region",

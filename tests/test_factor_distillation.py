@@ -1,4 +1,4 @@
-"""Distillation of models of one factor into a model of many: windows, targets, training, and the command."""
+"""Distillation of models of one factor into a many-factor model: windows, targets, training, and the command."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Training of models of many factors: files, epochs, splits, known sites, the loop, and the command."""
+"""Training of many-factor models: files, epochs, splits, known sites, the loop, and the command."""
 
 import gzip
 import json

@@ -115,7 +115,7 @@ def test_a_bgzip_genome_cut_at_a_block_is_refused(tmp_path, block):
     content = whole.read_bytes()
     blocks = [at for at in range(len(content)) if content.startswith(b"\x1f\x8b\x08\x04", at)]
     (tmp_path / "cut.fa.gz").write_bytes(content[: blocks[block + 1]])
-    with pytest.raises(DataError, match=r"cut.fa.gz: has no bgzip end-of-file block"):
+    with pytest.raises(DataError, match=r"cut.fa.gz: has no bgzip EOF marker"):
         Genome(tmp_path / "cut.fa.gz")
 
 

@@ -251,7 +251,7 @@ def test_bgzip_cut_at_a_block_is_an_error(tmp_path, piped):
             os.close(write)
             name = f"/dev/fd/{read}"
         if content == whole[:-28]:
-            with pytest.raises(DataError, match="has no bgzip end-of-file block"), open_input(name) as stream:
+            with pytest.raises(DataError, match="has no bgzip EOF marker"), open_input(name) as stream:
                 stream.read()
         else:
             with open_input(name) as stream:

@@ -89,7 +89,7 @@ def test_values_that_cannot_be_stored_are_an_error_at_the_end(tmp_path, caplog, 
     file = BigWig(str(tmp_path / "t.bw"))
     for start in (0, 5):
         file.add("c", start, np.ones(5))
-    assert caplog.text.count("No space left on device") == 1 and "the work goes on without this file" in caplog.text
+    assert caplog.text.count("No space left on device") == 1 and "continuing without this file" in caplog.text
     with pytest.raises(DataError, match=r"t\.bw: cannot store its values in .* \(No space left on device\)"):
         file.write()
     assert not list(tmp_path.iterdir())

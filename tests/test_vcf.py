@@ -135,7 +135,7 @@ def test_damaged_files(vcf, bcf, tmp_path):
     content = bcf.read_bytes()
     cut = tmp_path / "cut.bcf"
     cut.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match="no bgzip end-of-file block"):
+    with pytest.raises(DataError, match="no bgzip EOF marker"):
         places(cut)
     with pytest.raises(DataError, match="No such file"):
         places(tmp_path / "none.vcf")

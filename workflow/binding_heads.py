@@ -393,7 +393,7 @@ def main() -> None:
     arguments = parser.parse_args()
     whole = shared_model(load_factors(arguments.model)[0])
     if whole is None:
-        parser.error(f"{arguments.model}: expected a model of many factors")
+        parser.error(f"{arguments.model}: expected a many-factor model")
     model = whole.group[0]
     motifs = head_motifs(arguments.data)
     if arguments.cache and arguments.cache.exists():

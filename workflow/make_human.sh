@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Train the shipped many-factor model: workflow/make_human.sh DATA
 #
-# DATA is laid out as factor_windows.py and binding_heads.py describe. Output goes to the current directory. A broken
-# run is continued. An epoch of all factors takes seconds on a GPU and most of an hour on two CPU cores; an epoch of a
-# group takes three minutes of one core. Held out: chr6, chr17, chr20, chr22, chr2:95-98.5 Mb, the published test
-# windows, and chr8 and chr10 for validation.
+# DATA is laid out as factor_windows.py and binding_heads.py describe. Output goes to the current directory. An
+# interrupted run continues. An epoch of all factors takes seconds on a GPU and most of an hour on two CPU cores; an
+# epoch of a group takes three minutes of one core. Held out: chr6, chr17, chr20, chr22, chr2:95-98.5 Mb, the published
+# test windows, and chr8 and chr10 for validation.
 # The first encoder of the shipped file was made by this training loop on one GPU, with an earlier rule for the windows
 # of an epoch (all windows of a factor up to 1,000, beyond the square root of 1,000 times their number) and an earlier
 # version of the windows, which contained about 1,000 more that overlap held-out regions.

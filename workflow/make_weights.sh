@@ -3,7 +3,7 @@
 #
 # DATA contains genome/{hg19,hg38}.sparse.fa.gz (bgzip, indexed), sites/<TF>.bed.gz (JASPAR sites, BED6), peaks/ (ENCODE
 # CTCF peaks and the JASPAR 2018 scan of hg19 with MA0139.1). Needs bertsnr_tools, its extra jaspar, and bedtools.
-# Output goes to the current directory. Training starts from the encoder of the shipped model of many factors.
+# Output goes to the current directory. Training starts from the encoder of the shipped many-factor model.
 # Held out for benchmarks: chr6, chr17, chr20 and chr22 from all models, and chr2:95-98.5 Mb from CTCF's sites and from
 # background windows.
 set -euo pipefail

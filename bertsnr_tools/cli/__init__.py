@@ -26,7 +26,7 @@ COMMANDS = {  # in the order of use; each is a module of this package with a fun
     "motifs": "make motifs from called sites and compare them with known motifs",
     "attn": "show which bases a model attends to",
     "report": "show called sites on one page",
-    "hub": "make a track hub of called sites and base scores",
+    "hub": "make a track hub of sites and base probabilities",
     "models": "list the shipped models",
 }
 

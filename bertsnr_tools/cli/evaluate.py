@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option(
     "--by-name",
     is_flag=True,
-    help="Evaluate a factor only on the file named after it (TF.fa), or on windows that are (TF::chrom:start-end).",
+    help="Evaluate a factor only on the file named after it (TF.fa), or on its windows (TF::chrom:start-end).",
 )
 @options.output
 @click.option(

@@ -33,7 +33,7 @@ def hub(
 ) -> None:
     """Make a track hub of called sites and base scores.
 
-    Input is bigBed and bigWig, as written by `bertsnr predict`, and BED or narrowPeak, which are packed. DIR is
+    Input is bigBed and bigWig, as written by `bertsnr predict`, and BED or narrowPeak (converted). DIR is
     complete and has relative paths: copy it to a web server. Each factor gets a track, which can be filtered by score,
     p-value and factor. Output is a table (TSV): the address to paste into a browser for UCSC, and the files for IGV.
 
@@ -71,7 +71,7 @@ def hub(
     lengths = read_lengths(fasta) if fasta else None
     names = build_hub(output, files, HubText(assembly, email), lengths, properties)
     first_line = "the first line" if url else "the first line, with its address instead of https://example.org,"
-    logger.info("copy %s to a web server that can send parts of files, and paste %s into a browser", output, first_line)
+    logger.info("copy %s to a web server with HTTP range requests, and paste %s into a browser", output, first_line)
     base = (url or f"https://example.org/{os.path.basename(os.path.abspath(output))}").rstrip("/")
     address = quote(f"{base}/hub.txt", safe=":/")
     click.echo(f"ucsc\thttps://genome.ucsc.edu/cgi-bin/hgTracks?db={assembly}&hubUrl={address}")

@@ -22,7 +22,7 @@ FEW = 20  # validation windows below which a high AUPR may be chance
 def models(names: tuple[str, ...], output: str) -> None:
     """List the shipped models, or describe model files.
 
-    TEXT lists the shipped models whose factor or JASPAR matrix contains it, in either case. Output is a table (TSV):
+    TEXT lists the shipped models whose factor or JASPAR matrix contains it, ignoring case. Output is a table (TSV):
     factor, k (bases per token), window length, median width of the training sites, base probability above which bases
     are called, number of positive and of background windows in training, AUPR over bases and over windows of the
     validation data, whether the model reports p-values, whether it has a prefilter, JASPAR matrix, quality (weak, fair

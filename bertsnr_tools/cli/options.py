@@ -299,7 +299,7 @@ _precision = click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "int16", "bf16", "fp16"]),
     default="auto",
-    help="Precision of products; auto is the fastest that the hardware supports: bf16, int16 (closer to fp32) or fp32.",
+    help="Numeric precision; auto is the fastest that the hardware supports: bf16, int16 (closer to fp32) or fp32.",
 )
 _training_precision = click.option(
     "--precision",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "--kmer",
     type=click.IntRange(3, 6),
     metavar="INT",
-    help="Bases per token, 3 to 6.  [default: 3, with DIR from its vocabulary]",
+    help="Bases per token, 3 to 6.  [default: 3, or as in DIR]",
 )
 @options.window
 @click.option("--steps", type=click.IntRange(1), default=10_000, metavar="INT", help="Training steps.")
@@ -78,7 +78,7 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder from which models can be trained (`bertsnr train --encoder`).
 
-    The task is masked language modelling over k-mers. FASTA (plain or gzip) is read once per epoch; windows come in
+    The task is masked language modelling over k-mers. FASTA (plain or gzip) is read once per pass; windows come in
     random order, each on a random strand, and windows with letters other than ACGT are skipped. Under torchrun, the
     processes divide each batch among them.
 

@@ -28,7 +28,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--by-name",
     is_flag=True,
-    help="Train a model of many factors: the name of a window before its last :: is its factor.",
+    help="Train a many-factor model: the name of a window before its last :: is its factor.",
 )
 @click.option(
     "-o",
@@ -82,7 +82,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "teachers",
     multiple=True,
     metavar="MODEL",
-    help="Distill this model: train on its probabilities instead of the labels; repeat to use the mean log odds, or to "
+    help="Distil this model: train on its probabilities instead of the labels; repeat to use the mean log odds, or to "
     "give a teacher for each of many factors.",
 )
 @click.option(
@@ -105,7 +105,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--encoder",
     default="compact",
     metavar="compact|new|new:HxL|FILE|DIR",
-    help="Encoder: compact, from the shipped model of many factors (k = 3); new, the same with random weights; "
+    help="Encoder: compact, from the shipped many-factor model (k = 3); new, the same with random weights; "
     "new:HxL, with hidden states of H units and L layers instead of 128x4; a model file, whose encoder is used; or a "
     "directory with config.json, vocab.txt and weights, such as DNABERT.",
 )
@@ -114,7 +114,7 @@ def _chroms(context: click.Context, parameter: click.Parameter, value: str | Non
     "--kmer",
     type=click.IntRange(3, 6),
     metavar="INT",
-    help="Bases per token, 3 to 6.  [default: 3, with FILE or DIR from its encoder]",
+    help="Bases per token, 3 to 6.  [default: 3, or as in FILE or DIR]",
 )
 @click.option(
     "--lambda",
@@ -198,21 +198,21 @@ def train(
 ) -> None:
     """Train a model on positive windows (FASTA from `bertsnr windows`) and negatives.
 
-    With several FASTA files (TF=FASTA, or named after their factors), a directory of them, or --by-name, it becomes a
-    model of many factors: one encoder, and for each factor its own threshold, metrics and p-values. A window is
+    With several FASTA files (TF=FASTA, or named after their factors), a directory of them, or --by-name, the result
+    is a many-factor model: one encoder, and for each factor its own threshold, metrics and p-values. A window is
     labelled for its own factor only. With -f or --background, background windows are negatives for all factors except
     those with a positive window or an interval of --exclude there; an interval is excluded for the factor in column 4
     of the BED file, or for all if this is not one of the factors.
 
     Validation windows are held out by locus: windows that overlap on the genome, and their shuffles, stay together. The
-    epoch with the best area under the precision-recall curve over the bases of the validation windows is kept. The same
-    seed gives the same model, even if the run is interrupted and resumed. Under torchrun, the processes divide each
+    epoch with the best area under the precision-recall curve over the bases of the validation windows is kept. On a
+    CPU, one seed gives one model, even if the run is interrupted and resumed. Under torchrun, the processes divide each
     batch among them.
 
     With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Do this for a model
     that scans a genome. Only such a model reports p-values; half of the background windows are held out for its null
-    distribution. From -f, 100,000 windows are drawn that overlap neither a positive window nor an interval of
-    --exclude; with --within, from accessible regions only.
+    distribution. From -f, up to 100,000 windows are drawn that overlap no positive window and, for one factor, no
+    interval of --exclude; with --within, from accessible regions only.
 
     \b
     Examples:
@@ -334,7 +334,7 @@ def _check_options(
 
 
 def _check_many(files: FactorFiles, single: dict[str, Any], arch: str, *, weighted: bool) -> None:
-    """Reject options that a model of many factors does not have, and options that contradict each other."""
+    """Reject options that a many-factor model does not have, and options that contradict each other."""
     from ..errors import UsageError
 
     given = [option for option, value in single.items() if value]
@@ -355,7 +355,7 @@ def _train_many(
     runtime: options.RuntimeOptions,
     recipe: dict[str, Any],
 ) -> None:
-    """Train a model of many factors."""
+    """Train a many-factor model."""
     from ..io.files import check_inputs, check_outputs, files_in
     from ..models.registry import find_model
 

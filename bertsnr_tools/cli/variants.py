@@ -1,4 +1,4 @@
-"""`bertsnr variants`: variants, a genome and models in; which sites each allele makes or breaks out."""
+"""`bertsnr variants`: variants, a genome and models in; which sites each allele creates or destroys out."""
 
 from __future__ import annotations
 

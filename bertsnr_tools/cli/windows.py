@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..io.fasta import Genome
     from ..io.intervals import Interval
 
-_ADVICE = "reduce -c, or draw from more sequence (-b, --exclude)"
+_ADVICE = "reduce -c, widen -b or narrow --exclude"
 
 
 @options.command
@@ -76,7 +76,7 @@ def windows(
     >name::chrom:start-end(strand) site=a-b[,c-d]
 
     where start and end (0-based, half-open) are the interval of the window, and site= lists the sites inside, its own
-    first, counted from the first base of the record. Windows on the reverse strand are reverse-complemented. A site is
+    first, 0-based from the first base of the record. Windows on the reverse strand are reverse-complemented. A site is
     skipped and counted if no window around it has at most --max-n Ns, or if it is not on the genome. Peaks are not
     sites: call the sites in them first, with `predict --summit 100 --best`.
 

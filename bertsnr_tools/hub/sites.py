@@ -112,7 +112,7 @@ def pack_sites(file: SiteFile, directory: str, name: Callable[[str], str]) -> li
         content = read_bigbed(path)
         lengths, rows = content.lengths, _bigbed_rows(path, content)
     elif lengths is None:
-        raise UsageError(f"{path}: bigBed requires chromosome sizes; add -f FASTA, or -f with a table of sizes")
+        raise UsageError(f"{path}: BED requires chromosome sizes; add -f FASTA, .fai or chrom.sizes")
     else:
         rows = _bed_rows(path, lengths)
     sorter = LineSorter(_by_factor, directory)
@@ -127,7 +127,7 @@ def pack_sites(file: SiteFile, directory: str, name: Callable[[str], str]) -> li
         columns.add(line.count("\t") + 1)
         chroms[line.partition("\t")[0]] = None
         if len(columns) > 1:
-            raise DataError("some lines have ten columns, which are narrowPeak, and others have not", path)
+            raise DataError("mixes lines of narrowPeak (ten columns) and of BED", path)
         sorter.add(f"{factor}\t{line}".encode())
     warn_of_names(chroms, path)
     schema = site_schema(_WITH_P in columns)

@@ -18,7 +18,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = 18  # of a block, up to and with its size
 END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # the empty block that ends a file
 _BLOCK_BYTES = 0xFF00  # before compression; after it, at most 64 KiB
-CUT = "has no bgzip end-of-file block, so the file is cut; copy or compress it again"
+CUT = "has no bgzip EOF marker, so the file is truncated; copy or compress it again"
 
 
 def is_bgzip(head: bytes) -> bool:

@@ -229,7 +229,7 @@ class BigWig:
 
     def _fail(self, problem: str) -> None:
         self._error = DataError(problem, self._path)
-        logger.error("%s; the work goes on without this file", self._error)
+        logger.error("%s; continuing without this file", self._error)
         self._error.logged = True
         with suppress(OSError):
             self._spool.close()

@@ -1,4 +1,4 @@
-"""A model of many factors: an encoder, and for each factor the two heads of `BertSNR`.
+"""A many-factor model: an encoder, and for each factor the two heads of `BertSNR`.
 
 A file may have several: one with heads for all factors, and others with heads for some of them (`joined`).
 """

@@ -60,7 +60,7 @@ def weights_digest(weights: dict[str, torch.Tensor]) -> str:
 
 
 def shipped_encoder(k: int) -> Pretrained | None:
-    """The encoder that training starts from, of the shipped model of many factors; None for another k than its own."""
+    """The encoder that training starts from, of the shipped many-factor model; None for another k than its own."""
     # AUPR over bases on published test parts, beside an encoder trained on 78 other factors: NR1H4 0.974 (0.964),
     # TEAD2 0.942 (0.925), KLF4 0.945 (0.920). This encoder has seen the training parts of these factors.
     encoder = model_encoder(str(WEIGHTS / SHIPPED_MODEL))

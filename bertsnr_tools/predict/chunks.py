@@ -255,7 +255,7 @@ def fasta_chunks(pieces: Iterable[FastaChunk]) -> Iterator[Chunk]:
             header = piece.name, piece.description, len(sequence)
             region = parse_header(*header)
             if not warned and not interval_from_header(*header):
-                problem = "record %r: %s bp do not fit the interval in its header; positions are in the record"
+                problem = "record %r: %s bp do not fit the interval in its header, which is ignored"
                 logger.warning(problem, piece.name, f"{len(sequence):,}")
                 warned = True
             yield Chunk(region, region.start, reverse_complement(sequence) if region.strand == "-" else sequence, True)

@@ -56,7 +56,7 @@ class Regions:
         if not first:
             raise DataError("contains no regions", bed)
         if count > len(first):
-            logger.warning("%s: %d regions occur again and count once", bed, count - len(first))
+            logger.warning("%s: %d duplicate regions count once", bed, count - len(first))
         return cls._of(bed, list(first.values()))
 
     @classmethod

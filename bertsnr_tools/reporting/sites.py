@@ -98,7 +98,7 @@ class Sites:
         counts = np.bincount(columns["sample"], minlength=len(self.files)).tolist()
         for file, count in zip(self.files, counts):
             if count < file.sites:
-                logger.warning("%s: %d sites occur again and count once", file.path, file.sites - count)
+                logger.warning("%s: %d duplicate sites count once", file.path, file.sites - count)
         files = [replace(file, sites=count) for file, count in zip(self.files, counts)]
         return Sites(files, self.factors, self.chroms, columns)
 
