@@ -238,6 +238,8 @@ def train(
             raise UsageError(f"{part}: expected Windows, as read_windows returns them")
         if part != "windows" and isinstance(given, Windows) and given.labels.any():
             raise UsageError(f"{part}: {int(given.positive.sum()):,} windows have sites")
+    if not windows.positive.all():
+        raise UsageError(f"windows: {int((~windows.positive).sum()):,} have no site; give those as negatives")
     data: dict[str, Any] = {"negatives": negatives, "background": background, "checkpoint": path}
     with torch.random.fork_rng([] if runtime.device.type == "cpu" else [runtime.device]):  # the caller's stays as it is
         network = train_model(windows, recipe=recipe, design=design, name=name, runtime=runtime, **data)

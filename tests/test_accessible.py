@@ -212,6 +212,15 @@ def test_p_values_are_of_the_null_in_accessible_sequence(run, model, sequence):
         assert float(site[7]) > -np.log10(0.4) - 1e-3
 
 
+def test_a_head_is_found_by_the_name_in_its_file(model, sequence):
+    """A factor named like another model has another name in the output."""
+    genome = Genome(str(sequence / "g.fa"))
+    (loaded,) = load_factors(model, ["F9"])
+    loaded.info = dataclasses.replace(loaded.info, name="human:F9")
+    sites = AccessibleSites([loaded], None, genome, [Interval("chr1", 0, 9)], "fp32")
+    assert [one.info.name for one in sites.models] == ["human:F9"]
+
+
 def test_models_without_heads_and_scores_are_refused(run, model, sequence):
     genome = Genome(str(sequence / "g.fa"))
     loaded = load_factors(model)

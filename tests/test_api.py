@@ -183,8 +183,12 @@ def test_numbers_out_of_range_are_errors(ctcf):
     for setting, value in (("epochs", 0), ("epochs", "3"), ("epochs", 2.5), ("task_weight", 1.5), ("ema_decay", None)):
         with pytest.raises(bt.UsageError, match=f"recipe: {setting} is {value!r}; expected a "):
             bt.train(bt.read_windows(DATA / "expected" / "windows.fa"), recipe={setting: value})
-    for setting in ({"val_chroms": "chr1"}, {"precision": "foo"}):
-        with pytest.raises(bt.UsageError, match="expected a tuple of names, and one of fp32, bf16"):
+    for setting, problem in (
+        ({"val_chroms": "chr1"}, "val_chroms is 'chr1'; expected a tuple of names"),
+        ({"precision": "foo"}, "precision is 'foo'; expected one of fp32, bf16"),
+        ({"val_fraction": 0.9}, "val_fraction is 0.9; expected a number from 0.001 to 0.5"),
+    ):
+        with pytest.raises(bt.UsageError, match=problem):
             bt.train(bt.read_windows(DATA / "expected" / "windows.fa"), recipe=setting)
     for options in ({"layer": 4}, {"layer": -5}, {"head": 99}):
         with pytest.raises(bt.UsageError, match="counted from 0"):
@@ -256,6 +260,16 @@ def test_arguments_of_another_kind_are_errors(ctcf, genome, tmp_path):
             call()
     with pytest.raises(bt.UsageError, match="negatives: .* windows have sites"):
         bt.train(windows, negatives=windows)
+    with pytest.raises(bt.UsageError, match="windows: 2 have no site; give those as negatives"):
+        bt.train(bt.Windows(windows.names, windows.codes, windows.labels * (np.arange(len(windows)) > 1)[:, None]))
+    for call in (
+        lambda t: bt.find_motif(ctcf, ["ACGT" * 25], threshold=t),
+        lambda t: bt.variants(ctcf, "x", whole, threshold=t),
+    ):
+        with pytest.raises(bt.UsageError, match="threshold q=0.05: .* expected a probability or p=P"):
+            call("q=0.05")
+    with pytest.raises(bt.DeviceError, match="'gpu' is not a device; expected auto, cpu, cuda or cuda:N"):
+        Runtime.choose("gpu")
     with pytest.raises(bt.UsageError, match="model name 'a.tb' is empty or contains unprintable characters"):
         bt.train(windows, name="a\tb")
     for runtime in ({"precision": "foo"}, {"batch_size": -5}):
@@ -305,7 +319,8 @@ def test_the_description_of_a_model_is_short(ctcf):
 
 
 def test_shuffles_keep_dinucleotides():
-    shuffled = next(bt.shuffle(["ACGTTGCAAGGCTTACGATCGA"])).sequence.decode()
+    shuffled = next(bt.shuffle([bt.Record("a", "", b"acgttgcaaggcttacgatcga")])).sequence.decode()
+    assert shuffled != "ACGTTGCAAGGCTTACGATCGA"
 
     def pairs(text):
         return sorted(text[at : at + 2] for at in range(len(text) - 1))
@@ -323,7 +338,8 @@ log = logging.getLogger("bertsnr_tools")
 
 def state():
     process = dict(os.environ), gc.isenabled(), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    return process, (log.level, log.handlers[:], log.propagate), torch.get_num_threads(), torch.is_grad_enabled()
+    torchs = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_rng_state().tolist()
+    return process, (log.level, log.handlers[:], log.propagate), torchs
 
 before = state()
 assert list(bt.scan(bt.load_model("CTCF"), {str(DATA / "region.fa")!r}))

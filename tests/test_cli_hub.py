@@ -176,6 +176,16 @@ def test_input_that_cannot_be(hub, tmp_path, words, status, problem):
     assert not (tmp_path / "hub").exists() and not list(tmp_path.rglob("*.tmp"))
 
 
+def test_bigbed_of_another_assembly(hub, tmp_path):
+    assert hub("-f", "sizes", "s.bed").status == 0
+    (tmp_path / "s.bb").write_bytes((tmp_path / "hub" / "s_CTCF.bb").read_bytes())
+    assert hub("-f", "sizes", "-o", "again", "s.bb").status == 0
+    (tmp_path / "shorter").write_text(SIZES.replace("1000", "999"))
+    done = hub("-f", "shorter", "-o", "other", "s.bb")
+    assert done.status == 1 and "end 1000 is past the end of chr1 (999 bp); is it another assembly?" in done.err
+    assert not (tmp_path / "other").exists()
+
+
 def test_after_an_error_an_earlier_hub_is_valid(hub, tmp_path):
     assert hub("-f", "sizes", "s.bed").status == 0
     before = sorted((tmp_path / "hub").iterdir())

@@ -121,6 +121,8 @@ def test_narrowpeak_has_odds_p_and_q(run, tested_model, tmp_path):
     assert all(0 <= int(row[9]) < int(row[2]) - int(row[1]) for row in peaks)
     named = run("predict", "-o", tmp_path / "s.narrowPeak", *arguments)
     assert named.status == 0 and rows((tmp_path / "s.narrowPeak").read_text()) == peaks
+    coloured = run("predict", "-o", tmp_path / "s.bed9", *arguments)
+    assert coloured.status == 0 and [row[:6] for row in rows((tmp_path / "s.bed9").read_text())] == bed
 
 
 def test_a_p_value_chooses_among_sites_and_leaves_their_borders(run, tested_model):

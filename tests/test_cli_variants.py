@@ -195,7 +195,7 @@ def test_rows_of_another_genome(run_here, toy, sequence, tmp_path):
     vcf(tmp_path / "a.vcf", *odd)
     outcome = run_here("variants", "-q", *toy, "-o", "o.vcf", "a.vcf")
     problem = "a.vcf: no allele could be scored: REF disagrees with the genome in 2 of 2"
-    hint = "is it the genome that the rows were called on?"
+    hint = "is it the reference of the VCF?"
     assert (outcome.status, outcome.err) == (1, f"bertsnr-variants: {problem}; {hint}\n")
     assert not (tmp_path / "o.vcf").exists()
     vcf(tmp_path / "b.vcf", *odd, ("chr1", 70, "right", sequence[69], other(sequence[69])))
@@ -219,6 +219,20 @@ def test_a_chromosome_that_the_genome_lacks(run_here, toy, sequence, tmp_path):
     outcome = run_here("variants", "-q", *toy, "-o", "o.vcf", "a.vcf")
     assert outcome.status == 1 and not (tmp_path / "o.vcf").exists()
     assert outcome.err == "bertsnr-variants: a.vcf:3: no sequence named '1' in the genome (it contains chr1)\n"
+    vcf(tmp_path / "decoy.vcf", ("chrEBV", 100, "x", "A", "C"), ("chrEBV", 200, "y", "A", "C,G"))
+    outcome = run_here("variants", "-q", *toy, "-o", "o.vcf", "decoy.vcf")
+    assert (outcome.status, "decoy.vcf:3: no sequence named 'chrEBV'" in outcome.err) == (1, True)
+    assert not (tmp_path / "o.vcf").exists()
+
+
+def test_decoys_are_passed_through(run_here, toy, sequence, tmp_path):
+    good = ("chr1", 200, ".", sequence[199], other(sequence[199]))
+    vcf(tmp_path / "a.vcf", good, ("chrEBV", 100, "x", "A", "C"), ("chrEBV", 200, "y", "A", "C,G"))
+    outcome = run_here("variants", *toy, "--format", "tsv", "a.vcf")
+    assert [row["note"] for row in table(outcome.out)] == [".", "no_chrom", "no_chrom", "no_chrom"]
+    assert "3 of 4 alternative alleles not scored (the chromosome is not in the genome: 3)" in outcome.err
+    outcome = run_here("variants", *toy, "--strict", "a.vcf")
+    assert (outcome.status, "a.vcf:4: no sequence named 'chrEBV'" in outcome.err) == (1, True)
 
 
 def test_a_long_deletion(run_here, toy_model_file, tmp_path):

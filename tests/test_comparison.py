@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,12 @@ def test_jaspar_is_available_offline():
     assert consensus and any("GGGGGC" in letters or "GCCCCC" in letters for letters in consensus)
     old = [motif.id for motif in jaspar_motifs("jaspar2018")]
     assert "MA0139.1" in old and len(old) < len(motifs)
+
+
+def test_a_comparison_without_memelite(monkeypatch):
+    monkeypatch.setitem(sys.modules, "memelite", None)
+    with pytest.raises(UsageError, match="requires memelite; pip install"):
+        compare([random_motif(1)], [random_motif(2)])
 
 
 def test_targets_that_do_not_exist():

@@ -41,6 +41,21 @@ def files(toy_factors, tmp_path_factory):
     return paths
 
 
+def test_encoders_of_different_sizes(toy_factors, tmp_path):
+    """The description of a factor is of the encoder that all share; its own file has both."""
+    config = {**toy_factors.info.encoder, "num_hidden_layers": toy_factors.info.encoder["num_hidden_layers"] + 1}
+    config["layer_types"] = ["full_attention"] * config["num_hidden_layers"]
+    config.pop("global_attn_every_n_layers", None)
+    special = ManyFactorModel([ModelInfo("F8", 3, 100, config, 10)])
+    save_model(str(tmp_path / "both.pt"), joined([toy_factors, special]))
+    (both,) = load_factors(str(tmp_path / "both.pt"), ["F8"])
+    assert both.info.encoder == toy_factors.info.encoder and both.other.info.encoder == config
+    save_model(str(tmp_path / "F8.pt"), both)
+    (alone,) = load_factors(str(tmp_path / "F8.pt"))
+    with torch.inference_mode():
+        assert torch.equal(alone(token_ids(codes(), 3))[1], both(token_ids(codes(), 3))[1])
+
+
 @pytest.fixture(scope="module")
 def region(tmp_path_factory):
     letters = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(3).integers(0, 4, 4000)]

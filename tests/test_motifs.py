@@ -144,6 +144,8 @@ def test_discovery_takes_files_and_objects(tmp_path):
     assert [(motif.id, motif.width, motif.sites) for motif in from_file] == [("A", 4, 2), ("B", 5, 1)]
     assert from_sites.counts.tolist() == from_file[0].counts.tolist()
     assert from_sites.counts.tolist() == [[1, 0, 0, 1], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    (unstranded,) = discover_motifs([Interval(*site[:4], ".") for site in sites], genome)
+    assert unstranded.counts.tolist() == from_sites.counts.tolist()
 
 
 def test_the_better_of_two_strands_is_the_instance():

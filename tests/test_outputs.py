@@ -1,9 +1,19 @@
 """Outputs that do not affect each other."""
 
+import json
+
 import pytest
 
 from bertsnr_tools.errors import DataError
-from bertsnr_tools.io.outputs import Failures, KeptStream
+from bertsnr_tools.io.outputs import Failures, KeptStream, write_json
+
+
+def test_json_has_no_nan(tmp_path):
+    write_json(str(tmp_path / "x.json"), {"a": [1.5, float("nan"), (float("inf"), None)], "b": {"c": "NaN"}})
+    assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {
+        "a": [1.5, None, [None, None]],
+        "b": {"c": "NaN"},
+    }
 
 
 def test_errors_are_logged_once_and_the_last_is_raised(caplog):

@@ -201,6 +201,13 @@ def test_sites_at_the_middle_are_enriched_and_the_seed_decides(tmp_path):
 def test_regions_read_summits_or_middles(tmp_path, genome, monkeypatch):
     regions = Regions.read(write(tmp_path / "r.narrowPeak", NARROWPEAK))
     assert regions.centers.tolist() == [14.5, 9.5] and regions.summits
+    both = Regions.read(
+        write(
+            tmp_path / "two.narrowPeak",
+            "chr1\t0\t90\ta\t0\t.\t1\t-1\t-1\t20\n" * 2 + "chr1\t0\t90\tb\t0\t.\t1\t-1\t-1\t70\n",
+        )
+    )
+    assert both.centers.tolist() == [20.5, 70.5]
     plain = Regions.read(write(tmp_path / "r.bed", "chr1\t0\t9\n"))
     assert plain.centers.tolist() == [4.5] and not plain.summits
     records = Regions.of_genome(Genome(genome)).intervals

@@ -84,6 +84,13 @@ def test_n_stays_and_what_is_between_is_shuffled_by_itself():
         assert counts(result.sequence[part], 2) == counts(sequence[part], 2)
 
 
+def test_a_record_of_many_segments_is_shuffled_in_parts(monkeypatch):
+    record = Record("r", "", b"N".join(random.Random(5).choices([b"ACGATACGATT", b"GATTACAGATTACAT"], k=400)))
+    whole = shuffled([record])
+    monkeypatch.setattr("bertsnr_tools.sequence.shuffle.BATCH_BASES", 50)
+    assert shuffled([record]) == whole
+
+
 def test_a_record_has_its_shuffle_whatever_its_company():
     rng = random.Random(4)
     records = [Record(f"r{i}", "", bytes(rng.choices(b"ACGT", k=rng.randint(3, 400)))) for i in range(300)]

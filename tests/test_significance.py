@@ -54,6 +54,12 @@ def test_a_null_distribution_of_equal_scores():
     assert null.neg_log10_p(0.1) == 0 and null.neg_log10_p(0.9) > null.neg_log10_p(0.3) >= 0
 
 
+def test_scores_that_are_equal_in_a_model_file():
+    null = NullDistribution.fit(np.linspace(1e-4, 1e-4 + 1e-9, 2000), 100).as_dict()
+    stored = {**null, "scores": np.float32(null["scores"]).tolist(), "logs": np.float32(null["logs"]).tolist()}
+    assert NullDistribution.from_dict(stored, "X").neg_log10_p(0.9) > 3
+
+
 def test_the_model_file_keeps_it_and_nonsense_is_refused():
     null = NullDistribution.fit(scores(2000, 1), 100)
     info = ModelInfo("X", 3, 100, {}, 8, null=null.as_dict())

@@ -191,6 +191,9 @@ CASES = [
     ),
     ("predict -m model.pt empty", 1, "empty: is empty; expected FASTA records"),
     ("predict -m model.pt protein.fa", 1, "protein.fa:2: contains 'L'"),
+    ("predict -m model.pt -o x.bb.gz pos.fa", 2, "-o x.bb.gz: a bigBed file is compressed; leave out .gz"),
+    ("predict -m model.pt -o x.parquet.gz pos.fa", 2, "-o x.parquet.gz: a Parquet file is compressed; leave out .gz"),
+    ("predict -m model.pt -f genome.fa -b - --accessible -", 2, "standard input (-) is given twice"),
     ("predict -m model.pt -f genome.fa -r chr1:5-3", 2, "expected 1 <= from <= to <= 40000"),
     ("predict -m model.pt -f genome.fa -r chrX", 2, "no sequence named 'chrX' in the genome"),
     (

@@ -119,13 +119,17 @@ def test_scores_are_of_the_site_whose_strand_is_given():
     assert (near.start[0], near.end[0], near.strand[0], near.ref_level[0]) == (32, 50, 0, np.float32(0.98))
 
 
+def reference_starts(size, change, length, flank):
+    """Starts of the stretches that lie near a change."""
+    starts = range(size - length + 1)
+    near = [start for start in starts if start < change[1] + flank and start + length > change[0] - flank]
+    return near or [min(max(0, change[0] - flank - length + 1), size - length)]
+
+
 def reference_site(scores, change, length, flank, base):
     """The best site near a change in one allele: start, end, strand, level; and the call levels of all stretches."""
     levels, size = call_levels(scores, length, MAX_GAP), scores.shape[1]
-    starts = [
-        start for start in range(size - length + 1) if start < change[1] + flank and start + length > change[0] - flank
-    ]
-    starts = starts or [min(max(0, change[0] - flank - length + 1), size - length)]
+    starts = reference_starts(size, change, length, flank)
     top = max(levels[strand, start] for strand in (0, 1) for start in starts)
     if not top:
         return None
@@ -134,7 +138,12 @@ def reference_site(scores, change, length, flank, base):
     alone = np.zeros_like(scores)
     alone[strand] = scores[strand]
     site = next(one for one in call_sites(alone, cut, length, MAX_GAP) if one.start <= start < one.end)
-    return site.start, site.end, strand, float(top), levels
+    first, end = site.start, site.end
+    if top <= base:  # not beyond a called base
+        called = {at for one in call_sites(alone, base, 1, MAX_GAP) for at in range(one.start, one.end)}
+        first = max([first, *(at + 1 for at in called if at < start)])
+        end = min([end, *(at for at in called if at >= start + length)])
+    return first, end, strand, float(top), levels
 
 
 def reference_map(left, ref, alt, right):
@@ -173,6 +182,10 @@ def reference_effect(model, rule, flank, sequences, scores):
         return None
     changes = [(len(left), len(left) + len(allele)) for allele in (ref, alt)]
     base, level = np.float32(rule.base_threshold), rule.lowest_call_level
+    for one, at in zip(scores, changes):  # a called site that overlaps the change goes before others
+        levels = call_levels(one, length, MAX_GAP)
+        if max(levels[strand, s] for strand in (0, 1) for s in reference_starts(one.shape[1], at, length, 0)) > level:
+            flank = 0
     in_ref, in_alt = (reference_site(one, at, length, flank, base) for one, at in zip(scores, changes))
     if not (in_ref and in_alt):
         return None
@@ -231,6 +244,21 @@ def without_p(effect):
 
 def changes_of(variants, chrom="one"):
     return [Change(chrom, (minimal_edit(start, ref, alt),)) for start, ref, alt in variants]
+
+
+@pytest.mark.parametrize("gap", [3, 8, 11, 42])
+def test_a_better_site_beside_the_change_hides_no_loss(gap):
+    """Two sites, the weaker of which the change destroys; the bounds do not reach into the other one."""
+    scores = np.full((2, 1, 2, 120), 0.001, dtype=np.float32)
+    scores[:, 0, 0, 40:52] = 0.9
+    scores[0, 0, 0, 52 + gap : 64 + gap] = 0.6
+    change = 58 + gap
+    layout = Layout(120, 120, (Span(change, change + 1, change, change + 1),), 0)
+    limits = Limits(10, 10, np.array([0.5], np.float32), np.array([0.5], np.float32))
+    for alleles, expected in ((scores, "loss"), (scores[::-1], "gain")):
+        measured = measure(*alleles, layout, limits)
+        assert CLASSES[measured.kind[0]] == expected
+        assert 52 <= measured.start[0] <= 52 + gap and measured.end[0] >= 64 + gap
 
 
 def test_equal_to_a_scan_of_both_alleles(small_model, genome, sequence):

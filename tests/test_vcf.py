@@ -182,6 +182,12 @@ def test_rows_out_of_order_get_no_index(vcf, tmp_path, caplog):
         write(tmp_path / "o.vcf.gz", reader, list(reader)[::-1], failures)
     assert "no index, because its rows are not sorted" in caplog.text
     assert not (tmp_path / "o.vcf.gz.tbi").exists()
+    with VcfReader(str(vcf)) as reader, Failures("o") as failures:
+        rows = list(reader)
+        write(tmp_path / "o.bcf", reader, rows, failures)
+        assert (tmp_path / "o.bcf.csi").exists()
+        write(tmp_path / "o.bcf", reader, rows[::-1], failures)
+    assert (tmp_path / "o.bcf").exists() and not (tmp_path / "o.bcf.csi").exists()
     order = SortOrder()
     for chrom in ("a", "b", "a"):
         order.add(chrom, 1, 2)

@@ -65,9 +65,10 @@ def test_a_fraction_of_the_windows(random_genome, monkeypatch):
 def test_short_regions_are_extended(random_genome):
     small = [Interval("chr1", 500, 521), Interval("chr1", 5, 10), Interval("chr2", 29_990, 31_000)]
     found = drawn(random_genome, within=[*small, Interval("chr2", 700, 749)])
-    assert [(window.chrom, window.start) for window in found] == [("chr1", 486), ("chr2", 700)]
+    expected = [("chr1", 0), ("chr1", 486), ("chr2", 700), ("chr2", 29_950)]
+    assert sorted((window.chrom, window.start) for window in found) == expected
     with pytest.raises(DataError, match=r"too few windows of 50 bp \(1\) .* in accessible regions"):
-        drawn(random_genome, within=small)
+        drawn(random_genome, within=small[:1])
 
 
 @pytest.fixture(scope="module")

@@ -31,13 +31,17 @@ def test_formats_of_sites(tmp_path, site_format, line):
     assert path.read_text() == line and writer.sites == 1
 
 
-@pytest.mark.parametrize(("count", "title"), [(2, "F0, F1"), (188, "188 factors")])
-def test_the_track_line_names_few_models(tmp_path, count, title):
+@pytest.mark.parametrize(
+    ("count", "title", "described"),
+    [(2, "F0, F1", "F0, F1"), (5, "5 factors", "F0, F1, F2, F3, F4"), (188, "188 factors", "188 factors")],
+)
+def test_the_track_line_names_few_models(tmp_path, count, title, described):
+    """It is never cut within a name: of SOX10, SOX1 would be another factor."""
     names = [f"F{number}" for number in range(count)]
     path = str(tmp_path / "sites")
     with Failures(path) as failures, SiteWriter.open(path, SiteFormat("bed9", track="hg38"), names, failures):
         pass
-    assert f'name="{title}" description="{title}: binding sites' in (tmp_path / "sites").read_text()
+    assert f'name="{title}" description="{described}: binding sites' in (tmp_path / "sites").read_text()
 
 
 @pytest.mark.parametrize(

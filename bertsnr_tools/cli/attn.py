@@ -105,8 +105,6 @@ def attn(
     output = output or (None if bigwig or any(figures) else "-")
     check_inputs(sequences, motif)
     check_outputs([output, bigwig, *figures], [sequences, find_model(model), motif])
-    if sequences == motif == "-":
-        raise UsageError("standard input (-) is given twice, but can be read only once")
     if motif and not plot:
         raise UsageError("--motif requires --plot FILE")
     for path in filter(None, (plot, plot_layers)):

@@ -70,8 +70,6 @@ def evaluate(
     from ..models.registry import find_model, load_models
     from ..plots.style import check_plot
 
-    if data.count("-") > 1:
-        raise UsageError("standard input (-) is given twice, but can be read only once")
     if by_name and heatmap:
         raise UsageError("--heatmap shows every model on every data set; leave out --by-name")
     check_inputs(*data)
@@ -80,10 +78,8 @@ def evaluate(
         if path:
             check_plot(path)
 
-    import json
-
     from ..evaluation import Bootstrap, data_sets, evaluate_files, table_lines
-    from ..io.outputs import Failures
+    from ..io.outputs import Failures, write_json
     from ..log import progress
 
     device_runtime = runtime.build()
@@ -99,8 +95,8 @@ def evaluate(
     with Failures(output, report, plot, heatmap) as failures:
         if report:
             rows = [evaluation.as_dict() for evaluation in evaluations]
-            with failures.kept(), open_output(report) as stream:
-                stream.write(json.dumps({"version": 1, "results": rows}, indent=2).encode() + b"\n")
+            with failures.kept():
+                write_json(report, {"version": 1, "results": rows})
         if plot:
             with failures.kept():
                 _plot_curves(plot, evaluations)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -79,7 +78,6 @@ class ModelOutputs(NamedTuple):
 
 
 def _write_report(path: str, report: dict[str, Any]) -> None:
-    from ..io.files import open_output
+    from ..io.outputs import write_json
 
-    with open_output(path) as stream:
-        stream.write(json.dumps(report, indent=2).encode() + b"\n")
+    write_json(path, report)

@@ -118,7 +118,7 @@ def motifs(
       bertsnr motifs --discover --compare jaspar -o found.meme summits.fa
     """
     from ..errors import UsageError
-    from ..io.files import check_outputs, open_output
+    from ..io.files import check_inputs, check_outputs, open_output
     from ..io.motif_files import write_motifs
     from ..io.outputs import Failures
     from ..models.registry import find_model
@@ -139,8 +139,7 @@ def motifs(
     output = output or (None if compare else "-")
     target_file = compare if compare and not comparison.is_jaspar(compare) else None
     check_outputs([output, instances, logo], [source, fasta, target_file, *map(find_model, models)])
-    if source == compare == "-":
-        raise UsageError("standard input (-) is given twice, but can be read only once")
+    check_inputs(source, compare if compare == "-" else None)
     check_instance_file(instances)
     if logo:
         check_plot(logo, logos=True)

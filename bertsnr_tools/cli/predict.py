@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     "--format",
     "kind",
     type=click.Choice(["bed", "bed9", "narrowpeak", "bigbed", "parquet"], case_sensitive=False),
-    help="Output format.  [default: by the name of -o: .narrowPeak, .bb, .parquet, else bed]",
+    help="Output format.  [default: by the name of -o: .narrowPeak, .bed9, .bb, .parquet, else bed]",
 )
 @click.option(
     "--rgb",

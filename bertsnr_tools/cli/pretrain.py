@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -133,13 +132,11 @@ def pretrain(
 
 
 def _write_outputs(run: PretrainRun, history: list[dict[str, float]], output: str, report: str | None) -> None:
-    from ..io.files import open_output
-    from ..io.outputs import Failures
+    from ..io.outputs import Failures, write_json
 
     with Failures(output, report) as failures:
         with failures.kept():
             run.save(output)
         if report:
-            content = json.dumps({"version": 2, "history": history, "plan": asdict(run.config)}, indent=2)
-            with failures.kept(), open_output(report) as stream:
-                stream.write(content.encode() + b"\n")
+            with failures.kept():
+                write_json(report, {"version": 2, "history": history, "plan": asdict(run.config)})

@@ -43,11 +43,9 @@ def report(
       bertsnr report -f hg38.fa -b peaks.narrowPeak --assembly hg38 -o report.html calls.narrowPeak
       bertsnr predict -m human -f hg38.fa -b promoters.bed | bertsnr report -f hg38.fa -b promoters.bed -o all.html -
     """
-    from ..errors import UsageError
-    from ..io.files import check_output
+    from ..io.files import check_inputs, check_output
     from ..plots.report_page import write_report
 
     check_output(output, [fasta, bed, *sites])
-    if "-" in sites and bed == "-":
-        raise UsageError("standard input (-) is given twice, but can be read only once")
+    check_inputs(fasta, bed, *sites)
     write_report(output, sites, fasta, regions=bed, assembly=assembly, seed=seed, strict=strict)

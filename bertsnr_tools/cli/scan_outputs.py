@@ -23,6 +23,8 @@ ENDINGS = {  # of file names -> format of the sites
     ".bb": "bigbed",
     ".bigbed": "bigbed",
     ".parquet": "parquet",
+    ".bed9": "bed9",
+    ".bed9.gz": "bed9",
 }
 BINARY = {"bigbed": "a bigBed file", "parquet": "a Parquet file"}
 
@@ -75,6 +77,8 @@ class ScanOutputs(NamedTuple):
 
         if self.sites.lower().endswith((".bw", ".bigwig")):
             raise UsageError(f"-o {self.sites}: sites are written as BED, not as bigWig; see --bigwig")
+        if self.sites.lower().endswith(".gz") and format_of(self.sites[:-3]) in BINARY:
+            raise UsageError(f"-o {self.sites}: {BINARY[format_of(self.sites[:-3])]} is compressed; leave out .gz")
         if self.rgb and self.kind not in ("bed9", "bigbed"):
             raise UsageError(f"--rgb: {self.kind} has no colours; add --format bed9")
         if self.scale == "jaspar" and self.kind == "parquet":

@@ -301,8 +301,6 @@ def _train_one(
 def _check_sources(files: TrainingFiles | FactorFiles) -> None:
     from ..errors import UsageError
 
-    if files.names().count("-") > 1:
-        raise UsageError("standard input (-) is given twice, but can be read only once")
     if files.genome and files.background:
         raise UsageError("give -f or --background, not both: each is a source of background windows")
     if files.within and not files.genome:

@@ -90,14 +90,13 @@ def windows(
     """
     from ..errors import DataError, UsageError
     from ..io.fasta import Genome, fasta_text
-    from ..io.files import check_output, open_output
+    from ..io.files import open_output
     from ..io.intervals import read_sites, warn_of_strands
     from ..log import logger
 
     if not background and (copies or within or exclude or match_gc):
         raise UsageError("-c, -b, --exclude and --gc require --background")
-    fasta = _checked_genome(fasta, [bed, within, *exclude])
-    check_output(output, [bed, fasta, within, *exclude])
+    fasta = _checked_genome(fasta, [bed, within, *exclude], output)
     keep_freed_memory()  # else half of the time of --background --gc
     gc.disable()  # all sites stay in memory, and garbage collection among them takes a fifth of the time
     click.get_current_context().call_on_close(gc.enable)
@@ -130,13 +129,14 @@ def windows(
     warn_of_strands(bed, 0 if background else without_strand)
 
 
-def _checked_genome(fasta: str | None, beds: list[str | None]) -> str:
+def _checked_genome(fasta: str | None, beds: list[str | None], output: str) -> str:
     from ..errors import UsageError
+    from ..io.files import check_inputs, check_output
 
     if fasta is None:
         raise UsageError("no genome given; add -f FASTA")
-    if beds.count("-") > 1:
-        raise UsageError("standard input (-) is given twice, but can be read only once")
+    check_output(output, [fasta, *beds])
+    check_inputs(*beds)
     return fasta
 
 

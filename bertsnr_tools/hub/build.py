@@ -104,9 +104,10 @@ def _track_files(names: TrackNames) -> set[str]:
 def _copy_signal(path: str, directory: str, name: str, source: str) -> SignalTrack:
     """Copy a bigWig file."""
     file = open_bbi(path)
-    if not file.isBigWig():
-        raise DataError("is not a bigWig file", path)
+    is_bigwig = file.isBigWig()
     file.close()
+    if not is_bigwig:
+        raise DataError("is not a bigWig file", path)
     summary = read_summary(path)
     with replace_atomically(os.path.join(directory, f"{name}.bw")) as temporary:
         shutil.copyfile(path, temporary)

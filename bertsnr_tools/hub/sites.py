@@ -105,12 +105,14 @@ def pack_sites(file: SiteFile, directory: str, name: Callable[[str], str]) -> li
     Raises
     ------
     UsageError : BED without `lengths`.
-    DataError : the file cannot be read, an interval is not on a chromosome, or the names of its sites are not factors.
+    DataError : the file cannot be read, an interval or a chromosome of a bigBed file is not on the genome, or the names
+        of its sites are not factors.
     """
     path, source, lengths = file
     if is_bigbed(path):
         content = read_bigbed(path)
-        lengths, rows = content.lengths, _bigbed_rows(path, content)
+        rows = _bigbed_rows(path, content, lengths)
+        lengths = content.lengths
     elif lengths is None:
         raise UsageError(f"{path}: BED requires chromosome sizes; add -f FASTA, .fai or chrom.sizes")
     else:
@@ -163,14 +165,16 @@ def _factor(name: str) -> str:
     return re.sub("[,|]", "_", name_field(name))
 
 
-def _bigbed_rows(path: str, content: BigBedContent) -> Iterator[tuple[str, str]]:
-    """Factor of each site, and its BED9 line with log odds, p and q if they are known."""
+def _bigbed_rows(path: str, content: BigBedContent, lengths: Lengths | None) -> Iterator[tuple[str, str]]:
+    """Factor of each site, and its BED9 line with log odds, p and q if they are known; checked with `lengths`."""
     at = {column: number for number, column in enumerate(content.columns)}
     known = [at[column] for column in _KNOWN] if all(column in at for column in _KNOWN) else []
     for line in content.lines:
         fields = line.split("\t")
         strand = fields[5] if len(fields) > 5 and fields[5] in STRAND_COLOURS else "+"
         interval = Interval(fields[0], int(fields[1]), int(fields[2]), fields[3] if len(fields) > 3 else ".", strand)
+        if lengths is not None:
+            _check_on_genome(interval._replace(end=content.lengths[interval.chrom]), path, lengths)
         factor = fields[at["factor"]] if "factor" in at else interval.name
         yield _row(path, interval, factor, fields[:9], [fields[number] for number in known])
 
@@ -179,13 +183,17 @@ def _bed_rows(path: str, lengths: Lengths) -> Iterator[tuple[str, str]]:
     for _, fields, interval in bed_rows(path):
         if interval is None:
             continue
-        if interval.chrom not in lengths:
-            raise unknown_chrom(interval, path, lengths)
-        if interval.end > lengths[interval.chrom]:
-            problem = f"end {interval.end} is past the end of {interval.chrom} ({lengths[interval.chrom]:,} bp)"
-            raise DataError(f"{problem}; is it another assembly?", path, interval.line)
+        _check_on_genome(interval, path, lengths)
         known = fields[6:9] if len(fields) == 10 else []
         yield _row(path, interval, interval.name, fields[:9] if len(fields) in (9, 12) else fields[:6], known)
+
+
+def _check_on_genome(interval: Interval, path: str, lengths: Lengths) -> None:
+    if interval.chrom not in lengths:
+        raise unknown_chrom(interval, path, lengths)
+    if interval.end > lengths[interval.chrom]:
+        problem = f"end {interval.end} is past the end of {interval.chrom} ({lengths[interval.chrom]:,} bp)"
+        raise DataError(f"{problem}; is it another assembly?", path, interval.line)
 
 
 def _row(path: str, interval: Interval, factor: str, fields: list[str], known: list[str]) -> tuple[str, str]:

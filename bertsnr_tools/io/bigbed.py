@@ -220,6 +220,7 @@ def read_bigbed(path: str, chroms: Sequence[str] | None = None) -> BigBedContent
     """
     file = open_bbi(path)
     if not file.isBigBed():
+        file.close()
         raise DataError("is not a bigBed file", path)
     schema = (file.SQL() or b"").decode()
     columns = [line.split(";")[0].split()[-1] for line in schema.splitlines() if '; "' in line]

@@ -186,7 +186,7 @@ def as_records(sequences: str | os.PathLike[str] | Iterable[str | bytes | Record
         return
     for number, sequence in enumerate(sequences, 1):
         if isinstance(sequence, Record):
-            yield sequence
+            yield sequence._replace(sequence=_checked_letters(sequence.sequence, f"record {sequence.name!r}", None))
         else:
             if not isinstance(sequence, (str, bytes)):
                 raise UsageError(f"sequence {number} is {sequence!r}; expected str, bytes or Record")

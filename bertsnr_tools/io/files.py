@@ -97,8 +97,10 @@ def check_inputs(*paths: str | None) -> None:
 
     Raises
     ------
-    DataError : a file does not exist, or its directory cannot be read.
+    DataError, UsageError : a file does not exist, or its directory cannot be read; two of them are standard input.
     """
+    if paths.count("-") > 1:
+        raise UsageError("standard input (-) is given twice, but can be read only once")
     for path in paths:
         if path and path != "-":
             with _os_errors(path):
@@ -231,10 +233,10 @@ def open_output(path: str) -> Iterator[OutputStream]:
         with _replacing(path) as temporary:
             stream = open(temporary, "wb")
             yield from _write_to(BgzipWriter(stream) if path.endswith(BGZIP_ENDINGS) else stream, path)
-        _delete_indexes(path)
+        delete_indexes(path)
 
 
-def _delete_indexes(path: str) -> None:
+def delete_indexes(path: str) -> None:
     with _os_errors(path):
         for ending in INDEX_ENDINGS:
             with suppress(FileNotFoundError):
@@ -326,7 +328,7 @@ def index_file(path: str, preset: str, reach: int = 0) -> None:
     import pysam
 
     csi = preset == "bcf" or reach > MAX_TBI_POSITION
-    _delete_indexes(path)
+    delete_indexes(path)
     with replace_atomically(f"{path}.csi" if csi else f"{path}.tbi") as temporary, quiet_htslib():
         kind: Any = preset
         pysam.tabix_index(path, preset=kind, force=True, keep_original=True, csi=csi, index=temporary)

@@ -192,9 +192,14 @@ def on_genome(region: str | Interval, lengths: Mapping[str, int]) -> Interval:
     return region
 
 
+def other_name(name: str) -> str:
+    """The name of a chromosome in the other usual style: chr1 for 1, and 1 for chr1."""
+    return name[3:] if name.startswith("chr") else f"chr{name}"
+
+
 def _close_names(name: str, lengths: Mapping[str, int]) -> str:
     """A hint for an unknown chromosome; the name is never changed on the user's behalf."""
-    other = name[3:] if name.startswith("chr") else f"chr{name}"
+    other = other_name(name)
     known = [other] if other in lengths else list(lengths)[:3]
     return f" (it contains {', '.join(known)}{'' if other in lengths or len(lengths) <= 3 else ', …'})" if known else ""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -137,3 +139,17 @@ def index_if_sorted(path: str, order: SortOrder, preset: str, failures: Failures
         return
     with failures.kept():
         index_file(path, preset, order.reach)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write plain values as JSON; NaN and infinity, which JSON lacks, become null."""
+    with open_output(path) as stream:
+        stream.write(json.dumps(_finite(value), indent=2, allow_nan=False).encode() + b"\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(of_key) for key, of_key in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,6 +19,7 @@ from ..errors import DataError, UsageError
 from .fields import decoded_text
 from .files import (
     check_regular,
+    delete_indexes,
     error_text,
     open_input,
     quiet_htslib,
@@ -105,6 +106,14 @@ class VcfReader:
         self.header: list[str] = []
         self.columns: list[str] = []
         self._source: Any = self._lines()
+        try:
+            self._read_header()
+        except BaseException:
+            self._source.close()
+            raise
+
+    def _read_header(self) -> None:
+        path = self.path
         for _, text in self._source:
             if not text.startswith("##"):
                 break
@@ -150,7 +159,7 @@ class VcfReader:
                 raise DataError(problem, self.path, number)
         return row
 
-    def _lines(self) -> Iterator[tuple[int | None, str]]:
+    def _lines(self) -> Generator[tuple[int | None, str], None, None]:
         """Header and rows as text, with their numbers."""
         if self._regions is not None:
             yield from self._indexed_lines(self._regions)
@@ -340,6 +349,7 @@ def _write_bcf(text: str, path: str) -> None:
     """Convert a VCF file to BCF, with bcftools: pysam's VariantFile adds fields to rows of symbolic alleles."""
     import pysam.bcftools
 
+    delete_indexes(path)
     with quiet_htslib(), replace_atomically(path) as temporary:
         try:
             pysam.bcftools.view("--no-version", "-O", "b", "-o", temporary, text, catch_stdout=False)

@@ -116,7 +116,7 @@ class _MemoryGate:
 
 
 _gate = _MemoryGate()
-_fitting_size: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # of each model whose larger batches do not fit
+_fitting_size: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # of each encoder whose larger batches do not fit
 
 
 def halve_on_oom(model: Any, batch_size: int, work: Callable[[int], None]) -> None:
@@ -126,7 +126,8 @@ def halve_on_oom(model: Any, batch_size: int, work: Callable[[int], None]) -> No
     ----------
     model : a network with a `device`
     """
-    size = min(batch_size, _fitting_size.get(model, batch_size))
+    network = getattr(model, "encoder", model)  # of many factors, each call has a model of its own
+    size = min(batch_size, _fitting_size.get(network, batch_size))
     while True:
         alone = _gate.narrow
         try:
@@ -137,7 +138,7 @@ def halve_on_oom(model: Any, batch_size: int, work: Callable[[int], None]) -> No
                 raise
         logger.debug("batches of %d windows exceed the memory of %s: halving them", size, model.device)
         _gate.narrow = True
-        _fitting_size[model] = size = max(1, min(size // 2, _fitting_size.get(model, size)))
+        _fitting_size[network] = size = max(1, min(size // 2, _fitting_size.get(network, size)))
         torch.cuda.empty_cache()
 
 

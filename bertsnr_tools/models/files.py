@@ -59,7 +59,8 @@ def save_model(path: str, model: Model | ManyFactorModel) -> None:
     """Write a model file atomically; of a many-factor model, its whole group, with weights in half precision."""
     content: dict[str, Any] = {"format": FORMAT}
     if isinstance(model, BertSNR) and model.other:
-        model = alone(model)
+        with torch.random.fork_rng([]):  # the caller's random state stays as it is
+            model = alone(model)
     if isinstance(model, ManyFactorModel):
         first, *others = map(_many_content, model.group)
         content |= {"format_version": MANY_FACTOR_VERSION, **first, "others": others}
@@ -136,9 +137,10 @@ def load_factors(path: str, names: Sequence[str] | None = None, device: torch.de
         another format version, weights that do not fit its configuration, or no factor of a name.
     """
     content = read_checked(path, FORMAT, FORMAT_VERSION, MANY_FACTOR_VERSION)
-    if content["format_version"] == MANY_FACTOR_VERSION:
-        return _load_many(content, path, names, device)
-    model = _load_single(LATER_FIELDS | content, path).to(device).eval()
+    with torch.random.fork_rng([]):  # new models have random weights; the caller's random state stays as it is
+        if content["format_version"] == MANY_FACTOR_VERSION:
+            return _load_many(content, path, names, device)
+        model = _load_single(LATER_FIELDS | content, path).to(device).eval()
     for name in names or ():
         check_factor(name, [model.info.name], path)
     return [model]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ def alone(model: BertSNR) -> ManyFactorModel:
     group = []
     for one in (model, model.other):
         assert one is not None
-        many = ManyFactorModel([model.info])
+        many = ManyFactorModel([replace(model.info, encoder=one.info.encoder)])
         many.encoder, many.sequence_head, many.token_head = one.encoder, one.sequence_head, one.token_head
         group.append(many)
     return joined(group)
@@ -64,7 +65,7 @@ class Specialist(NamedTuple):
 def joined(group: Sequence[ManyFactorModel]) -> ManyFactorModel:
     """The first model, whose logits are weighted means with the logits of the others, which have some of its factors.
 
-    Metadata are from the last model that has a factor.
+    Metadata are from the last model that has a factor, except for the encoder.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def joined(group: Sequence[ManyFactorModel]) -> ManyFactorModel:
         numbers = [names.index(info.name) for info in other.infos]
         model.specialists = [*model.specialists, Specialist(other, numbers)]
         for number, info in zip(numbers, other.infos):
-            model.infos[number] = info
+            model.infos[number] = replace(info, encoder=general.info.encoder)
     model.info = model.infos[0]
     return model
 

@@ -57,6 +57,13 @@ def is_jaspar(targets: str) -> bool:
     return bool(re.fullmatch(r"jaspar(\d{4})?", targets))
 
 
+def _require_memelite() -> None:
+    try:
+        import memelite  # noqa: F401
+    except ImportError as error:
+        raise UsageError("comparing motifs requires memelite; pip install 'bertsnr_tools[motifs]'") from error
+
+
 def load_targets(targets: str) -> list[Motif]:
     """Motifs to compare with: of a MEME or JASPAR file, or of a JASPAR release ("jaspar", "jaspar2018").
 
@@ -65,10 +72,7 @@ def load_targets(targets: str) -> list[Motif]:
     UsageError : memelite or pyjaspar is not installed, or pyjaspar lacks the release.
     DataError : the file cannot be read or is not a motif file.
     """
-    try:
-        import memelite  # noqa: F401
-    except ImportError as error:
-        raise UsageError("comparing motifs requires memelite; pip install 'bertsnr_tools[motifs]'") from error
+    _require_memelite()
     if is_jaspar(targets):
         motifs = jaspar_motifs(targets)
     elif targets == "-" or os.path.exists(targets):
@@ -98,6 +102,7 @@ def compare(queries: Sequence[Motif], targets: Sequence[Motif], *, max_q: float 
     --------
     >>> best = [matches[0] for matches in compare(motifs, jaspar_motifs())]  # doctest: +SKIP
     """
+    _require_memelite()
     if not targets:
         raise UsageError("a comparison requires at least one target")
     wide = [query.width for query in queries if query.width > WIDEST]

@@ -113,4 +113,6 @@ def discover_motifs(
     if isinstance(sites, (str, os.PathLike)):
         return discover(SiteSource.read(os.fspath(sites), indexed, rule))
     intervals = [Interval(s.chrom, s.start, s.end, s.name, s.strand, getattr(s, "line", None)) for s in sites]
-    return discover(SiteSource(intervals, indexed, rule))
+    source = SiteSource([site._replace(strand=site.strand.replace(".", "+")) for site in intervals], indexed, rule)
+    source.without_strand = sum(site.strand == "." for site in intervals)
+    return discover(source)

@@ -7,6 +7,7 @@ The surroundings of a site are read around the nearest center; a long region has
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..log import logger
 from ..models.batching import FactorScorer
 from ..models.binding import BindingHeads, feature_count, motif_scores
 from ..models.interface import Model
-from ..models.many_factor import ManyFactorModel, general_model, shared_model
+from ..models.many_factor import ManyFactorModel, general_model
 from ..sequence.background import merge_intervals
 from ..sequence.encoding import CODE_LETTERS, OTHER, encode, reverse_complement_codes
 from .calling import CalledSite
@@ -200,7 +201,7 @@ class AccessibleSites:
         for model in self.models:
             many = model.shared.model  # type: ignore[attr-defined]
             heads: BindingHeads = many.binding
-            row = heads.factors.index(model.info.name)
+            row = heads.factors.index(model.shared.factor)  # type: ignore[attr-defined]
             null = NullDistribution.from_dict(heads.nulls[row], model.info.name)
             cut = value if kind == "probability" else null.threshold(value) if kind else heads.thresholds[row]
             candidates = max(CANDIDATE_P, value) if kind in ("p", "q") else CANDIDATE_P
@@ -253,9 +254,11 @@ def _with_heads(models: Sequence[Model]) -> list[Model]:
     """The factors that have a binding head, as their `general_model`; a message states how many have none."""
     found: list[Model] = []
     for model in models:
-        many = general_model(model)
-        if many and many.binding and model.info.name in many.binding.factors:
-            found.append(model if shared_model(model) is many else many.factor_named(model.info.name))
+        many, head = general_model(model), getattr(model, "shared", None)
+        if head and many and many.binding and head.factor in many.binding.factors:
+            of_general = model if head.model is many else many.factor_named(head.factor)
+            of_general.info = replace(of_general.info, name=model.info.name)
+            found.append(of_general)
     names = ", ".join(model.info.name for model in models[:3])
     if not found:
         names += ", …" if len(models) > 3 else ""

@@ -40,7 +40,7 @@ from .tiling import ScoreWindows, Tiler, Tiles, join_windows
 
 BLOCK_BASES = 1 << 20  # bases that are scored together
 MIN_CONTEXT, MATCHES_IN_A_ROW = 200, 10  # of a PWM, see `context_bases`
-BLOCKS_AHEAD = 2  # blocks that a GPU scores while the CPU calls sites in the block before
+BLOCKS_AHEAD = 4  # blocks that a GPU scores while the CPU calls sites in the block before
 OUTPUT_ORDER = attrgetter("start", "end", "name", "strand", "model")  # of sites in a region
 WithSequence = TypeVar("WithSequence", Chunk, Record)
 

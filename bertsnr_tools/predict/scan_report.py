@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..io.files import open_output
+from ..io.outputs import write_json
 from .scan import Scanner
 
 VERSION = 1  # of the keys
@@ -33,9 +32,7 @@ def write_scan_report(path: str, scanner: Scanner, sites: Mapping[str, int], run
     DataError : the file cannot be written.
     """
     shown = _multiqc(path, [model.info.name for model in scanner.models], sites)
-    report = {"version": VERSION, **run, **scan_report(scanner, sites), **shown}
-    with open_output(path) as stream:
-        stream.write(json.dumps(report, indent=2).encode() + b"\n")
+    write_json(path, {"version": VERSION, **run, **scan_report(scanner, sites), **shown})
 
 
 def scan_report(scanner: Scanner, sites: Mapping[str, int]) -> dict[str, Any]:

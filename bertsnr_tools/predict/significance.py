@@ -245,7 +245,8 @@ class NullDistribution:
         mean_excess = max(float((falling[:tail] - falling[tail - 1]).mean()), 1e-3)
         scores = np.append(scores, scores[-1] + 100.0)
         neg_log10_ps = np.append(neg_log10_ps, neg_log10_ps[-1] + 100.0 / mean_excess / np.log(10))
-        keep = np.append(True, np.diff(scores) > 0)  # of equal scores, the first counts all windows that reach them
+        # of scores that are equal in a model file, the first counts all windows that reach them
+        keep = np.append(True, np.diff(scores.astype(np.float32)) > 0)
         return cls(count, width, scores[keep], neg_log10_ps[keep])
 
     def neg_log10_p(self, call_levels: np.ndarray) -> np.ndarray:

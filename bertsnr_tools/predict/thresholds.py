@@ -80,9 +80,11 @@ def base_threshold(threshold: Threshold | None, model: Model) -> float:
 
     Raises
     ------
-    UsageError : a score for a model that is not a PWM, or a p-value for a model without a null distribution.
+    UsageError : a score for a model that is not a PWM, a p-value for a model without a null distribution, or a q-value.
     """
     kind, value = threshold or ("probability", model.info.threshold)
+    if kind == "q":
+        raise UsageError(f"threshold q={value:g}: q-values are known only after a scan; expected a probability or p=P")
     if kind == "probability":
         cut = value
     elif kind == "p":

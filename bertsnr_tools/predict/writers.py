@@ -12,10 +12,19 @@ import numpy as np
 from ..errors import UsageError
 from ..io.files import OutputStream
 from ..io.outputs import Failures, KeptStream, SortOrder, index_if_sorted
-from ..io.tracks import BigWig, bed_line, bedgraph_lines, jaspar_score, narrowpeak_columns, track_line, warn_of_names
+from ..io.tracks import (
+    MAX_TRACK_NAME,
+    BigWig,
+    bed_line,
+    bedgraph_lines,
+    jaspar_score,
+    narrowpeak_columns,
+    track_line,
+    warn_of_names,
+)
 from .significance import RankedSite
 
-MAX_TITLE_NAMES = 10  # of models, in a track line
+MAX_TITLE_NAMES = 10  # of models, in the description of a track
 
 
 class SiteFormat(NamedTuple):
@@ -72,8 +81,10 @@ class SiteWriter:
         with KeptStream(path, failures) as stream:
             writer = cls(stream, site_format)
             if site_format.track:
-                title = ", ".join(dict.fromkeys(names)) if len(names) <= MAX_TITLE_NAMES else f"{len(names)} factors"
-                description = f"{title}: binding sites by bertsnr_tools"
+                listed, number = ", ".join(dict.fromkeys(names)), f"{len(names)} factors"
+                title = listed if len(names) == 1 or len(listed) <= MAX_TRACK_NAME else number
+                described = listed if len(names) <= MAX_TITLE_NAMES else number
+                description = f"{described}: binding sites by bertsnr_tools"
                 stream.write(track_line(site_format.kind, title, description, site_format.track).encode())
             yield writer
         if site_format.track:

@@ -48,11 +48,11 @@ class Regions:
         ------
         DataError : see `io.intervals.read_bed`; the file contains no regions.
         """
-        first: dict[tuple[str, int, int], Interval] = {}
+        first: dict[tuple[str, int, int, int | None], Interval] = {}
         count = 0
         for interval in read_bed(bed, summits=True):
             count += 1
-            first.setdefault(interval[:3], interval)
+            first.setdefault((*interval[:3], interval.summit), interval)
         if not first:
             raise DataError("contains no regions", bed)
         if count > len(first):

@@ -78,11 +78,25 @@ def _shuffled_batch(batch: list[tuple[str, bytes]], k: int, seed: int) -> Iterat
             if len(part) > k:
                 segments.append(_Segment(output, start, part, (base + number) & 0xFFFFFFFFFFFFFFFF))
             start += len(part)
-    shuffles = shuffle_sequences([segment.letters for segment in segments], k, [segment.seed for segment in segments])
-    for segment, letters in zip(segments, shuffles):
-        outputs[segment.record][1][segment.start : segment.start + len(letters)] = letters
+    for together in _batches(segments):
+        shuffles = shuffle_sequences([one.letters for one in together], k, [one.seed for one in together])
+        for segment, letters in zip(together, shuffles):
+            outputs[segment.record][1][segment.start : segment.start + len(letters)] = letters
     for name, shuffled in outputs:
         yield Record(name, "", bytes(shuffled))
+
+
+def _batches(segments: Iterable[_Segment]) -> Iterator[list[_Segment]]:
+    """Segments of about `BATCH_BASES` bases together: a chromosome may have millions of them."""
+    batch: list[_Segment] = []
+    size = 0
+    for segment in segments:
+        batch.append(segment)
+        size += len(segment.letters)
+        if size >= BATCH_BASES:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
 def shuffle_sequences(sequences: Sequence[bytes], k: int, seeds: Sequence[int]) -> list[bytes]:

@@ -59,7 +59,8 @@ class Checkpoint:
             )
         self.folds, self.fit = content["folds"], content["fit"]
         hard = content["hard_negatives"]
-        self.hard_negatives = hard and Windows(hard["names"], hard["codes"].numpy(), hard["labels"].numpy())
+        if hard is not None:
+            self.hard_negatives = Windows(hard["names"], hard["codes"].numpy(), hard["labels"].numpy())
 
     def save(self, fit: dict[str, Any] | None) -> None:
         """Write the file, in the first of several processes.
@@ -77,8 +78,9 @@ class Checkpoint:
             "format_version": CHECKPOINT_VERSION,
             "key": self._key,
             "folds": self.folds,
-            "hard_negatives": hard
-            and {"names": hard.names, "codes": torch.from_numpy(hard.codes), "labels": torch.from_numpy(hard.labels)},
+            "hard_negatives": None
+            if hard is None
+            else {"names": hard.names, "codes": torch.from_numpy(hard.codes), "labels": torch.from_numpy(hard.labels)},
             "fit": fit,
         }
         with replace_atomically(self.path) as temporary, open(temporary, "wb") as stream:

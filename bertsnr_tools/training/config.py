@@ -42,7 +42,7 @@ _LIMITS = (
     ("swap_fraction", Real, 0, 1),
     ("background_ratio", Real, 0, inf),
     ("ema_decay", Real, 0, 1),
-    ("val_fraction", Real, 0, 1),
+    ("val_fraction", Real, 0.001, 0.5),
     ("seed", Integral, 0, inf),
 )
 
@@ -96,9 +96,11 @@ class Recipe:
                 whole = "a whole number" if kind is Integral else "a number"
                 limits = f"from {least} on" if most == inf else f"from {least} to {most}"
                 raise UsageError(f"recipe: {name} is {value!r}; expected {whole} {limits}")
-        if isinstance(self.val_chroms, str) or self.precision not in TRAINING_PRECISIONS:
-            given = f"val_chroms is {self.val_chroms!r} and precision {self.precision!r}"
-            raise UsageError(f"recipe: {given}; expected a tuple of names, and one of {', '.join(TRAINING_PRECISIONS)}")
+        if isinstance(self.val_chroms, str):
+            raise UsageError(f"recipe: val_chroms is {self.val_chroms!r}; expected a tuple of names")
+        if self.precision not in TRAINING_PRECISIONS:
+            known = ", ".join(TRAINING_PRECISIONS)
+            raise UsageError(f"recipe: precision is {self.precision!r}; expected one of {known}")
 
     @classmethod
     def resolve(cls, data: TrainingData, design: ModelDesign, **given: Any) -> Recipe:

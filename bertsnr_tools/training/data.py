@@ -240,9 +240,10 @@ def _at_least(length: int, regions: Iterable[Interval], genome: Genome) -> list[
     """Regions on the genome, the short ones extended to `length` bp around their middle; other chromosomes left out."""
     found = []
     for region in regions:
-        missing = max(0, length - (region.end - region.start))
-        start = max(0, region.start - missing // 2)
-        end = min(region.end + missing - missing // 2, genome.lengths.get(region.chrom, 0))
+        most = genome.lengths.get(region.chrom, 0)
+        missing = max(0, length - (min(region.end, most) - region.start))
+        start = max(0, min(region.start - missing // 2, most - length)) if missing else region.start
+        end = min(max(region.end, start + length), most)
         if start < end:
             found.append(region._replace(start=start, end=end))
     return found
@@ -361,7 +362,7 @@ def _held_out(inputs: TrainingInputs, recipe: Recipe) -> Parts:
 
 def share_of(fraction: float) -> Fraction:
     """A fraction of at most 1/2 as a ratio of small numbers."""
-    return min(Fraction(1, 2), Fraction(fraction).limit_denominator(100) or Fraction(1, round(1 / fraction)))
+    return Fraction(fraction).limit_denominator(100) or Fraction(1, round(1 / fraction))
 
 
 def in_share(ranks: np.ndarray, fraction: float) -> np.ndarray:

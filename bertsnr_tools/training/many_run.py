@@ -152,7 +152,7 @@ def fit_nulls(model: ManyFactorModel, windows: Windows, known: np.ndarray, recip
             without.append(info.name)
         else:
             info.null = NullDistribution.fit(free, windows.codes.shape[1]).as_dict()
-    rows = slice(0, SUBSTITUTIONS)
+    rows = np.linspace(0, len(windows) - 1, min(SUBSTITUTIONS, len(windows))).astype(int)  # from all chromosomes
     factors = [model.factor(number) for number in range(len(model.infos))]
     runtime = recipe.runtime(model.device)
     for info, null in zip(model.infos, change_nulls(factors, windows.codes[rows], runtime, known=known[rows])):

@@ -14,14 +14,14 @@ from ..evaluation import evaluate
 from ..io.fasta import Genome
 from ..log import logger
 from ..models.bertsnr import BertSNR
-from ..models.device import Runtime
+from ..models.device import Runtime, choose_precision
 from ..models.interface import check_name
 from ..models.pretrained import weights_digest
 from ..predict.significance import MIN_BACKGROUND, NullDistribution, window_call_levels
 from ..sequence.windows import Windows, loci
 from ..variation.substitutions import SUBSTITUTIONS, change_nulls
 from .checkpoint import Checkpoint, digest
-from .config import ModelDesign, Recipe
+from .config import TRAINING_PRECISIONS, ModelDesign, Recipe
 from .cross_validation import cross_validate
 from .data import TrainingData, TrainingInputs, draw_background, split_data
 from .fit import FitResult, fit
@@ -231,7 +231,9 @@ def train_model(
     runtime = runtime or Runtime()
     settings = {} if recipe is None else recipe
     if not isinstance(settings, Recipe):
-        settings = {"precision": runtime.precision, **settings}
+        known = runtime.precision in TRAINING_PRECISIONS
+        precision = runtime.precision if known else choose_precision("auto", runtime.device, training=True)
+        settings = {"precision": precision, **settings}
     if isinstance(background, Genome):
         seed = settings.seed if isinstance(settings, Recipe) else settings.get("seed", Recipe.seed)
         background = draw_background(background, windows, seed=seed)

@@ -87,9 +87,11 @@ def measure(ref: np.ndarray, alt: np.ndarray, layout: Layout, limits: Limits) ->
     """Compare pairs of alleles of one layout.
 
     The best site of an allele is the stretch of `min_length` bases, on either strand, with the highest call level of
-    those that overlap the change or lie within `flank` bases of it. It extends to all called bases around, or, where
-    it is not called, to all bases with at least its call level. The fixed bounds are the union of both alleles' best
-    sites; the level of an allele is its highest call level within these bounds, on the strands of both best sites.
+    those that overlap the change, if one of these is called in either allele: a better site nearby would hide that it
+    is lost. Else it is the best of those within `flank` bases, too. It extends to all called bases around, or, where it
+    is not called, to all bases with at least its call level, up to a called one. The fixed bounds are the union of both
+    alleles' best sites; the level of an allele is its highest call level within these bounds, on the strands of both
+    best sites.
 
     Parameters
     ----------
@@ -97,8 +99,14 @@ def measure(ref: np.ndarray, alt: np.ndarray, layout: Layout, limits: Limits) ->
     """
     there, back = boundaries(layout), boundaries(layout.swapped())
     change = layout.change
-    one = _best_site(ref, change.ref_start, change.ref_end, limits)
-    other = _best_site(alt, change.alt_start, change.alt_end, limits)
+    spans = (change.ref_start, change.ref_end), (change.alt_start, change.alt_end)
+    closed = bridged(ref, MAX_GAP), bridged(alt, MAX_GAP)
+    levels = [np.lib.stride_tricks.sliding_window_view(one, limits.min_length, axis=-1).min(axis=-1) for one in closed]
+    overlapping = [
+        one[:, :, _near(one, span, 0, limits.min_length)].max(axis=(1, 2)) for one, span in zip(levels, spans)
+    ]
+    own = np.maximum(*overlapping) > limits.call_level
+    one, other = (_best_site(*part, own, limits) for part in zip(closed, levels, spans))
     alt_start, alt_end = back.starts[other.start], back.ends[other.end]
     start, end = np.minimum(one.start, alt_start), np.maximum(one.end, alt_end)
     ref_in_alt = there.starts[one.start], there.ends[one.end]
@@ -131,21 +139,34 @@ def _classes(ref_called: np.ndarray, alt_called: np.ndarray, moved: np.ndarray, 
     return np.select(conditions, [GAIN, LOSS, MOVED, STRONGER, WEAKER], NONE)
 
 
-def _best_site(scores: np.ndarray, start: int, end: int, limits: Limits) -> _Best:
-    """The best site near the change [start, end); scores of shape (n, 2, length), length at least `min_length`."""
-    rows, length = np.arange(len(scores)), limits.min_length
-    closed = bridged(scores, MAX_GAP)
-    levels = np.lib.stride_tricks.sliding_window_view(closed, length, axis=-1).min(axis=-1)
+def _near(levels: np.ndarray, span: tuple[int, int], flank: int, length: int) -> slice:
+    """Starts of the stretches of `length` bases that overlap the change, or lie within `flank` bases of it."""
     last = levels.shape[2] - 1
-    low = min(max(0, start - limits.flank - length + 1), last)
-    high = max(low, min(end + limits.flank - 1, last))
-    near = levels[:, :, low : high + 1].reshape(len(scores), -1)
-    best = near.argmax(axis=1)
-    strand, begin = best // (high + 1 - low), best % (high + 1 - low) + low
-    level = near[rows, best]
+    low = min(max(0, span[0] - flank - length + 1), last)
+    return slice(low, max(low, min(span[1] + flank - 1, last)) + 1)
+
+
+def _best_site(closed: np.ndarray, levels: np.ndarray, span: tuple[int, int], own: np.ndarray, limits: Limits) -> _Best:
+    """The best site of an allele.
+
+    Parameters
+    ----------
+    closed : base scores with gaps closed, shape (n, 2, length)
+    levels : call levels of the stretches from each base on, shape (n, 2, length - min_length + 1)
+    span : start and end of the change
+    own : whether the site must overlap the change, shape (n,)
+    """
+    rows, length = np.arange(len(closed)), limits.min_length
+    near, overlapping = (_near(levels, span, flank, length) for flank in (limits.flank, 0))
+    at = np.arange(near.start, near.stop)
+    allowed = (at >= overlapping.start) & (at < overlapping.stop) | ~own[:, None]
+    best = np.where(allowed[:, None], levels[:, :, near], -1).reshape(len(closed), -1).argmax(axis=1)
+    strand, begin = best // len(at), best % len(at) + near.start
+    level = levels[rows, strand, begin]
     on_strand = closed[rows, strand]
     threshold = limits.base_threshold[:, None]
-    outside = np.where(level[:, None] > threshold, on_strand <= threshold, on_strand < level[:, None])
+    called = on_strand > threshold
+    outside = np.where(level[:, None] > threshold, ~called, called | (on_strand < level[:, None]))
     at = np.arange(closed.shape[2])
     first = np.where(outside & (at < begin[:, None]), at + 1, 0).max(axis=1)
     beyond = np.where(outside & (at >= begin[:, None] + length), at, len(at)).min(axis=1)

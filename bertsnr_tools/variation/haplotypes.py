@@ -150,6 +150,7 @@ def _plan(candidate: _Candidate, around: Sequence[_Candidate], reach: int) -> tu
                 if other.row is not candidate.row
                 and _together(own_genotype, other.genotype)
                 and (found := other.allele_on(haplotype))
+                and found != edit  # the same allele in another row
                 and found.start >= edit.start - reach
                 and found.end <= edit.end + reach
             ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..errors import DataError
 from ..io.fasta import Genome
-from ..io.intervals import Interval, unknown_chrom
+from ..io.intervals import Interval, other_name, unknown_chrom
 from ..io.vcf import VcfRow, is_symbolic
 from ..log import logger
 from .alleles import Change, Edit, minimal_edit
@@ -19,6 +19,7 @@ MAX_ALLELE = 1000  # bp; the best site of a longer allele says little about the 
 MAX_ROWS = 4096  # in a block
 NOTES = {  # why an allele has no effects -> what it counts as in messages
     "ref_mismatch": "REF disagrees with the genome",
+    "no_chrom": "the chromosome is not in the genome",
     "symbolic": "symbolic, a breakend or *",
     "not_acgt": "letters other than A, C, G and T",
     "too_long": f"longer than {MAX_ALLELE:,} bp",
@@ -76,19 +77,26 @@ class AlleleChecker:
         self._genome, self._path, self._strict = genome, path, strict
         self._alleles = 0
         self._counts: Counter[str] = Counter()
+        self._unknown: DataError | None = None  # of the first row whose chromosome is not in the genome
 
     def edits(self, row: VcfRow) -> list[Edit | str]:
         """For each alternative allele what it replaces, or a note.
 
         Raises
         ------
-        DataError : the chromosome is not in the genome; or a note, if `strict` is set.
+        DataError : the chromosome has another name in the genome, such as chr1 for 1; or a note, if `strict` is set.
         """
-        if row.chrom not in self._genome.lengths:
-            raise unknown_chrom(Interval(row.chrom, 0, 0, line=row.number), self._path, self._genome.lengths)
         alts = row.alts
         self._alleles += len(alts)
-        return [self._edit(row, alt.upper()) for alt in alts]
+        if row.chrom in self._genome.lengths:
+            return [self._edit(row, alt.upper()) for alt in alts]
+        unknown = unknown_chrom(Interval(row.chrom, 0, 0, line=row.number), self._path, self._genome.lengths)
+        self._unknown = self._unknown or unknown
+        if self._strict or other_name(row.chrom) in self._genome.lengths:
+            raise unknown
+        for _ in alts:
+            self.count(row, "no_chrom")
+        return ["no_chrom"] * len(alts)
 
     def _edit(self, row: VcfRow, alt: str) -> Edit | str:
         ref, note = row.ref, ""
@@ -133,19 +141,23 @@ class AlleleChecker:
 
         Raises
         ------
-        DataError : no allele was scored, and most disagree with the genome.
+        DataError : no allele was scored, and most disagree with the genome or are on chromosomes that it lacks.
         """
-        if self._wrong_genome() and self._counts.total() == self._alleles:
+        if self._counts.total() < self._alleles:
+            return
+        if self._unknown and self._counts["no_chrom"] > self._alleles / 2:
+            raise self._unknown
+        if self._wrong_genome():
             disagree = f"{self._counts['ref_mismatch']:,} of {self._alleles:,}"
             problem = f"no allele could be scored: REF disagrees with the genome in {disagree}"
-            raise DataError(f"{problem}; is it the genome that the rows were called on?", self._path)
+            raise DataError(f"{problem}; is it the reference of the VCF?", self._path)
 
     def report(self) -> None:
         """Warn of alleles that were not scored."""
         total = sum(self._counts.values())
         if total:
             reasons = "; ".join(f"{NOTES[note]}: {count:,}" for note, count in self._counts.most_common())
-            hint = "; is it the genome that the rows were called on?" if self._wrong_genome() else ""
+            hint = "; is it the reference of the VCF?" if self._wrong_genome() else ""
             logger.warning(
                 "%s of %s alternative alleles not scored (%s)%s", f"{total:,}", f"{self._alleles:,}", reasons, hint
             )

@@ -124,6 +124,8 @@ class VariantScorer:
     ):
         if not 0 <= flank <= MAX_FLANK:
             raise UsageError(f"flank is {flank}; expected 0 to {MAX_FLANK} bp")
+        if threshold and threshold[0] == "q":
+            raise UsageError(f"threshold q={threshold[1]:g}: changes have no q-values; expected a probability or p=P")
         self.names = [model.info.name for model in models]
         self.flank, self._runtime = flank, runtime
         rules = [CallingRule.for_model(model, threshold) for model in models]
