@@ -15,7 +15,6 @@ from bertsnr_tools.metrics import aupr
 from bertsnr_tools.models.files import load_factors, save_model
 from bertsnr_tools.models.many_factor import ManyFactorModel
 from bertsnr_tools.models.pretrained import model_encoder, shipped_encoder
-from bertsnr_tools.sequence.encoding import bases_from_tokens
 from bertsnr_tools.sequence.shuffle import shuffled_records
 from bertsnr_tools.sequence.windows import Windows, known_sites
 from bertsnr_tools.training import factors as factors_module
@@ -236,8 +235,8 @@ def test_planted_motifs_are_learned_by_their_own_heads(trained):
         windows = planted(factor, 60, seed=9)
         both = Windows.joined([windows, Windows.unlabelled(list(shuffled_records(windows.records())))])
         for head in range(3):
-            _, tokens = own_probabilities(model, both.codes, np.full(len(both), head), "fp32")
-            areas[row, head] = aupr(both.labels.ravel(), bases_from_tokens(tokens, 3).ravel())
+            _, bases = own_probabilities(model, both.codes, np.full(len(both), head), "fp32")
+            areas[row, head] = aupr(both.labels.ravel(), bases.ravel())
     assert (areas.diagonal() > 0.8).all(), areas  # by chance 0.1
     assert (areas.argmax(axis=0) == [0, 1, 2]).all() and (areas.argmax(axis=1) == [0, 1, 2]).all(), areas
 

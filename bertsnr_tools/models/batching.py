@@ -234,19 +234,12 @@ def factor_probabilities(
     model = heads[0].model.for_factors(numbers)
     sequences = np.empty((len(heads), len(codes)), dtype=np.float32)
     tokens = np.empty((*sequences.shape, codes.shape[1] - model.info.k + 1), dtype=np.float32)
-    functions = [(one.device, one.inference_function(runtime.precision)) for one in (model, *model.replicas)]
-    min_tokens = cuda.MIN_TOKENS if model.device.type == "cuda" else MIN_TOKENS
 
-    def score(item: tuple[int, Batch]) -> None:
-        number, batch = item
-        of_sequences, of_tokens = _run(*functions[number % len(functions)], batch, runtime.precision)
-        sequences[:, batch.rows] = sigmoid(of_sequences[:, numbers].T)
-        tokens[:, batch.rows] = sigmoid(of_tokens[:, :, numbers].transpose(2, 0, 1))
+    def fill(rows: slice, of_sequences: torch.Tensor, of_tokens: torch.Tensor) -> None:
+        sequences[:, rows] = sigmoid(of_sequences.cpu().numpy()[:, numbers].T)
+        tokens[:, rows] = sigmoid(of_tokens.cpu().numpy()[:, :, numbers].transpose(2, 0, 1))
 
-    def score_all(batch_size: int) -> None:
-        run_parallel(score, enumerate(batches(model, codes, batch_size, min_tokens)), model)
-
-    halve_on_oom(model, min(runtime.batch_size, max(1, cuda.MAX_TOKENS // codes.shape[1])), score_all)
+    FactorScorer(model, runtime.precision)(codes, runtime.batch_size, fill)
     return sequences, tokens
 
 

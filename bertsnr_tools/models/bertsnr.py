@@ -135,7 +135,10 @@ class BertSNR(nn.Module):
             return self._logits(encode(ids).float())
 
     def attentions(self, ids: torch.Tensor) -> list[torch.Tensor]:
-        """Attention weights of each layer, shape (B, heads, T + 2, T + 2): from tokens (third axis) to tokens."""
+        """Attention weights of each layer, shape (B, heads, T + 2, T + 2): from tokens (third axis) to tokens.
+
+        `other` has an encoder of its own, and is left out.
+        """
         return self.encoder.attention_weights(ids)
 
     @property

@@ -11,7 +11,7 @@ from ..io.files import check_regular, replace_atomically
 
 FORMATS = (".png", ".pdf", ".svg")
 # the palette of Okabe and Ito, distinguishable with any colour vision
-BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = LINE_COLOURS = (
+BLUE, ORANGE, GREEN, _, YELLOW, _, _ = LINE_COLOURS = (
     "#0072B2",
     "#D55E00",
     "#009E73",

@@ -77,7 +77,7 @@ class ScanStats:
     regions, bases : read, context included
     acgt_bases : A, C, G and T in the regions, without context
     unscored : regions without a run of A, C, G and T as long as a token
-    with_sites : regions with a site that was yielded
+    with_sites : regions with a site; with `best` and q, one that was kept
     """
 
     regions: int = 0

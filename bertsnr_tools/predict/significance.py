@@ -237,17 +237,7 @@ class NullDistribution:
     def fit(cls, call_levels: np.ndarray, width: int) -> NullDistribution:
         """Fit to `window_call_levels` of at least `MIN_BACKGROUND` background windows held out from training."""
         count = len(call_levels)
-        falling = np.sort(log_odds(call_levels))[::-1]
-        tail = min(TAIL_SCORES, count // 10)
-        ranks = np.unique(np.geomspace(tail, count, KNOTS).round().astype(int))[::-1]
-        scores = falling[ranks - 1]
-        neg_log10_ps = -np.log10(ranks / count)
-        mean_excess = max(float((falling[:tail] - falling[tail - 1]).mean()), 1e-3)
-        scores = np.append(scores, scores[-1] + 100.0)
-        neg_log10_ps = np.append(neg_log10_ps, neg_log10_ps[-1] + 100.0 / mean_excess / np.log(10))
-        # of scores that are equal in a model file, the first counts all windows that reach them
-        keep = np.append(True, np.diff(scores.astype(np.float32)) > 0)
-        return cls(count, width, scores[keep], neg_log10_ps[keep])
+        return cls(count, width, *fitted_curve(log_odds(call_levels), min(TAIL_SCORES, count // 10), KNOTS))
 
     def neg_log10_p(self, call_levels: np.ndarray) -> np.ndarray:
         """-log10 p of sites with these call levels."""
@@ -302,6 +292,26 @@ class NullDistribution:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the null distribution of model {name} is invalid ({error})") from error
         return cls(windows, width, scores, neg_log10_ps)
+
+
+def fitted_curve(values: np.ndarray, tail: int, knots: int) -> tuple[np.ndarray, np.ndarray]:
+    """The knots of a null distribution: ascending values, and -log10 of the fraction of `values` that reach each.
+
+    Beyond the `tail` highest values, the distribution is exponential, fitted to their mean excess.
+
+    Parameters
+    ----------
+    knots : number of knots, at most, besides the one far out in the tail
+    """
+    falling = np.sort(values)[::-1]
+    ranks = np.unique(np.geomspace(tail, len(values), knots).round().astype(int))[::-1]
+    x, neg_log10_ps = falling[ranks - 1], -np.log10(ranks / len(values))
+    mean_excess = max(float((falling[:tail] - falling[tail - 1]).mean()), 1e-3)
+    x = np.append(x, x[-1] + 100.0)
+    neg_log10_ps = np.append(neg_log10_ps, neg_log10_ps[-1] + 100.0 / mean_excess / np.log(10))
+    # of values that are equal in a model file, the first counts all that reach them
+    keep = np.append(True, np.diff(x.astype(np.float32)) > 0)
+    return x[keep], neg_log10_ps[keep]
 
 
 def stored_curve(values: Any, neg_log10_ps: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -59,13 +59,12 @@ class SiteWriter:
 
     Attributes
     ----------
-    sites : number of sites written
     order : whether they are sorted
     """
 
     def __init__(self, stream: OutputStream, site_format: SiteFormat):
         self._stream, self._format = stream, site_format
-        self.sites, self.order = 0, SortOrder()
+        self.order = SortOrder()
 
     @classmethod
     @contextmanager
@@ -98,7 +97,6 @@ class SiteWriter:
         self._stream.flush()
 
     def _line(self, site: RankedSite) -> bytes:
-        self.sites += 1
         self.order.add(site.chrom, site.start, site.end)
         return self._format.line(site).encode()
 

@@ -187,6 +187,10 @@ class Windows:
         """bool, shape (n,): the window contains a site."""
         return np.any(self.labels, axis=1)
 
+    def intervals(self) -> list[Interval | None]:
+        """The coordinates in the names; None for a name without."""
+        return [interval_from_name(name, self.codes.shape[1]) for name in self.names]
+
     def take(self, index: Sequence[int] | np.ndarray) -> Windows:
         """The windows at these indices, or where a mask is True."""
         rows = np.asarray(index)
@@ -342,9 +346,8 @@ def known_sites(background: Windows, names: Sequence[str], sites: Sequence[Inter
     number = {name: index for index, name in enumerate(names)}
     length = background.codes.shape[1]
     known = np.zeros((len(background), len(names)), dtype=bool)
-    located = [interval_from_name(name, length) for name in background.names]
     rows: dict[str, list[tuple[int, int]]] = {}
-    for row, interval in enumerate(located):
+    for row, interval in enumerate(background.intervals()):
         if interval:
             rows.setdefault(interval.chrom, []).append((interval.start, row))
     starts = {chrom: np.array(sorted(found)) for chrom, found in rows.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..io.fasta import Genome, Record
-from ..io.intervals import Interval, interval_from_name
+from ..io.intervals import Interval
 from ..log import logger
 from ..sequence.background import background_windows
 from ..sequence.shuffle import shuffled_records
@@ -208,8 +208,7 @@ def draw_background(
     """
     if not 0 < within_fraction <= 1:
         raise UsageError(f"the fraction within accessible regions is {within_fraction}; expected above 0, at most 1")
-    length = positives.codes.shape[1]
-    located = [interval_from_name(name, length) for name in positives.names]
+    length, located = positives.codes.shape[1], positives.intervals()
     for name, interval in zip(positives.names, located):
         if interval is None or interval.chrom not in genome.lengths:
             expected = "expected a name like name::chrom:start-end(strand)"
@@ -326,9 +325,8 @@ def off_positives(background: Windows, positives: Windows) -> Windows:
     ------
     UsageError : all of them do.
     """
-    length = positives.codes.shape[1]
-    located = [interval_from_name(name, length) for name in positives.names]
-    known = known_sites(background, [""], [interval._replace(name="") for interval in located if interval])[:, 0]
+    located = [interval._replace(name="") for interval in positives.intervals() if interval]
+    known = known_sites(background, [""], located)[:, 0]
     if known.all():
         raise UsageError("all background windows overlap positive windows; give others")
     if known.any():

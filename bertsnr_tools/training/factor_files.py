@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DataError, UsageError
 from ..io.fasta import Genome
 from ..io.files import error_text
-from ..io.intervals import Interval, interval_from_name, read_bed
+from ..io.intervals import Interval, read_bed
 from ..sequence.windows import Windows, known_sites, read_windows
 from .data import WITHIN_FRACTION, draw_background, within_sources
 
@@ -60,8 +60,8 @@ class FactorFiles:
     paths: Mapping[str, str]
     background: str | None = None
     genome: str | None = None
-    exclude: tuple[str, ...] = field(default=())
-    within: tuple[str, ...] = field(default=())
+    exclude: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     within_fraction: float = WITHIN_FRACTION
 
     @classmethod
@@ -183,8 +183,7 @@ def _by_factor(windows: Windows, path: str) -> dict[str, Windows]:
 
 def _exclusions(paths: Sequence[str], background: Windows) -> list[Interval]:
     """All intervals of BED files; each file has one on a chromosome of the background windows."""
-    length = background.codes.shape[1]
-    chroms = {interval.chrom for name in background.names if (interval := interval_from_name(name, length))}
+    chroms = {interval.chrom for interval in background.intervals() if interval}
     found: list[Interval] = []
     for path in paths:
         intervals = list(read_bed(path))
@@ -197,10 +196,5 @@ def _exclusions(paths: Sequence[str], background: Windows) -> list[Interval]:
 
 def _located(sets: Mapping[str, Windows]) -> list[Interval]:
     """The intervals of the positive windows that have coordinates, named by factor."""
-    found = []
-    for factor, windows in sets.items():
-        for name in windows.names:
-            interval = interval_from_name(name, windows.codes.shape[1])
-            if interval:
-                found.append(interval._replace(name=factor))
-    return found
+    located = ((factor, interval) for factor, windows in sets.items() for interval in windows.intervals())
+    return [interval._replace(name=factor) for factor, interval in located if interval]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,6 +210,17 @@ class Trainer(ModelState):
         return two_task_loss(logits, (sequence.float(), token.float()), self.recipe.task_weight)
 
 
+@contextmanager
+def with_weights(model: Any, weights: dict[str, torch.Tensor]) -> Iterator[None]:
+    """The model has these weights within the block, and its own after it."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
+
+
 def validate(
     model: BertSNR, weights: dict[str, torch.Tensor], recipe: Recipe, windows: Windows
 ) -> tuple[np.ndarray, dict[str, float]]:
@@ -218,10 +230,8 @@ def validate(
     -------
     base probabilities, shape (n, window), and a dict of validation_loss and aupr
     """
-    own = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(weights)
-    sequences, tokens = token_probabilities(model, windows.codes, recipe.runtime(model.device))
-    model.load_state_dict(own)
+    with with_weights(model, weights):
+        sequences, tokens = token_probabilities(model, windows.codes, recipe.runtime(model.device))
     token_loss = _cross_entropy(tokens, token_labels(windows.labels, model.info.k))
     loss = recipe.task_weight * _cross_entropy(sequences, windows.positive) + (1 - recipe.task_weight) * token_loss
     bases = bases_from_tokens(tokens, model.info.k)

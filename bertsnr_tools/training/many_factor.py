@@ -25,7 +25,7 @@ from .config import ModelDesign, Recipe
 from .data import seed_of
 from .distillation import FactorTargets, FactorTeachers
 from .factors import EpochWindows, FactorData, draw_epoch, varied
-from .fit import ModelState
+from .fit import ModelState, with_weights
 from .optimization import check_loss, compiled, optimizer_step, two_task_loss
 from .processes import agreed, own_rows
 
@@ -211,7 +211,7 @@ class _Worker:
 def own_probabilities(
     model: ManyFactorModel, codes: np.ndarray, factors: np.ndarray, precision: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of each window's own factor: of the sequence (n,), and of the tokens (n, T), float32."""
+    """Probabilities of each window's own factor: of the sequence (n,), and of the bases (n, L), float32."""
     sequences: list[np.ndarray] = []
     tokens: list[np.ndarray] = []
     model.eval()
@@ -222,18 +222,23 @@ def own_probabilities(
             logits = model(device_token_ids(chosen, model.infos[0].k), torch.from_numpy(factors[rows]).to(model.device))
         for kept, part in zip((sequences, tokens), logits):
             kept.append(part.sigmoid().cpu().numpy())
-    return np.concatenate(sequences), np.concatenate(tokens)
+    return np.concatenate(sequences), bases_from_tokens(np.concatenate(tokens), model.infos[0].k)
+
+
+def probabilities_of_sets(
+    model: ManyFactorModel, sets: Sequence[Windows], precision: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`own_probabilities` of the windows of each factor, one set for each, in one pass."""
+    counts = [len(windows) for windows in sets]
+    codes, factors = np.concatenate([windows.codes for windows in sets]), np.repeat(np.arange(len(counts)), counts)
+    of_all = own_probabilities(model, codes, factors, precision)
+    return list(zip(*(np.split(part, np.cumsum(counts)[:-1]) for part in of_all)))
 
 
 def validation_aupr(
     model: ManyFactorModel, weights: dict[str, torch.Tensor], validation: Sequence[Windows], recipe: Recipe
 ) -> np.ndarray:
     """AUPR over the bases of each factor's validation windows with these weights; the model's own stay as they are."""
-    own = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(weights)
-    counts = [len(windows) for windows in validation]
-    codes = np.concatenate([windows.codes for windows in validation])
-    _, tokens = own_probabilities(model, codes, np.repeat(np.arange(len(counts)), counts), recipe.precision)
-    model.load_state_dict(own)
-    bases = np.split(bases_from_tokens(tokens, model.infos[0].k), np.cumsum(counts)[:-1])
-    return np.array([aupr(windows.labels.ravel(), scores.ravel()) for windows, scores in zip(validation, bases)])
+    with with_weights(model, weights):
+        scored = probabilities_of_sets(model, validation, recipe.precision)
+    return np.array([aupr(windows.labels.ravel(), bases.ravel()) for windows, (_, bases) in zip(validation, scored)])

@@ -16,14 +16,13 @@ from ..models.interface import DEFAULT_THRESHOLD, check_name
 from ..models.many_factor import ManyFactorModel
 from ..models.pretrained import weights_digest
 from ..predict.significance import MIN_BACKGROUND, NullDistribution, factor_call_levels
-from ..sequence.encoding import bases_from_tokens
 from ..sequence.windows import Windows
 from ..variation.substitutions import SUBSTITUTIONS, change_nulls
 from .checkpoint import Checkpoint, digest
 from .config import ModelDesign, Recipe
 from .factor_files import FactorInputs
 from .factors import FactorData, split_factors
-from .many_factor import BACKGROUND_SHARE, fit_many, own_probabilities
+from .many_factor import BACKGROUND_SHARE, fit_many, probabilities_of_sets
 from .processes import check_divisible, process_group, rank
 from .run import REPORT_VERSION
 
@@ -122,17 +121,13 @@ class ManyFactorRun:
 
 def factor_metrics(model: ManyFactorModel, sets: list[Windows], precision: str) -> list[dict[str, dict[str, float]]]:
     """Six metrics of every factor on its own labelled windows, over bases ("nucleotide") and windows ("sequence")."""
-    counts = [len(windows) for windows in sets]
-    codes = np.concatenate([windows.codes for windows in sets])
-    sequences, tokens = own_probabilities(model, codes, np.repeat(np.arange(len(sets)), counts), precision)
-    borders = np.cumsum(counts)[:-1]
-    scored = zip(sets, np.split(sequences, borders), np.split(bases_from_tokens(tokens, model.infos[0].k), borders))
+    scored = probabilities_of_sets(model, sets, precision)
     return [
         {
             "nucleotide": Ranking(windows.labels, bases, DEFAULT_THRESHOLD).six_metrics(),
             "sequence": Ranking(windows.positive, whole, DEFAULT_THRESHOLD).six_metrics(),
         }
-        for windows, whole, bases in scored
+        for windows, (whole, bases) in zip(sets, scored)
     ]
 
 

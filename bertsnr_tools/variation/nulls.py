@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..models.interface import Model, ModelInfo
-from ..predict.significance import stored_curve
+from ..predict.significance import fitted_curve, stored_curve
 
 KNOTS = 60  # points of the null distribution that are kept
 TAIL = 100  # highest changes, to which its tail is fitted
@@ -35,15 +35,7 @@ class ChangeNull:
     def fit(cls, changes: np.ndarray, flank: int) -> ChangeNull:
         """Fit to the changes of log odds by at least `TAIL` substitutions, shape (n,)."""
         count = len(changes)
-        falling = np.sort(np.abs(changes))[::-1]
-        tail = min(TAIL, max(2, count // 10))
-        ranks = np.unique(np.geomspace(tail, count, KNOTS).round().astype(int))[::-1]
-        knots, neg_log10_ps = falling[ranks - 1], -np.log10(ranks / count)
-        mean_excess = max(float((falling[:tail] - falling[tail - 1]).mean()), 1e-3)
-        knots = np.append(knots, knots[-1] + 100.0)
-        neg_log10_ps = np.append(neg_log10_ps, neg_log10_ps[-1] + 100.0 / mean_excess / np.log(10))
-        keep = np.append(True, np.diff(knots) > 0)  # of equal changes, the first counts all that reach them
-        return cls(count, flank, knots[keep], neg_log10_ps[keep])
+        return cls(count, flank, *fitted_curve(np.abs(changes), min(TAIL, max(2, count // 10)), KNOTS))
 
     def p_values(self, changes: np.ndarray) -> np.ndarray:
         """p-values of changes of log odds, shape (n,)."""
