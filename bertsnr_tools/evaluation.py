@@ -19,7 +19,8 @@ from .models.device import Runtime
 from .models.interface import DEFAULT_THRESHOLD, Model
 from .models.many_factor import Head
 from .predict.scan import score_records, window_step
-from .predict.thresholds import Threshold, base_threshold
+from .predict.threshold_text import Threshold
+from .predict.thresholds import base_threshold
 from .sequence.encoding import OTHER, bases_from_tokens
 from .sequence.windows import Windows, read_windows
 

@@ -178,6 +178,6 @@ def test_thresholds_as_text():
         ("q", 0.05),
         ("score", -2.0),
     ]
-    for text in ("1", "p=0", "q=nan", "score=inf", "x=0.5", "p=", ""):
+    for text in ("1", "=0.9", "p=0", "q=nan", "score=inf", "x=0.5", "p=", ""):
         with pytest.raises(UsageError, match="expected P, p=P, q=Q"):
             parse_threshold(text)

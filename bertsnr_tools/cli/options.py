@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -212,16 +211,12 @@ class Threshold(click.ParamType):
         self.kinds = kinds
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        kind, equals, text = value.rpartition("=")
+        from ..predict.threshold_text import read_threshold
+
         try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        known = kind in self.kinds if equals else True
-        if known and (math.isfinite(number) if kind == "score" else 0 < number < 1):
-            return kind or "probability", number
-        forms = ", ".join(["P", *(f"{kind}={kind.upper()}" for kind in self.kinds if kind != "score")])
-        self.fail(f"{value!r}: expected {forms} (numbers between 0 and 1) or score=BITS", parameter, context)
+            return read_threshold(value, self.kinds)
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
 
 
 class Shard(click.ParamType):

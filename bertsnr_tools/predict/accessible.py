@@ -25,7 +25,8 @@ from ..sequence.encoding import CODE_LETTERS, OTHER, encode, reverse_complement_
 from .calling import CalledSite
 from .model_scan import Called
 from .significance import NullDistribution, log_odds
-from .thresholds import CallingRule, Threshold
+from .threshold_text import Threshold
+from .thresholds import CallingRule
 from .tiling import Tiler
 
 READ = 250  # bp around a center that the model reads

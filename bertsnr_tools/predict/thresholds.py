@@ -10,9 +10,9 @@ from ..models.interface import Model
 from ..models.many_factor import shared_model
 from ..models.pwm import DEFAULT_P, PwmModel
 from .significance import null_of
+from .threshold_text import Threshold, read_threshold
 
 FACTOR_P = 0.01  # per background window: one site of a factor in about 10 kb
-Threshold = tuple[str, float]  # kind ("probability", "p", "q" or "score") and value
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,7 @@ def parse_threshold(text: str | float | None) -> Threshold | None:
     ------
     UsageError : another kind, or a number out of range.
     """
-    if text is None:
-        return None
-    kind, _, number = str(text).rpartition("=")
     try:
-        value = float(number)
-    except ValueError:
-        value = float("nan")
-    if kind not in ("", "p", "q", "score") or not (abs(value) < float("inf") if kind == "score" else 0 < value < 1):
-        raise UsageError(f"threshold {text!r}: expected P, p=P, q=Q (numbers between 0 and 1) or score=BITS")
-    return kind or "probability", value
+        return None if text is None else read_threshold(str(text))
+    except ValueError as error:
+        raise UsageError(f"threshold {error}") from error

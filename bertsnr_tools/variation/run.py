@@ -15,7 +15,7 @@ from ..models.device import Runtime
 from ..models.interface import Model
 from ..models.pwm import PwmModel
 from ..predict.chunks import Regions, regions_to_scan
-from ..predict.thresholds import Threshold
+from ..predict.threshold_text import Threshold
 from ..sequence.background import merge_intervals
 from .haplotypes import plan_haplotypes, sample_column
 from .rows import AlleleChecker, ScoredAllele, ScoredRow, annotate, plan_alone

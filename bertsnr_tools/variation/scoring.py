@@ -19,7 +19,8 @@ from ..predict.factor_scan import FactorSignalScan
 from ..predict.model_scan import ModelScan, ScannedModel, ScanPart
 from ..predict.prefilter import check_prefilter, passing_windows
 from ..predict.scan import window_step
-from ..predict.thresholds import CallingRule, Threshold
+from ..predict.threshold_text import Threshold
+from ..predict.thresholds import CallingRule
 from ..predict.tiling import Tiler, Tiles, window_batches
 from ..sequence.encoding import OTHER, encode, reverse_complement_codes
 from .alleles import AllelePair, Change, Layout, SequenceSource, allele_pair
