@@ -17,9 +17,10 @@ from ..io.motif_files import Motif
 from ..models.batching import probabilities_of_models
 from ..models.device import Runtime
 from ..models.many_factor import shared_model
-from ..predict.scan import assemble_records, in_blocks, window_step
+from ..predict.scan import assemble_records, window_step
 from ..predict.threshold_text import Threshold
 from ..predict.thresholds import base_threshold, parse_threshold
+from ..sequence.blocks import in_blocks
 from ..sequence.encoding import bases_from_tokens, reverse_complement_codes
 from .discovery import discover
 from .instances import DEFAULT_RULE, Instance, InstanceRule, called_instances

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from numbers import Integral
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from ..models.batching import base_probabilities
 from ..models.device import Runtime, choose_precision
 from ..models.interface import Model, ModelInfo
 from ..models.many_factor import ManyFactorModel, shared_model
+from ..sequence.blocks import in_blocks
 from ..sequence.encoding import encode, reverse_complement_codes
 from .accessible import AccessibleSites
 from .best_sites import BestSites
@@ -42,7 +43,6 @@ BLOCK_BASES = 1 << 20  # bases that are scored together
 MIN_CONTEXT, MATCHES_IN_A_ROW = 200, 10  # of a PWM, see `context_bases`
 BLOCKS_AHEAD = 4  # blocks that a GPU scores while the CPU calls sites in the block before
 OUTPUT_ORDER = attrgetter("start", "end", "name", "strand", "model")  # of sites in a region
-WithSequence = TypeVar("WithSequence", Chunk, Record)
 
 
 def window_step(step: int | None, info: ModelInfo) -> int:
@@ -266,20 +266,6 @@ class Scanner:
             if self._best:
                 self.stats.with_sites = len({site.site.region for site in ranked})
             yield ranked
-
-
-def in_blocks(items: Iterable[WithSequence], bases: int) -> Iterator[list[WithSequence]]:
-    """Chunks or records in groups of about this size."""
-    block: list[WithSequence] = []
-    size = 0
-    for item in items:
-        block.append(item)
-        size += len(item.sequence)
-        if size >= bases:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
 
 
 def assemble_records(

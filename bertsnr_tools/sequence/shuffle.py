@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..io.fasta import NOT_ACGT, Record
+from .blocks import in_blocks
 from .encoding import CODE_LETTERS, encode
 from .random_numbers import random_numbers
 
@@ -45,16 +46,10 @@ def shuffled_records(records: Iterable[Record], k: int = 2, copies: int = 1, see
     """
     if not 1 <= k <= MAX_K or copies < 1:
         raise UsageError(f"k is {k} and copies {copies}; expected k from 1 to {MAX_K} and at least 1 copy")
-    batch: list[tuple[str, bytes]] = []  # names and sequences
-    size = 0
-    for record in records:
-        for copy in range(1, copies + 1):
-            batch.append((f"{record.name}_shuf{copy}", record.sequence))
-            size += len(record.sequence)
-            if size >= BATCH_BASES:
-                yield from _shuffled_batch(batch, k, seed)
-                batch, size = [], 0
-    if batch:
+    renamed = (
+        Record(f"{record.name}_shuf{copy}", "", record.sequence) for record in records for copy in range(1, copies + 1)
+    )
+    for batch in in_blocks(renamed, BATCH_BASES):
         yield from _shuffled_batch(batch, k, seed)
 
 
@@ -63,14 +58,14 @@ class _Segment(NamedTuple):
 
     record: int
     start: int
-    letters: bytes
+    sequence: bytes
     seed: int
 
 
-def _shuffled_batch(batch: list[tuple[str, bytes]], k: int, seed: int) -> Iterator[Record]:
+def _shuffled_batch(batch: list[Record], k: int, seed: int) -> Iterator[Record]:
     segments: list[_Segment] = []
-    outputs = [(name, bytearray(sequence)) for name, sequence in batch]
-    for output, (name, sequence) in enumerate(batch):
+    outputs = [bytearray(record.sequence) for record in batch]
+    for output, (name, _, sequence) in enumerate(batch):
         base = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "little")
         start = 0
         for number, part in enumerate(NOT_ACGT.split(sequence)):
@@ -78,25 +73,12 @@ def _shuffled_batch(batch: list[tuple[str, bytes]], k: int, seed: int) -> Iterat
             if len(part) > k:
                 segments.append(_Segment(output, start, part, (base + number) & 0xFFFFFFFFFFFFFFFF))
             start += len(part)
-    for together in _batches(segments):
-        shuffles = shuffle_sequences([one.letters for one in together], k, [one.seed for one in together])
+    for together in in_blocks(segments, BATCH_BASES):  # a chromosome may have millions of them
+        shuffles = shuffle_sequences([one.sequence for one in together], k, [one.seed for one in together])
         for segment, letters in zip(together, shuffles):
-            outputs[segment.record][1][segment.start : segment.start + len(letters)] = letters
-    for name, shuffled in outputs:
-        yield Record(name, "", bytes(shuffled))
-
-
-def _batches(segments: Iterable[_Segment]) -> Iterator[list[_Segment]]:
-    """Segments of about `BATCH_BASES` bases together: a chromosome may have millions of them."""
-    batch: list[_Segment] = []
-    size = 0
-    for segment in segments:
-        batch.append(segment)
-        size += len(segment.letters)
-        if size >= BATCH_BASES:
-            yield batch
-            batch, size = [], 0
-    yield batch
+            outputs[segment.record][segment.start : segment.start + len(letters)] = letters
+    for record, shuffled in zip(batch, outputs):
+        yield record._replace(sequence=bytes(shuffled))
 
 
 def shuffle_sequences(sequences: Sequence[bytes], k: int, seeds: Sequence[int]) -> list[bytes]:
