@@ -97,4 +97,5 @@ def compiled(loss: Callable[..., torch.Tensor], device: torch.device, steps: int
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if device.type != "cuda" or steps < COMPILED_STEPS or not (compiler and find_spec("triton")):
         return loss
+    torch.compiler.reset()  # the models of ten folds would fill its cache, and further ones would not be compiled
     return torch.compile(loss, mode="reduce-overhead")
