@@ -231,7 +231,8 @@ def evaluate_files(
 
 def _check_windows(windows: Windows, path: str) -> None:
     if not windows.positive.any():
-        raise DataError("no window has a site (site=a-b in its header); make windows with `bertsnr windows`", path)
+        problem = "no window has a site (site=a-b in its header, from `bertsnr windows`)"
+        raise DataError(f"{problem}; put negatives into one file with positives (cat pos.fa neg.fa)", path)
     unknown = int(windows.labels[windows.codes == OTHER].sum())
     if unknown:
         logger.warning("%s: %s bases in sites are N or another letter and count as missed", path, f"{unknown:,}")

@@ -286,6 +286,15 @@ def test_arguments_of_another_kind_are_errors(ctcf, genome, tmp_path):
         bt.read_windows(tmp_path / "n.fa")
 
 
+def test_an_effect_is_a_row_of_a_table(ctcf):
+    alleles = list(bt.variants(ctcf, DATA / "variants.vcf", bt.Genome(DATA / "genome.fa")))
+    rows = [row for allele in alleles for row in allele.as_dicts()]
+    assert len(rows) == sum(len(allele.effects) for allele in alleles) > 1
+    first = rows[0]
+    assert (first["chrom"], first["position"], first["ref"], first["alt"]) == ("chr1", 81, "C", "G")
+    assert (first["factor"], first["kind"], first["start"], first["end"]) == ("CTCF", "loss", 77, 96)
+
+
 def test_a_site_is_a_row_of_a_table(ctcf):
     site = next(bt.scan(ctcf, DATA / "region.fa"))
     row = site.as_dict()

@@ -263,7 +263,7 @@ CASES = [
     (
         "evaluate -m model.pt plain.fa",
         1,
-        "plain.fa: no window has a site (site=a-b in its header)",
+        "plain.fa: no window has a site (site=a-b in its header, from `bertsnr windows`)",
     ),
     ("evaluate -m model.pt wide.fa", 1, "wide.fa: windows are 120 bp; the model TOY accepts 3 to 100 bp"),
     ("evaluate -m model.pt mixed.fa", 1, "mixed.fa: record 'b' is 4 bp; expected 20 bp"),

@@ -23,8 +23,8 @@ def models(names: tuple[str, ...], output: str) -> None:
     """List the shipped models, or describe model files.
 
     TEXT lists the shipped models whose factor or JASPAR matrix contains it, ignoring case. Output is a table (TSV):
-    factor, k (bases per token), window length, median width of the training sites, base probability above which bases
-    are called, number of positive and of background windows in training, AUPR over bases and over windows of the
+    factor, k (bases per token), window length, median width of the training sites, default threshold (`predict -t`),
+    number of positive and of background windows in training, AUPR over bases and over windows of the
     validation data, whether the model reports p-values, whether it has a prefilter, JASPAR matrix, quality (weak, fair
     or good, by the AUPR over bases; few: too few validation windows to tell), whether it has a binding head, which
     `predict --accessible` requires, and file. Unknown values are -.
@@ -108,7 +108,8 @@ def _read_properties(name: str) -> list[dict[str, str]]:
 
 def properties(model: Model) -> dict[str, str]:
     """The columns of a model except its file, as text."""
-    from ..models.many_factor import general_model
+    from ..models.many_factor import general_model, shared_model
+    from ..predict.thresholds import FACTOR_P
 
     info, many = model.info, general_model(model)
     binding = many is not None and many.binding is not None and info.name in many.binding.factors
@@ -119,7 +120,7 @@ def properties(model: Model) -> dict[str, str]:
         "k": str(info.k),
         "window": str(info.window),
         "site_width": str(info.site_width),
-        "threshold": f"{info.threshold:g}",
+        "threshold": f"p={FACTOR_P:g}" if shared_model(model) and info.null else f"{info.threshold:g}",
         "positives": str(data.get("positives", "-")),
         "background": str(data.get("background", data.get("natural", "-"))),  # the name in files of 0.1.0
         **{f"{level}_aupr": "-" if value is None else f"{value:.4f}" for level, value in auprs.items()},

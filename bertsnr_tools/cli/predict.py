@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value=1,
     metavar="[N]",
-    help="Write only the N best sites of each region, or FASTA record, for each model; without N, the best one.",
+    help="Write only the N best called sites of each region, or FASTA record, for each model; without N, the best one.",
 )
 @click.option(
     "--bigwig",
@@ -239,7 +239,8 @@ def _scan(
             shown = stats.bases
     if accessible:
         accessible.report()
-    logger.debug("%s sites in %s bp of %s regions", f"{counts.total():,}", f"{shown:,}", f"{stats.regions:,}")
+    log = logger.debug if counts else logger.info
+    log("%s sites in %s bp of %s regions", f"{counts.total():,}", f"{shown:,}", f"{stats.regions:,}")
     return counts
 
 

@@ -205,9 +205,9 @@ def train(
     of the BED file, or for all if this is not one of the factors.
 
     Validation windows are held out by locus: windows that overlap on the genome, and their shuffles, stay together. The
-    epoch with the best area under the precision-recall curve over the bases of the validation windows is kept. On a
-    CPU, one seed gives one model, even if the run is interrupted and resumed. Under torchrun, the processes divide each
-    batch among them.
+    epoch with the best area under the precision-recall curve over the bases of the validation windows is kept. On one
+    kind of CPU, one seed gives one model, even if the run is interrupted and resumed. Under torchrun, the processes
+    divide each batch among them.
 
     With a genome (-f) or --background, an epoch contains shuffles and genomic background windows. Do this for a model
     that scans a genome. Only such a model reports p-values; half of the background windows are held out for its null

@@ -265,7 +265,8 @@ def _with_heads(models: Sequence[Model]) -> list[Model]:
         names += ", …" if len(models) > 3 else ""
         raise UsageError(f"--accessible: {names}: no binding head; choose factors that have one (see `bertsnr models`)")
     if len(found) < len(models):
-        logger.warning("%s of %s factors have no binding head and are left out", len(models) - len(found), len(models))
+        problem = "%s of %s factors have no binding head and are left out (see `bertsnr models`)"
+        logger.warning(problem, len(models) - len(found), len(models))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..io.fasta import Genome
@@ -48,6 +48,11 @@ class ScoredAllele(NamedTuple):
     alt: str
     effects: list[Effect]
     note: str = ""
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """A row of a table for each effect: chrom, position (`start`), name, ref, alt, and the effect's attributes."""
+        allele = dict(zip(("chrom", "position", "name", "ref", "alt"), self))
+        return [allele | effect._asdict() for effect in self.effects]
 
 
 class PlannedRow(NamedTuple):
