@@ -189,7 +189,10 @@ def test_predict_best(run):
     nine = rows(run(*scan, DATA / "region.fa", "--format", "bed9", "--best").out)
     assert [row[:6] for row in nine] == [by_odds[0][:6]] and len(nine[0]) == 9
     strict = run(*scan, "--best", "-t", "q=1e-9", DATA / "region.fa")
-    assert (strict.out, strict.err) == ("", "bertsnr-predict: 1 of 1 regions have no site\n")
+    assert (strict.out, strict.err) == (
+        "",
+        "bertsnr-predict: 1 of 1 regions have no called site; a lower threshold (-t) calls more\n",
+    )
     outcome = run(*scan, "--best", 0, DATA / "region.fa")
     assert outcome.status == 2 and "'--best': 0 is not in the range x>=1" in outcome.err
 
@@ -211,6 +214,9 @@ def test_predict_best_of_shards(run, genome, tmp_path, toy_model_file, many_fact
 def test_regions_without_a_site_are_counted(run, genome, tmp_path):
     (tmp_path / "r.bed").write_text("chr2\t0\t10\nchr1\t0\t40000\nchr2\t12500\t13000\n")  # the last is N
     outcome = run("predict", "-m", "CTCF", "--best", "-f", genome, "-b", tmp_path / "r.bed")
-    assert outcome.out.count("\n") == 1 and "bertsnr-predict: 2 of 3 regions have no site\n" in outcome.err
+    assert (
+        outcome.out.count("\n") == 1
+        and "bertsnr-predict: 2 of 3 regions have no called site; a lower threshold (-t) calls more\n" in outcome.err
+    )
     quiet = run("predict", "-q", "-m", "CTCF", "--best", "-f", genome, "-b", tmp_path / "r.bed")
     assert quiet == outcome._replace(err="")

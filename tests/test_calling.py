@@ -78,6 +78,8 @@ def test_strands_are_reconciled_by_overlap_and_score():
     plus, minus = [site(0, 10, "+", 0.8), site(20, 30, "+", 0.5)], [site(4, 12, "-", 0.7), site(26, 40, "-", 0.9)]
     # the first - site has 6 of its 8 bases in a better + site; the second + site has 4 of its 10 in a better - site
     assert resolve_strands(plus, minus) == [plus[0], plus[1], minus[1]]
+    wide, narrow = Site(0, 30, "+", 0.6, 0.9), Site(5, 15, "-", 0.8, 0.85)
+    assert resolve_strands([wide], [narrow]) == [narrow] and resolve_strands([wide], [narrow], by_level=True) == [wide]
     assert resolve_strands([site(0, 10, "+", 0.8)], [site(5, 15, "-", 0.9)]) == [
         site(0, 10, "+", 0.8),
         site(5, 15, "-", 0.9),  # exactly half of both

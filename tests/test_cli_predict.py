@@ -77,7 +77,7 @@ def test_records_without_sequence_to_score_are_counted(run, toy_model_file, tmp_
     path.write_text(">a\nNNNNNNNN\n>b\nAC\n>c\nACGTACGTACGT\n")
     outcome = run("predict", "-m", toy_model_file, path)
     assert outcome.status == 0
-    assert outcome.err == "bertsnr-predict: 2 of 3 regions skipped: no run of ACGT as long as a token\n"
+    assert outcome.err == "bertsnr-predict: 2 of 3 regions skipped: no run of ACGT as long as a token or PWM\n"
     assert run("predict", "--strict", "-m", toy_model_file, path).status == 1
 
 

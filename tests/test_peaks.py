@@ -130,7 +130,11 @@ def test_predict_summit_and_best(run, genome, tmp_path):
     lines = by_summit.out.splitlines()
     assert 0 < len(best.out.splitlines()) <= 12 and set(best.out.splitlines()) <= set(lines)
     empty = 12 - best.out.count("\n")
-    assert best.err == (f"bertsnr-predict: {empty} of 12 regions have no site\n" if empty else "")
+    assert best.err == (
+        f"bertsnr-predict: {empty} of 12 regions have no called site; a lower threshold (-t) calls more\n"
+        if empty
+        else ""
+    )
     outcome = run(*scan, "-b", "-", "--summit", 150, stdin=b"chr1\t1000\t1200\n")
     assert "standard input: 1 of 1 peaks have no summit" in outcome.err
     outcome = run("predict", "-m", "CTCF", "--summit", 150, DATA / "region.fa")

@@ -292,7 +292,7 @@ def test_scan_sites_from_python(ctcf, genome, tmp_path):
     assert by_bed == list(scan_sites(ctcf, reference, regions=[Interval("chr3", 500, 1500)], runtime=runtime))
     for options, problem in (
         ({"threshold": "z=1"}, "threshold 'z=1': expected P"),
-        ({"threshold": 1.5}, "threshold 1.5: expected P"),
+        ({"threshold": 1.5}, "threshold '1.5': expected P"),
         ({"regions": ["chr1"]}, "regions and shards require an indexed genome"),
         ({"step": 101}, r"-s 101 is longer than the window of CTCF \(100 bp\)"),
     ):

@@ -196,7 +196,7 @@ def predict(
             scanner = Scanner(loaded, rules, device_runtime, step=step, prefilter=prefilter, signal=sink, best=best)
             counts = _scan(scanner, scan_input, writer, with_q, in_accessible)
             scanner.stats.check_unscored(fasta or sequences or "-", strict)
-            if best:
+            if best or not counts:
                 scanner.stats.report_empty()
         outputs.write_report(scanner, counts, began, failures)
 
@@ -239,8 +239,7 @@ def _scan(
             shown = stats.bases
     if accessible:
         accessible.report()
-    log = logger.debug if counts else logger.info
-    log("%s sites in %s bp of %s regions", f"{counts.total():,}", f"{shown:,}", f"{stats.regions:,}")
+    logger.debug("%s sites in %s bp of %s regions", f"{counts.total():,}", f"{shown:,}", f"{stats.regions:,}")
     return counts
 
 

@@ -123,7 +123,7 @@ def discover_denovo(
         raise DataError("no motif is enriched against dinucleotide shuffles; check that these are peaks", path)
     numbers, p = test.numbers(best.ppm, best_cut), test.p_value(best.ppm, best_cut)
     motif = Motif(name, _best_site_counts(SequenceSet(codes, background), best), e_value=p)
-    described = f"{consensus(best)}, in {motif.sites:,} of {len(codes):,} sequences"
+    described = f"{consensus(best)}, from the best sites of {motif.sites:,} of {len(codes):,} sequences"
     measured = f"in {numbers[0]:,} of {len(test.sequences):,} held-out sequences and {numbers[1]:,} of their shuffles"
     if p > LEVEL:
         logger.warning("%s: %s; %s (p %.1g): this may be chance", name, described, measured, p)

@@ -8,6 +8,8 @@ position.
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +64,9 @@ def min_site_length(site_width: int, k: int) -> int:
     return max(k, (site_width + 1) // 2)
 
 
-def call_sites(strand_scores: np.ndarray, threshold: float, min_length: int, max_gap: int) -> list[Site]:
+def call_sites(
+    strand_scores: np.ndarray, threshold: float, min_length: int, max_gap: int, *, by_level: bool = False
+) -> list[Site]:
     """Call the sites of a whole sequence.
 
     On each strand, bases with a score above the threshold are called. Runs of called bases are joined across gaps of at
@@ -74,6 +78,7 @@ def call_sites(strand_scores: np.ndarray, threshold: float, min_length: int, max
     strand_scores : shape (2, n), without NaN
     threshold : base score, in [0, 1]
     min_length, max_gap : bp
+    by_level : see `resolve_strands`
 
     Returns
     -------
@@ -82,7 +87,7 @@ def call_sites(strand_scores: np.ndarray, threshold: float, min_length: int, max
     plus, minus = (
         _call_strand(scores, strand, threshold, min_length, max_gap) for scores, strand in zip(strand_scores, STRANDS)
     )
-    return resolve_strands(plus, minus)
+    return resolve_strands(plus, minus, by_level=by_level)
 
 
 def _call_strand(scores: np.ndarray, strand: str, threshold: float, min_length: int, max_gap: int) -> list[Site]:
@@ -161,10 +166,10 @@ def bridged(scores: np.ndarray, max_gap: int) -> np.ndarray:
     return sliding(dilated, max_gap + 1, axis=-1).min(axis=-1)
 
 
-def resolve_strands(plus: list[Site], minus: list[Site]) -> list[Site]:
+def resolve_strands(plus: list[Site], minus: list[Site], *, by_level: bool = False) -> list[Site]:
     """Reconcile the sites of both strands: of two that overlap by more than half of the shorter one, keep the better.
 
-    The better site has the higher score; with equal scores, the site on the forward strand is kept.
+    The better site has the higher score, or call level; if they are equal, the site on the forward strand is kept.
 
     ::
 
@@ -175,15 +180,19 @@ def resolve_strands(plus: list[Site], minus: list[Site]) -> list[Site]:
     Parameters
     ----------
     plus, minus : sites of each strand, in order
+    by_level : compare call levels, for PWMs: a weak match beside a strong one lowers the score of their common site
 
     Returns
     -------
     list of Site in order of start, end, strand
     """
-    return sorted(_undominated(plus, minus, wins_ties=True) + _undominated(minus, plus, wins_ties=False))
+    rank = attrgetter("call_level" if by_level else "score")
+    return sorted(_undominated(plus, minus, rank, wins_ties=True) + _undominated(minus, plus, rank, wins_ties=False))
 
 
-def _undominated(sites: list[Site], others: list[Site], wins_ties: bool) -> list[Site]:
+def _undominated(
+    sites: list[Site], others: list[Site], rank: Callable[[Site], float], *, wins_ties: bool
+) -> list[Site]:
     """Sites of one strand of which no better site on the other strand covers more than half."""
     ends = [other.end for other in others]
     kept = []
@@ -192,7 +201,7 @@ def _undominated(sites: list[Site], others: list[Site], wins_ties: bool) -> list
         while near < len(others) and others[near].start < site.end:
             other = others[near]
             overlap = min(site.end, other.end) - max(site.start, other.start)
-            better = other.score > site.score or (other.score == site.score and not wins_ties)
+            better = rank(other) > rank(site) or (rank(other) == rank(site) and not wins_ties)
             if better and 2 * overlap > min(site.end - site.start, other.end - other.start):
                 break
             near += 1
@@ -209,8 +218,8 @@ class SiteCaller:
     settled : all sites that start before this position have been returned
     """
 
-    def __init__(self, threshold: float, min_length: int, max_gap: int):
-        self._threshold, self._min_length, self._max_gap = threshold, min_length, max_gap
+    def __init__(self, threshold: float, min_length: int, max_gap: int, *, by_level: bool = False):
+        self._threshold, self._min_length, self._max_gap, self._by_level = threshold, min_length, max_gap, by_level
         self._pending = np.empty((2, 0), dtype=np.float32)  # scores from `settled` on
         self.settled = 0
 
@@ -224,7 +233,8 @@ class SiteCaller:
         """
         pending = np.concatenate([self._pending, strand_scores], axis=1)
         cut = pending.shape[1] if last else self._last_wide_gap(pending)
-        found = call_sites(pending[:, :cut], self._threshold, self._min_length, self._max_gap)
+        cuts = self._threshold, self._min_length, self._max_gap
+        found = call_sites(pending[:, :cut], *cuts, by_level=self._by_level)
         sites = [site._replace(start=site.start + self.settled, end=site.end + self.settled) for site in found]
         self._pending = pending[:, cut:].copy()
         self.settled += cut

@@ -105,7 +105,11 @@ class ModelScan(ScanPart):
         self._begin_region()
 
     def _begin_region(self) -> None:
-        self._caller = SiteCaller(self._scanned.rule.base_threshold, self._scanned.min_length, MAX_GAP)
+        cuts, is_pwm = (
+            (self._scanned.rule.base_threshold, self._scanned.min_length, MAX_GAP),
+            self._scanned.model.info.is_pwm,
+        )
+        self._caller = SiteCaller(*cuts, by_level=is_pwm)
         self._scored = 0  # bases of the region that have scores
 
     def score(self, tiles: list[Tiles]) -> list[ScoredChunk]:

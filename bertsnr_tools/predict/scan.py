@@ -76,8 +76,8 @@ class ScanStats:
     ----------
     regions, bases : read, context included
     acgt_bases : A, C, G and T in the regions, without context
-    unscored : regions without a run of A, C, G and T as long as a token
-    with_sites : regions with a site; with `best` and q, one that was kept
+    unscored : regions without a run of A, C, G and T as long as a token or PWM
+    with_sites : regions with a site; with q, known only with `best` or if there is none
     """
 
     regions: int = 0
@@ -100,7 +100,7 @@ class ScanStats:
         ------
         DataError : there are any, and `strict` is set.
         """
-        problem = f"{self.unscored:,} of {self.regions:,} regions skipped: no run of ACGT as long as a token"
+        problem = f"{self.unscored:,} of {self.regions:,} regions skipped: no run of ACGT as long as a token or PWM"
         if self.unscored and strict:
             raise DataError(problem, path)
         if self.unscored:
@@ -109,7 +109,8 @@ class ScanStats:
     def report_empty(self) -> None:
         """Report regions without a site."""
         if self.with_sites < self.regions:
-            logger.info("%s of %s regions have no site", f"{self.regions - self.with_sites:,}", f"{self.regions:,}")
+            without = f"{self.regions - self.with_sites:,} of {self.regions:,}"
+            logger.info("%s regions have no called site; a lower threshold (-t) calls more", without)
 
 
 class Scanner:
@@ -263,7 +264,7 @@ class Scanner:
             ranked = rank_sites(
                 kept, nulls, bases=scanned.acgt_bases, regions=scanned.regions, max_q=max_q, others=others
             )
-            if self._best:
+            if self._best or not ranked:
                 self.stats.with_sites = len({site.site.region for site in ranked})
             yield ranked
 
