@@ -1,5 +1,6 @@
 """`bertsnr hub`: UCSC's rules, and values equal to the input."""
 
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,11 @@ def test_addresses_in_the_link(hub):
     done = hub("-f", "sizes", "s.bed")
     assert done.out.startswith(f"{link}https://example.org/hub/hub.txt\n")
     assert "with its address instead of https://example.org, into a browser" in done.err
+
+
+def test_a_directory_whose_name_is_not_utf8(hub, tmp_path):
+    done = hub("-q", "-f", "sizes", "s.bed", "-o", os.fsdecode(b"hub\xff"))
+    assert done.status == 0 and "/hub%FF/hub.txt\n" in done.out.replace("%25", "%")
 
 
 def test_a_hub_of_bed(hub, tmp_path):

@@ -65,6 +65,7 @@ def hub(
     from ..hub.build import build_hub
     from ..hub.sites import read_lengths
     from ..hub.trackdb import HubText
+    from ..io.fields import path_field
     from ..log import logger
 
     properties = {row["model"]: row for name in models for row in _rows(name)}
@@ -73,10 +74,10 @@ def hub(
     first_line = "the first line" if url else "the first line, with its address instead of https://example.org,"
     logger.info("copy %s to a web server with HTTP range requests, and paste %s into a browser", output, first_line)
     base = (url or f"https://example.org/{os.path.basename(os.path.abspath(output))}").rstrip("/")
-    address = quote(f"{base}/hub.txt", safe=":/")
+    address = quote(os.fsencode(f"{base}/hub.txt"), safe=":/")  # the name may not be UTF-8
     click.echo(f"ucsc\thttps://genome.ucsc.edu/cgi-bin/hgTracks?db={assembly}&hubUrl={address}")
     for name in names:
-        click.echo(f"igv\t{os.path.join(output, name)}")
+        click.echo(f"igv\t{path_field(os.path.join(output, name))}")
 
 
 def _rows(model: str) -> list[dict[str, str]]:
