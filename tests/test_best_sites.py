@@ -191,7 +191,7 @@ def test_predict_best(run):
     strict = run(*scan, "--best", "-t", "q=1e-9", DATA / "region.fa")
     assert (strict.out, strict.err) == (
         "",
-        "bertsnr-predict: 1 of 1 regions have no called site; a lower threshold (-t) calls more\n",
+        "bertsnr-predict: 1 of 1 regions have no called site; a looser threshold (-t) calls more\n",
     )
     outcome = run(*scan, "--best", 0, DATA / "region.fa")
     assert outcome.status == 2 and "'--best': 0 is not in the range x>=1" in outcome.err
@@ -216,7 +216,7 @@ def test_regions_without_a_site_are_counted(run, genome, tmp_path):
     outcome = run("predict", "-m", "CTCF", "--best", "-f", genome, "-b", tmp_path / "r.bed")
     assert (
         outcome.out.count("\n") == 1
-        and "bertsnr-predict: 2 of 3 regions have no called site; a lower threshold (-t) calls more\n" in outcome.err
+        and "bertsnr-predict: 2 of 3 regions have no called site; a looser threshold (-t) calls more\n" in outcome.err
     )
     quiet = run("predict", "-q", "-m", "CTCF", "--best", "-f", genome, "-b", tmp_path / "r.bed")
     assert quiet == outcome._replace(err="")

@@ -131,7 +131,7 @@ def test_predict_summit_and_best(run, genome, tmp_path):
     assert 0 < len(best.out.splitlines()) <= 12 and set(best.out.splitlines()) <= set(lines)
     empty = 12 - best.out.count("\n")
     assert best.err == (
-        f"bertsnr-predict: {empty} of 12 regions have no called site; a lower threshold (-t) calls more\n"
+        f"bertsnr-predict: {empty} of 12 regions have no called site; a looser threshold (-t) calls more\n"
         if empty
         else ""
     )

@@ -105,11 +105,9 @@ class ModelScan(ScanPart):
         self._begin_region()
 
     def _begin_region(self) -> None:
-        cuts, is_pwm = (
-            (self._scanned.rule.base_threshold, self._scanned.min_length, MAX_GAP),
-            self._scanned.model.info.is_pwm,
-        )
-        self._caller = SiteCaller(*cuts, by_level=is_pwm)
+        scanned = self._scanned
+        cuts = scanned.rule.base_threshold, scanned.min_length, MAX_GAP
+        self._caller = SiteCaller(*cuts, by_level=scanned.model.info.is_pwm)
         self._scored = 0  # bases of the region that have scores
 
     def score(self, tiles: list[Tiles]) -> list[ScoredChunk]:

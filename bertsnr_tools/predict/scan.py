@@ -110,7 +110,7 @@ class ScanStats:
         """Report regions without a site."""
         if self.with_sites < self.regions:
             without = f"{self.regions - self.with_sites:,} of {self.regions:,}"
-            logger.info("%s regions have no called site; a lower threshold (-t) calls more", without)
+            logger.info("%s regions have no called site; a looser threshold (-t) calls more", without)
 
 
 class Scanner:
