@@ -147,6 +147,7 @@ def test_genomes_that_cannot_be_indexed(tmp_path, text, problem):
 
 def test_pipes_where_a_file_is_read_twice(tmp_path, run_here):
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "x.bed").write_text("chr1\t0\t9\n")
     problem = "pipe: is a pipe or device, which can be read only once; save it to a file\n"
     for line in ("predict -m CTCF -f pipe", "predict -m pipe x.fa", "windows -f pipe x.bed", "pretrain -o new pipe"):
         command, *arguments = line.split()

@@ -112,7 +112,7 @@ def test_a_scan_takes_as_long_as_its_slowest_stage(scanner):
 
 
 def test_three_stages_work_at_the_same_time(scanner):
-    """While block 0 is called, block 1 is scored and block 3 is read: each of them waits for the others."""
+    """While block 0 is called, block 1 is scored and one beyond those ahead is read: each waits for the others."""
     made, device = scanner(delay=0)
     meeting = threading.Barrier(3)
     scored, called = itertools.count(), itertools.count()
@@ -121,7 +121,7 @@ def test_three_stages_work_at_the_same_time(scanner):
 
     def source():
         for at, chunk in enumerate(chunks(0)):
-            if at == 3:
+            if at == scan.BLOCKS_AHEAD + 1:
                 meeting.wait(60)
             yield chunk
 
