@@ -316,7 +316,7 @@ def variants(
     """Score the alternative alleles of a VCF or BCF file, streamed in the order of its rows.
 
     Each has `effects`, one for each model: class, scores of both alleles, change of log odds, p-value and bounds; see
-    `variation.scoring.Effect`.
+    `variation.scoring.Effect`. `as_dicts()` gives them as rows of a table.
 
     Parameters
     ----------

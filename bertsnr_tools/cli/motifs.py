@@ -139,7 +139,7 @@ def motifs(
     output = output or (None if compare else "-")
     target_file = compare if compare and not comparison.is_jaspar(compare) else None
     check_outputs([output, instances, logo], [source, fasta, target_file, *map(find_model, models)])
-    check_inputs(*(path for path in (source, compare) if path == "-"))
+    check_inputs(*(path for path in (source, compare) if path == "-"))  # others: by those who read them
     check_instance_file(instances)
     if logo:
         check_plot(logo, logos=True)

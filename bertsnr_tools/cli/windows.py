@@ -130,6 +130,7 @@ def windows(
 
 
 def _checked_genome(fasta: str | None, beds: list[str | None], output: str) -> str:
+    """The genome; it and all other names of files are checked before the work begins."""
     from ..errors import UsageError
     from ..io.files import check_inputs, check_output
 

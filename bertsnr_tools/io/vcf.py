@@ -349,12 +349,12 @@ def _write_bcf(text: str, path: str) -> None:
     """Convert a VCF file to BCF, with bcftools: pysam's VariantFile adds fields to rows of symbolic alleles."""
     import pysam.bcftools
 
-    delete_indexes(path)
     with quiet_htslib(), replace_atomically(path) as temporary:
         try:
             pysam.bcftools.view("--no-version", "-O", "b", "-o", temporary, text, catch_stdout=False)
         except pysam.SamtoolsError as error:
             raise DataError(f"cannot be written as BCF: {_bcf_problem(text)}", path) from error
+    delete_indexes(path)
 
 
 def _bcf_problem(path: str) -> str:

@@ -184,9 +184,9 @@ class Trainer(ModelState):
                 self.schedule(number, step, steps)
                 batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
                 rows, weight = share(batch)
-                targets = self._targets(codes[rows], *(label[rows] for label in labels))
+                chosen, *answers = (part[rows] for part in (codes, *labels))
                 batch_loss = self._full_loss if len(batch) == recipe.batch_size else self._loss
-                loss = batch_loss(codes[rows], *targets) * weight
+                loss = batch_loss(chosen, *self._targets(chosen, *answers)) * weight
                 total += loss.detach() * len(batch)
                 optimizer_step(model, self._optimizer, loss)
                 if recipe.ema_decay or step + 1 == steps:

@@ -100,13 +100,9 @@ def measure(ref: np.ndarray, alt: np.ndarray, layout: Layout, limits: Limits) ->
     there, back = boundaries(layout), boundaries(layout.swapped())
     change = layout.change
     spans = (change.ref_start, change.ref_end), (change.alt_start, change.alt_end)
-    closed = bridged(ref, MAX_GAP), bridged(alt, MAX_GAP)
-    levels = [np.lib.stride_tricks.sliding_window_view(one, limits.min_length, axis=-1).min(axis=-1) for one in closed]
-    overlapping = [
-        one[:, :, _near(one, span, 0, limits.min_length)].max(axis=(1, 2)) for one, span in zip(levels, spans)
-    ]
-    own = np.maximum(*overlapping) > limits.call_level
-    one, other = (_best_site(*part, own, limits) for part in zip(closed, levels, spans))
+    alleles = [_Scored.of(scores, span, limits.min_length) for scores, span in zip((ref, alt), spans)]
+    overlapping = np.maximum(*(allele.levels[:, :, allele.near(0)].max(axis=(1, 2)) for allele in alleles))
+    one, other = (_best_site(allele, overlapping > limits.call_level, limits) for allele in alleles)
     alt_start, alt_end = back.starts[other.start], back.ends[other.end]
     start, end = np.minimum(one.start, alt_start), np.maximum(one.end, alt_end)
     ref_in_alt = there.starts[one.start], there.ends[one.end]
@@ -139,27 +135,41 @@ def _classes(ref_called: np.ndarray, alt_called: np.ndarray, moved: np.ndarray, 
     return np.select(conditions, [GAIN, LOSS, MOVED, STRONGER, WEAKER], NONE)
 
 
-def _near(levels: np.ndarray, span: tuple[int, int], flank: int, length: int) -> slice:
-    """Starts of the stretches of `length` bases that overlap the change, or lie within `flank` bases of it."""
-    last = levels.shape[2] - 1
-    low = min(max(0, span[0] - flank - length + 1), last)
-    return slice(low, max(low, min(span[1] + flank - 1, last)) + 1)
+class _Scored(NamedTuple):
+    """Scores of one allele.
 
-
-def _best_site(closed: np.ndarray, levels: np.ndarray, span: tuple[int, int], own: np.ndarray, limits: Limits) -> _Best:
-    """The best site of an allele.
-
-    Parameters
+    Attributes
     ----------
-    closed : base scores with gaps closed, shape (n, 2, length)
-    levels : call levels of the stretches from each base on, shape (n, 2, length - min_length + 1)
+    closed : base scores with gaps closed, shape (n, 2, any)
+    levels : call levels of the stretches from each base on, shape (n, 2, any)
     span : start and end of the change
-    own : whether the site must overlap the change, shape (n,)
+    length : of a stretch (bp)
     """
-    rows, length = np.arange(len(closed)), limits.min_length
-    near, overlapping = (_near(levels, span, flank, length) for flank in (limits.flank, 0))
+
+    closed: np.ndarray
+    levels: np.ndarray
+    span: tuple[int, int]
+    length: int
+
+    @classmethod
+    def of(cls, scores: np.ndarray, span: tuple[int, int], length: int) -> _Scored:
+        closed = bridged(scores, MAX_GAP)
+        levels = np.lib.stride_tricks.sliding_window_view(closed, length, axis=-1).min(axis=-1)
+        return cls(closed, levels, span, length)
+
+    def near(self, flank: int) -> slice:
+        """Starts of the stretches that overlap the change or lie within `flank` bases of it."""
+        last = self.levels.shape[2] - 1
+        low = min(max(0, self.span[0] - flank - self.length + 1), last)
+        return slice(low, max(low, min(self.span[1] + flank - 1, last)) + 1)
+
+
+def _best_site(allele: _Scored, overlaps: np.ndarray, limits: Limits) -> _Best:
+    """The best site of an allele; it must overlap the change where `overlaps`, bool, shape (n,)."""
+    closed, levels, _, length = allele
+    rows, near, overlapping = np.arange(len(closed)), allele.near(limits.flank), allele.near(0)
     at = np.arange(near.start, near.stop)
-    allowed = (at >= overlapping.start) & (at < overlapping.stop) | ~own[:, None]
+    allowed = (at >= overlapping.start) & (at < overlapping.stop) | ~overlaps[:, None]
     best = np.where(allowed[:, None], levels[:, :, near], -1).reshape(len(closed), -1).argmax(axis=1)
     strand, begin = best // len(at), best % len(at) + near.start
     level = levels[rows, strand, begin]
