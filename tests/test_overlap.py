@@ -4,7 +4,6 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,8 +20,9 @@ from bertsnr_tools.predict.chunks import Chunk, ScanInput
 from bertsnr_tools.predict.prefetch import read_ahead
 from bertsnr_tools.predict.scan import Scanner
 from bertsnr_tools.predict.thresholds import CallingRule
+from bertsnr_tools.sequence.encoding import encode
 
-BLOCKS, BASES = 12, 600
+BLOCKS, BASES, WINDOW = 12, 600, 100  # WINDOW: of the toy model
 DELAY = 0.06  # seconds of a stage and a block
 TRIES = 3  # on a busy machine
 
@@ -32,13 +32,11 @@ class StubDevice:
     """Scores a run of A as 1, one block at a time, after a delay, as a GPU does while Python goes on."""
 
     delay: float
-    work: Callable[[], object] = lambda: None
     busy: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, model, codes, runtime):
         with self.lock:
-            self.work()
             time.sleep(self.delay)
             self.busy += self.delay
         return (codes == 0).astype(np.float32)
@@ -111,12 +109,24 @@ def test_a_scan_takes_as_long_as_its_slowest_stage(scanner):
     print("", *lines, sep="\n")
 
 
-def test_three_stages_work_at_the_same_time(scanner):
-    """While block 0 is called, block 1 is scored and one beyond those ahead is read: each waits for the others."""
+def test_three_stages_work_at_the_same_time(scanner, monkeypatch):
+    """While block 0 is called, another is scored and one beyond those ahead is read: each waits for the others."""
     made, device = scanner(delay=0)
-    meeting = threading.Barrier(3)
-    scored, called = itertools.count(), itertools.count()
-    device.work = lambda: next(scored) == 1 and meeting.wait(60)
+    meeting, first_is_scored = threading.Barrier(3), threading.Event()
+    others, called = itertools.count(), itertools.count()
+    first_window = encode(next(chunks(0)).sequence)[:WINDOW]
+
+    def score(model, codes, runtime):
+        if np.array_equal(codes[0], first_window):  # threads take the lock of the device in any order
+            scores = device(model, codes, runtime)
+            first_is_scored.set()
+            return scores
+        first_is_scored.wait(60)
+        if next(others) == 0:
+            meeting.wait(60)
+        return device(model, codes, runtime)
+
+    monkeypatch.setattr("bertsnr_tools.predict.model_scan.base_probabilities", score)
     made._signal = lambda *_: next(called) == 0 and meeting.wait(60)
 
     def source():
